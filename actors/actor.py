@@ -1,0 +1,195 @@
+"""The actor's loop: play, record, ship."""
+
+import logging
+import time
+import zlib
+
+import numpy as np
+import torch
+
+from actors.players import Players
+from actors.unrolls import Recorder
+from common import environments
+from common.config import Config
+from common.errors import StoreError
+from common.lifecycle import Presence, new_incarnation
+from common.methods import method
+from common.store import Store
+from common.transport import Outbox
+from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 10.0
+SILENCE_S = 5.0
+
+
+class Actor:
+    """Plays E copies of a game and ships what happened.
+
+    Args:
+      config: the run's, as read from Redis.
+      store: the run's keys.
+      name: the actor's, unique among the run's living actors.
+    """
+
+    def __init__(self, config: Config, store: Store, name: str) -> None:
+        self.config, self.store, self.name = config, store, name
+        self.incarnation = new_incarnation(name)
+        e = config.actor.environments
+        seeds = np.random.SeedSequence([config.run.seed, zlib.crc32(name.encode()), store.count_start("actor", name)])
+        self._rng = np.random.default_rng(seeds)
+        draw = self._rng.integers
+        self._environments = [environments.build(config.environment, int(s)) for s in draw(1, 2**32 - 1, e)]
+        spec = self._environments[0].spec
+        self._shape = (e, spec.players)
+        self._method = method(config.method)
+        per_player = config.network.parameters == "per_player"
+        policies = spec.players if per_player else 1
+        self._policy = np.tile(np.arange(spec.players) if per_player else np.zeros(spec.players, np.int64), (e, 1))
+        self._learning = np.ones(self._shape, bool)
+        self.players = Players(
+            spec, config.network, policies, bool(self._method.directions), e * spec.players, int(draw(2**62))
+        )
+        self._recorder = Recorder(spec, e, config.actor.unroll_length, self.players.state.shape[1])
+        self._returns = np.zeros(self._shape)
+        self._episode_steps = [0] * e
+        self.player_steps = 0
+        endpoint = store.wait_for_endpoint()
+        self.outbox = Outbox(config.run.name, name, self.incarnation, endpoint)
+        self.refresh()
+        for i in range(e):
+            self._begin_episode(i, row=0)
+        self._assign()
+
+    def step(self) -> None:
+        """Plays one step in every environment; ships the unrolls that end with it."""
+        recorder = self._recorder
+        t = recorder.clock
+        rgb, features = recorder.rgb[t], recorder.features[t]
+        rows = self._learning.size
+        action, log_prob = self.players.act(rgb.reshape(rows, *rgb.shape[2:]), features.reshape(rows, features.shape[-1]))
+        recorder.action[t], recorder.log_prob[t] = action.reshape(self._shape), log_prob.reshape(self._shape)
+        recorder.clock += 1
+        self.player_steps += action.size
+        ended = [self._play(i, t) for i in range(len(self._environments))]
+        if recorder.full:
+            self._ship_all()
+        if any(ended):
+            self._assign()
+
+    def refresh(self) -> None:
+        """Takes the newest theta and phi, if they are newer than those it plays by."""
+        if self.players.theta_version != self.store.version("theta"):
+            self.players.load_theta(self.store.wait_for_weights("theta"))
+        if self._method.directions and self.players.phi_version != self.store.version("phi"):
+            self.players.load_phi(self.store.wait_for_weights("phi"))
+
+    def wait(self, timeout_s: float = 1.0) -> bool:
+        """Hears the learner and sends; says whether there is room for more, having waited for it up to a timeout."""
+        deadline = time.monotonic() + timeout_s
+        self.outbox.pump()
+        while self.outbox.waiting and not self.outbox.finished and (left := deadline - time.monotonic()) > 0:
+            self.outbox.pump(min(left, 0.2))
+        if self.outbox.silence_s > SILENCE_S and (endpoint := self.store.endpoint()) != self.outbox.endpoint:
+            log.info("the learner moved from %s to %s", self.outbox.endpoint, endpoint)
+            self.outbox.connect(endpoint or self.outbox.endpoint)
+        return not self.outbox.waiting
+
+    def flush(self) -> None:
+        """Waits, for up to `FLUSH_S`, until the learner has accounted for everything, and says goodbye."""
+        deadline = time.monotonic() + FLUSH_S
+        while self.outbox.unaccounted and time.monotonic() < deadline:
+            self.outbox.pump(0.1)
+        if self.outbox.unaccounted:
+            log.warning("leaving with %d unrolls that the learner did not account for", self.outbox.unaccounted)
+        self.outbox.close()
+
+    def close(self) -> None:
+        """Frees the environments."""
+        for environment in self._environments:
+            environment.close()
+
+    def _play(self, i: int, t: int) -> bool:
+        """Plays environment i's step t; says whether its episode ended."""
+        recorder = self._recorder
+        step = self._environments[i].step(recorder.action[t, i])
+        recorder.observe(i, t + 1, step.observation)
+        recorder.reward[t, i] = step.reward
+        recorder.discount[t, i] = 0.0 if step.terminated else 1.0
+        self._returns[i] += step.reward
+        self._episode_steps[i] += 1
+        if not (step.terminated or step.truncated):
+            return False
+        summary = EpisodeSummary(
+            env_steps=self._episode_steps[i], returns=self._returns[i].tolist(), statistics=step.statistics
+        )
+        self._ship(i, t + 1, summary)
+        self._begin_episode(i, row=t + 1)
+        return True
+
+    def _begin_episode(self, i: int, row: int) -> None:
+        self._recorder.observe(i, row, self._environments[i].reset())
+        self._returns[i] = 0
+        self._episode_steps[i] = 0
+        self._learning[i] = self._method.learning(self._rng, self._shape[1])
+        state = self.players.state.view(*self._shape, -1)
+        state[i] = 0
+        self._recorder.begin(i, row, state[i].numpy())
+
+    def _assign(self) -> None:
+        self.players.assign(self._policy.ravel(), self._learning.ravel())
+
+    def _ship_all(self) -> None:
+        end = self._recorder.clock
+        for i in range(self._shape[0]):
+            self._ship(i, end, None)
+        self._recorder.wrap()
+        self.refresh()
+        state = self.players.state.view(*self._shape, -1).numpy()
+        for i in range(self._shape[0]):
+            self._recorder.begin(i, 0, state[i])
+
+    def _ship(self, i: int, end: int, episode: EpisodeSummary | None) -> None:
+        piece = self._recorder.cut(i, end)
+        if piece is None:
+            return
+        arrays = vars(piece)
+        header = UnrollHeader(
+            protocol=PROTOCOL, run=self.config.run.name, actor=self.name, incarnation=self.incarnation,
+            sequence=self.outbox.produced + 1, environment=i,
+            theta_version=self.players.theta_version, phi_version=max(0, self.players.phi_version),
+            learning=self._learning[i].tolist(), policy=self._policy[i].tolist(), episode=episode,
+            arrays=[(name, array.dtype.str, array.shape) for name, array in arrays.items()],
+        )  # fmt: skip
+        if not self.store.ledger.produced(self.incarnation, header.sequence):
+            raise StoreError(
+                f"actor {self.name} was silent for so long that it was taken for dead; it has to start anew"
+            )
+        self.outbox.put(Unroll(header, **arrays))
+
+
+def run(store: Store, name: str) -> None:
+    """Lives an actor's life: until it is told to stop, or the run is finished."""
+    config = store.config()
+    torch.set_num_threads(config.actor.threads)
+    log.info("actor %s joins run %s", name, store.run)
+    actor = Actor(config, store, name)
+    with Presence(store, "actor", name, actor.incarnation, config.run.heartbeat_s) as presence:
+        since, steps = time.monotonic(), 0
+        while not (store.stopping.is_set() or actor.outbox.finished):
+            room = actor.wait()
+            if room:
+                actor.step()
+            if (elapsed := time.monotonic() - since) > config.run.heartbeat_s:
+                presence.say(
+                    state="playing" if room else "waiting for the learner",
+                    player_steps=actor.player_steps, player_steps_per_s=round((actor.player_steps - steps) / elapsed),
+                    theta_version=actor.players.theta_version, phi_version=actor.players.phi_version,
+                    unaccounted=actor.outbox.unaccounted,
+                )  # fmt: skip
+                since, steps = time.monotonic(), actor.player_steps
+        presence.say(state="leaving")
+        actor.flush()
+        actor.close()
+    log.info("actor %s left after %d player steps", name, actor.player_steps)

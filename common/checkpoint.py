@@ -1,0 +1,119 @@
+"""Checkpoints: a folder each, safetensors for tensors and JSON for the rest, whole or not there at all."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from common.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was saved.
+
+    Attributes:
+      path: its folder.
+      tensors: by file (`theta`, `optimiser`, ...), then by name.
+      state: counters and the like.
+    """
+
+    path: Path
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def save(
+    folder: Path, number: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int
+) -> Path:
+    """Writes checkpoint `number` into a folder and removes all but the `keep` newest.
+
+    Written under a temporary name, synced, then renamed: a reader never sees half a checkpoint.
+    """
+    target = folder / f"{number:08d}"
+    temporary = folder / f".{target.name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    digests = {}
+    for name, group in tensors.items():
+        data = safetensors.torch.save({key: x.contiguous() for key, x in group.items()})
+        digests[name] = hashlib.sha256(data).hexdigest()
+        write(temporary / f"{name}.safetensors", data)
+    text = json.dumps({"format": FORMAT, "digests": digests, "state": state}, indent=1)
+    write(temporary / STATE, text.encode())
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+    _sync(folder)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads one checkpoint and checks every file against its digest.
+
+    Raises:
+      CheckpointError: if it is missing, incomplete or damaged.
+    """
+    try:
+        record = json.loads((path / STATE).read_text())
+        if record["format"] != FORMAT:
+            raise CheckpointError(f"{path}: format {record['format']}, this version reads {FORMAT}")
+        tensors = {}
+        for name, digest in record["digests"].items():
+            data = (path / f"{name}.safetensors").read_bytes()
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise CheckpointError(f"{path}: {name}.safetensors is not what was saved; take an older checkpoint")
+            tensors[name] = safetensors.torch.load(data)
+        return Checkpoint(path, tensors, record["state"])
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: no whole checkpoint: {error}") from None
+
+
+def newest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint in a folder that is whole; damaged ones are passed over, and said. None if there is none."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            return load(path)
+        except CheckpointError as error:
+            log.warning("passing over a damaged checkpoint: %s", error)
+    return None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Folders of the checkpoints in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isdigit())
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all: under a temporary name, synced, renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,302 @@
+"""The one configuration model: every setting, its default and what it means.
+
+A run's settings come from four places, the later over the earlier: the defaults below, a preset (a YAML file),
+environment variables (`BIDIST_LEARNER__EPOCHS=2`), the command line (`--set learner.epochs=2`). The learner writes
+the resolved result to Redis; the other roles read it there and see nothing else. This is the only module that reads
+environment variables.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "presets"
+ENVIRONMENT_PREFIX = "BIDIST_"
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RunConfig(Section):
+    """What is run, for how long, and where it is kept."""
+
+    name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$")
+    """Name of the run, of its folder and of its keys in Redis; made from method, substrate and time if empty."""
+    seed: int = Field(0, ge=0)
+    """Seeds parameters, environments, draws of players and shuffles; actors derive theirs from it and their name."""
+    player_steps: int = Field(2_000_000, gt=0)
+    """Length of the run: steps trained on or played beside, summed over players."""
+    folder: Path = Path("runs")
+    """Where run folders are made."""
+    heartbeat_s: float = Field(2.0, gt=0)
+    """How often a role reports to Redis; it counts as gone after four missed reports."""
+    checkpoint_s: float = Field(60.0, gt=0)
+    """Seconds between checkpoints; one more is written at the end and at an orderly stop."""
+    keep_checkpoints: int = Field(5, ge=1)
+    """How many of the newest checkpoints stay; the older ones go."""
+
+
+class EnvironmentConfig(Section):
+    """The game."""
+
+    substrate: str = "pure_coordination_in_the_matrix__arena"
+    """A Melting Pot substrate, a matrix game (`matrix_coordination`), or `pettingzoo:module:function`."""
+    block: int = Field(8, ge=1)
+    """Edge in pixels of the squares whose mean a policy sees: 8 reduces 88x88 to 11x11; 4 and 1 keep more."""
+    players: int | None = Field(None, ge=1)
+    """Number of players where the game leaves it open (matrix games); Melting Pot's substrates have their own."""
+    episode_length: int = Field(16, ge=1)
+    """Steps of an episode of a matrix game; Melting Pot's substrates have their own."""
+
+
+class NetworkConfig(Section):
+    """The agent's network, the same for every method."""
+
+    parameters: Literal["shared", "per_player"] = "shared"
+    """`per_player`: theta_i for each player i, as the paper indexes them; `shared`: one theta for all."""
+    channels: tuple[int, int] = (16, 32)
+    """Output channels of the two 3x3 convolutions; the second has stride 2."""
+    dense: int = Field(128, gt=0)
+    """Width of the dense layer after the convolutions: the embedding."""
+    core: Literal["gru", "lstm"] = "gru"
+    """Kind of the recurrent core."""
+    core_size: int = Field(128, gt=0)
+    """Width of the recurrent core."""
+
+
+class MethodConfig(Section):
+    """The method: who plays beside the learning policies, and what is its own."""
+
+    name: str = "bidist"
+    """One of the files in `common/methods`."""
+    learning_probability: float = Field(0.5, gt=0, le=1)
+    """p of v_i ~ Bernoulli(p), drawn for each player of each episode; redrawn when all are 0."""
+
+
+class ActorConfig(Section):
+    """How an actor process plays."""
+
+    environments: int = Field(8, ge=1)
+    """Copies of the game that one actor process steps; their players share each forward pass."""
+    unroll_length: int = Field(32, ge=1)
+    """T, the steps of an unroll; an unroll also ends where an episode does."""
+    threads: int = Field(1, ge=1)
+    """Threads that one actor process computes with."""
+
+
+class LearnerConfig(Section):
+    """The update: recurrent PPO with a centralised critic."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Where the learner computes: `auto` takes a GPU if there is one."""
+    threads: int = Field(0, ge=0)
+    """CPU threads that the learner computes with; 0 takes as many as the machine's cores allow."""
+    batch_unrolls: int = Field(16, ge=1)
+    """B, the unrolls of one update."""
+    queue_batches: float = Field(2.0, ge=1)
+    """Unrolls that may be under way or waiting, in batches: the back-pressure, and so the usual policy lag."""
+    max_policy_lag: int = Field(4, ge=0)
+    """Unrolls that acted on an older version of theta than this many back are stale: counted, not trained on."""
+    epochs: int = Field(4, ge=1)
+    """Passes over a batch."""
+    minibatches: int = Field(4, ge=1)
+    """Parts a batch is split into, by whole unrolls."""
+    learning_rate: float = Field(5e-4, gt=0)
+    """Adam's step size."""
+    adam_eps: float = Field(1e-5, gt=0)
+    """Adam's epsilon."""
+    max_grad_norm: float = Field(0.5, gt=0)
+    """Gradients are scaled down to this norm, each policy by itself."""
+    gamma: float = Field(0.99, ge=0, le=1)
+    """Discount per step."""
+    targets: Literal["gae", "vtrace"] = "gae"
+    """Value targets and advantages, both from the learner's own values of the unroll."""
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """Lambda of the generalised advantage estimate, and of V-trace's trace."""
+    clip: float = Field(0.2, gt=0)
+    """PPO's clip range, for the ratio and for the change of the value."""
+    entropy_coef: float = Field(0.01, ge=0)
+    """Weight of the entropy bonus."""
+    value_coef: float = Field(1.0, ge=0)
+    """Weight of the value loss."""
+    huber_delta: float = Field(10.0, gt=0)
+    """Where the value loss turns from quadratic to linear, in normalised units."""
+    value_norm_beta: float = Field(0.99999, gt=0, lt=1)
+    """Decay per update of the return's running mean and variance."""
+
+
+class DistillerConfig(Section):
+    """Bidirectional distillation of theta into phi."""
+
+    every: int = Field(15, ge=1)
+    """k_d: learner updates from one distillation event to the next."""
+    phase_events: int = Field(1, ge=1)
+    """Events in the same direction before it turns: 1 alternates, more makes phases of consecutive updates."""
+    forward_epochs: int = Field(2, ge=1)
+    """Passes over D of a forward event; few, so that phi keeps a trace of what it was."""
+    reverse_epochs: int = Field(1, ge=1)
+    """Passes over D of a reverse event."""
+    minibatches: int = Field(4, ge=1)
+    """Parts that D is split into, by whole unrolls."""
+    forward_learning_rate: float = Field(5e-4, gt=0)
+    """eta_f, phi's step size towards theta."""
+    reverse_learning_rate: float = Field(1e-4, gt=0)
+    """eta_r, phi's step size away from theta."""
+    reverse_bound: float | None = Field(1.0, gt=0)
+    """Mean KL in nats at which a reverse event stops; null lifts the bound, as in the paper."""
+    max_grad_norm: float = Field(0.5, gt=0)
+    """Gradients are scaled down to this norm, each policy by itself."""
+    burn_in: int = Field(8, ge=0)
+    """First steps of each sequence that only warm the recurrent states up (both start at zero)."""
+    threads: int = Field(1, ge=1)
+    """Threads that the distiller computes with."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    run: RunConfig = RunConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
+    network: NetworkConfig = NetworkConfig()
+    method: MethodConfig = MethodConfig()
+    actor: ActorConfig = ActorConfig()
+    learner: LearnerConfig = LearnerConfig()
+    distiller: DistillerConfig = DistillerConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.learner.batch_unrolls < self.learner.minibatches:
+            raise ValueError(
+                f"learner.minibatches={self.learner.minibatches} is more than learner.batch_unrolls="
+                f"{self.learner.batch_unrolls}: a minibatch holds whole unrolls, so one would be empty"
+            )
+        if self.distiller.burn_in >= self.actor.unroll_length:
+            raise ValueError(
+                f"distiller.burn_in={self.distiller.burn_in} leaves nothing of an unroll of "
+                f"actor.unroll_length={self.actor.unroll_length} steps to distil on"
+            )
+        return self
+
+
+def load_config(
+    preset: str | None = None,
+    overrides: Iterable[str] = (),
+    values: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """Resolves a configuration from its four sources.
+
+    Args:
+      preset: name of a preset, or path of a YAML file; None takes the defaults.
+      overrides: `section.key=value` strings from the command line; values are read as YAML.
+      values: `section.key` to value, from named options such as `--seed`; they go over everything else.
+      environ: the environment variables, `BIDIST_SECTION__KEY`.
+
+    Raises:
+      ConfigError: naming the setting, what was found and what is accepted.
+    """
+    tree: dict[str, Any] = {}
+    if preset is not None:
+        _merge(tree, read_yaml(preset_path(preset)))
+    for name, text in environ.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
+            section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+            _assign(tree, f"{section}.{key}", _parse(text), f"environment variable {name}")
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override}: expected section.key=value, such as learner.epochs=2")
+        _assign(tree, path.strip(), _parse(text), f"--set {override}")
+    for path, value in (values or {}).items():
+        _assign(tree, path, value, path)
+    return validate(tree)
+
+
+def validate(tree: Mapping[str, Any]) -> Config:
+    """Turns nested plain values into a configuration.
+
+    Raises:
+      ConfigError: with a line for each setting that is wrong.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML mapping.
+
+    Raises:
+      ConfigError: if the file cannot be read or is not a mapping.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
+    return tree
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the project."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def preset_path(preset: str) -> Path:
+    """Path of a preset by name, or of a file of one's own.
+
+    Raises:
+      ConfigError: if there is neither.
+    """
+    for path in (PRESETS / f"{preset}.yaml", Path(preset)):
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"preset {preset!r}: no such preset or file; the presets are {', '.join(preset_names())}"
+    )
+
+
+def _merge(into: dict[str, Any], tree: Mapping[str, Any]) -> None:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _assign(tree: dict[str, Any], path: str, value: Any, source: str) -> None:
+    section, dot, key = path.partition(".")
+    if not dot or not section or not key:
+        raise ConfigError(f"{source}: expected section.key, such as learner.epochs, found {path!r}")
+    tree.setdefault(section, {})[key] = value
+
+
+def _parse(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _explain(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        fields: Any = Config.model_fields
+        for part in error["loc"][:-1]:
+            annotation = fields[part].annotation
+            fields = annotation.model_fields
+        return f"{path}: no such setting; there are {', '.join(fields)}"
+    message = error["msg"].removeprefix("Value error, ")
+    found = "" if not path else f", found {error['input']!r}"
+    return f"{path}: {message}{found}" if path else message

@@ -1,0 +1,64 @@
+"""What a game is to an actor: N players who observe, act together and are rewarded one by one."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """What a policy has to know of a game before it has seen it.
+
+    Attributes:
+      name: the game's.
+      players: N.
+      actions: A, the number of actions of each player.
+      rgb_shape: (H, W, 3) of the image a policy sees; (0, 0, 3) if the game has none.
+      features: F, the length of what is observed besides.
+    """
+
+    name: str
+    players: int
+    actions: int
+    rgb_shape: tuple[int, int, int]
+    features: int
+
+
+class Observation(NamedTuple):
+    """What all players see: rgb [N, H, W, 3] uint8 and features [N, F] float32."""
+
+    rgb: NDArray[np.uint8]
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What follows an action: the next observation, reward [N] float32, and whether and how the episode ended.
+
+    `statistics` may be filled at an episode's end: what else the game counted, each the mean over players.
+    """
+
+    observation: Observation
+    reward: NDArray[np.float32]
+    terminated: bool = False
+    truncated: bool = False
+    statistics: dict[str, float] = field(default_factory=dict)
+
+
+class Environment(Protocol):
+    """A game that is played in episodes."""
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """What a policy has to know."""
+
+    def reset(self) -> Observation:
+        """Starts the next episode."""
+
+    def step(self, action: NDArray[np.int32]) -> Step:
+        """Plays one step; action [N] in 0..A-1. After a step that ended the episode, `reset` is due."""
+
+    def close(self) -> None:
+        """Frees what the game holds; it cannot be played any more."""

@@ -1,0 +1,197 @@
+"""Melting Pot's substrates, asked only for what a policy sees.
+
+Melting Pot's own wrapper asks dmlab2d for every observation of every player on every step, and importing it brings
+TensorFlow and JAX along. This adapter takes the substrate's configuration and Lua from the installed package, builds
+the same game with the same seeds, and reads RGB, INVENTORY and READY_TO_SHOOT alone. What it returns is, byte for
+byte, what `meltingpot.substrate.build` shows (`tests/test_melting_pot.py` compares the two), with RGB then reduced to
+the mean of each block of pixels.
+"""
+
+import difflib
+import importlib.util
+import itertools
+import logging
+import sys
+import types
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.environments.interface import EnvironmentSpec, Observation, Step
+from common.errors import ConfigError, SetupError, SubstrateError
+
+# Focal players in the official scenarios see these and COLLECTIVE_REWARD, which no method uses.
+FEATURES = ("INVENTORY", "READY_TO_SHOOT")
+MAX_SEED = 2**32 - 1
+
+
+@cache
+def _package() -> types.ModuleType:
+    """Melting Pot's substrate configurations, without running the package's own `__init__`.
+
+    That file imports the bots' machinery, and with it TensorFlow. An empty module of its name with the same path
+    lets the sub-packages be found; where the real package was imported before, it stays.
+    """
+    if "meltingpot" not in sys.modules:
+        spec = importlib.util.find_spec("meltingpot")
+        if spec is None or spec.submodule_search_locations is None:
+            raise SetupError("dm-meltingpot is not installed: run `make setup`, and see `bidist doctor`")
+        module = types.ModuleType("meltingpot")
+        module.__path__ = list(spec.submodule_search_locations)
+        module.__spec__ = spec
+        sys.modules["meltingpot"] = module
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    from meltingpot.configs import substrates
+
+    return substrates  # type: ignore[no-any-return]
+
+
+def substrates() -> list[str]:
+    """Names of all substrates that the installed Melting Pot has."""
+    return sorted(_package().SUBSTRATES)
+
+
+def _config(name: str) -> Any:
+    known = substrates()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=4, cutoff=0.4) or known
+        raise ConfigError(f"no substrate is called {name!r}; near it are {', '.join(near)}")
+    return _package().get_config(name)
+
+
+def block_mean(rgb: Sequence[NDArray[np.uint8]], block: int) -> NDArray[np.uint8]:
+    """Reduces images to the mean of each square of block x block pixels, halves rounded to even.
+
+    Args:
+      rgb: N images [H, W, 3], H and W multiples of `block`.
+      block: edge of a square in pixels.
+
+    Returns: [N, H / block, W / block, 3].
+    """
+    if block == 1:
+        return np.stack(rgb)
+    n, (height, width, _) = len(rgb), rgb[0].shape
+    rows = np.empty((n, height // block, width * 3), np.uint16 if block <= 16 else np.uint32)
+    for image, out in zip(rgb, rows, strict=True):
+        np.add.reduce(image.reshape(-1, block, width * 3), axis=1, dtype=rows.dtype, out=out)
+    # The sums are below 2**24 and the weight, for the blocks in use, a power of two: float32 is exact.
+    means = rows.reshape(-1, width * 3).astype(np.float32) @ _columns(width, block)
+    return np.rint(means).astype(np.uint8).reshape(n, height // block, width // block, 3)
+
+
+@cache
+def _columns(width: int, block: int) -> NDArray[np.float32]:
+    weights = np.zeros((width, 3, width // block, 3), np.float32)
+    for x, channel in itertools.product(range(width), range(3)):
+        weights[x, channel, x // block, channel] = 1 / block**2
+    return weights.reshape(width * 3, -1)
+
+
+class MeltingPot:
+    """One substrate.
+
+    Args:
+      name: its name.
+      block: edge of the squares of pixels whose mean a policy sees.
+      seed: seeds the game as Melting Pot's own builder does with the same number.
+      roles: one role a player; None takes the substrate's own.
+
+    Raises:
+      ConfigError: if there is no such substrate, or its image cannot be cut into such squares.
+      SetupError: if Melting Pot is not installed.
+    """
+
+    def __init__(self, name: str, block: int = 8, seed: int = 1, roles: Sequence[str] | None = None) -> None:
+        config = _config(name)
+        from dmlab2d import runfiles_helper
+
+        self._name, self._block = name, block
+        roles = config.default_player_roles if roles is None else roles
+        self._settings = _settings(config.lab2d_settings_builder(config=config, roles=roles))
+        self._root = runfiles_helper.find()
+        self._seeds = (s % (MAX_SEED + 1) for s in itertools.count(seed))
+        players = range(1, len(roles) + 1)
+        individual = config.individual_observation_names
+        self._rgb = [f"{i}.RGB" for i in players]
+        self._reward = [f"{i}.REWARD" for i in players]
+        self._features = [[f"{i}.{name}" for name in FEATURES if name in individual] for i in players]
+        self._action_set = config.action_set
+        self._fresh = False
+        self._rebuild()
+        self._fresh = True
+        shape = self._env.observation_spec(self._rgb[0])["shape"]
+        if shape[0] % block or shape[1] % block:
+            raise ConfigError(
+                f"environment.block={block}: the image of {name} has {shape[0]}x{shape[1]} pixels, which squares of "
+                f"{block}x{block} do not fill; 8, 4, 2 and 1 do"
+            )
+        features = sum(int(np.prod(self._env.observation_spec(f)["shape"])) for f in self._features[0])
+        reduced = (shape[0] // block, shape[1] // block, 3)
+        self.spec = EnvironmentSpec(name, len(roles), len(self._action_set), reduced, features)
+
+    def reset(self) -> Observation:
+        """See `Environment`. Melting Pot builds the game anew for each episode, and so does this."""
+        if not self._fresh:
+            self._rebuild()
+        self._fresh = False
+        self._env.start(0, seed=self._start_seed)
+        return self._observe()
+
+    def step(self, action: NDArray[np.int32]) -> Step:
+        """See `Environment`."""
+        from dmlab2d import INTERRUPTED, RUNNING
+
+        self._env.act_discrete(self._table[action[self._owner], self._columns])
+        try:
+            status, _ = self._env.advance()
+        except RuntimeError as error:
+            raise SubstrateError(f"{self._name}: dmlab2d cannot go on: {error}") from error
+        observe = self._env.observation
+        reward = np.array([observe(name) for name in self._reward], np.float32)
+        over = status != RUNNING
+        truncated = status == INTERRUPTED
+        return Step(self._observe(), reward, over and not truncated, truncated)
+
+    def close(self) -> None:
+        """See `Environment`; dmlab2d frees the game when nobody refers to it."""
+        del self._env
+
+    def rgb(self) -> list[NDArray[np.uint8]]:
+        """The whole images that the players see now, each [H, W, 3]."""
+        return [self._env.observation(name) for name in self._rgb]
+
+    def _observe(self) -> Observation:
+        observe = self._env.observation
+        values = [[np.ravel(observe(name)) for name in names] for names in self._features]
+        empty: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
+        features = np.array([np.concatenate(v or empty) for v in values], np.float32)
+        return Observation(block_mean(self.rgb(), self._block), features)
+
+    def _rebuild(self) -> None:
+        from dmlab2d import Lab2d
+
+        seed = next(self._seeds)
+        self._env = Lab2d(self._root, {**self._settings, "env_seed": str(seed)})
+        self._start_seed = int(np.random.RandomState(seed).randint(0, 2**31))
+        # dmlab2d lists the players' actions in an order of its own, which differs from build to build.
+        names = self._env.action_discrete_names()
+        self._owner = np.array([int(name.partition(".")[0]) - 1 for name in names])
+        self._table = np.array(
+            [[entry[name.partition(".")[2]] for name in names] for entry in self._action_set], np.int32
+        )
+        self._columns = np.arange(len(names))
+
+
+def _settings(lab2d_settings: Any) -> dict[str, Any]:
+    """Does to a substrate's settings what Melting Pot's builder does before it starts dmlab2d."""
+    from meltingpot.utils.substrates import builder
+    from ml_collections import config_dict
+
+    settings = config_dict.ConfigDict(lab2d_settings).unlock()
+    builder.apply_prefab_overrides(settings)
+    builder.maybe_build_and_add_avatar_objects(settings)
+    builder.locate_and_overwrite_level_directory(settings)
+    return builder.parse_python_settings_for_dmlab2d(settings)  # type: ignore[no-any-return]

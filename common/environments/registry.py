@@ -1,0 +1,32 @@
+"""From a name to a game."""
+
+from common.config import EnvironmentConfig
+from common.environments.interface import Environment, EnvironmentSpec
+from common.environments.matrix_game import PAYOFFS, MatrixGame
+from common.environments.melting_pot import MeltingPot
+from common.environments.pettingzoo import PettingZoo
+
+
+def build(config: EnvironmentConfig, seed: int) -> Environment:
+    """Builds a game.
+
+    Raises:
+      ConfigError: if there is no such game; the message lists the near ones.
+      SetupError: if what it needs is not installed.
+    """
+    name = config.substrate
+    if name in PAYOFFS:
+        return MatrixGame(name, config.players or 2, config.episode_length)
+    if name.startswith("pettingzoo:"):
+        return PettingZoo(name.removeprefix("pettingzoo:"), config.block, seed)
+    return MeltingPot(name, config.block, seed)
+
+
+def spec(config: EnvironmentConfig) -> EnvironmentSpec:
+    """What a policy has to know of a game, by building it once.
+
+    Raises: as `build`.
+    """
+    environment = build(config, seed=1)
+    environment.close()
+    return environment.spec

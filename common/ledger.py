@@ -1,0 +1,162 @@
+"""The ledger: what became of every unroll ever produced, in Redis, so that no death of a process can blur it.
+
+    produced = trained + stale + rejected + rewound + lost + in flight
+
+Unrolls are numbered 1, 2, 3, ... within an incarnation of an actor, and the learner accounts for them in that order,
+so two numbers per incarnation say all: the last produced and the last accounted. Every change is one Lua script that
+Redis runs as a whole and that does nothing when it is repeated; a caller whose connection broke just calls again.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Outcome = Literal["trained", "stale", "rejected"]
+
+# KEYS: ledger, sequences, closed. What the account knows of an incarnation can run ahead of what it was told was produced,
+# when Redis came back from an older state of its file: the account is then made whole here, and only here.
+_PRODUCE = """
+if redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then return 0 end
+local field = ARGV[1] .. ':produced'
+local before = tonumber(redis.call('HGET', KEYS[2], field) or 0)
+local now = tonumber(ARGV[2])
+if now > before then
+  redis.call('HSET', KEYS[2], field, now)
+  redis.call('HINCRBY', KEYS[1], 'produced', now - before)
+end
+return 1
+"""
+_ACCOUNT = """
+for i = 1, #ARGV, 4 do
+  local incarnation, sequence = ARGV[i], tonumber(ARGV[i + 1])
+  local produced = tonumber(redis.call('HGET', KEYS[2], incarnation .. ':produced') or 0)
+  local accounted = tonumber(redis.call('HGET', KEYS[2], incarnation .. ':accounted') or 0)
+  if sequence > accounted and redis.call('SISMEMBER', KEYS[3], incarnation) == 0 then
+    if sequence > produced then
+      redis.call('HSET', KEYS[2], incarnation .. ':produced', sequence)
+      redis.call('HINCRBY', KEYS[1], 'produced', sequence - produced)
+    end
+    if sequence > accounted + 1 then
+      redis.call('HINCRBY', KEYS[1], 'lost', sequence - accounted - 1)
+    end
+    redis.call('HSET', KEYS[2], incarnation .. ':accounted', sequence)
+    redis.call('HINCRBY', KEYS[1], ARGV[i + 2], 1)
+    if ARGV[i + 3] ~= '' then
+      redis.call('HINCRBY', KEYS[1], ARGV[i + 2] .. ':' .. ARGV[i + 3], 1)
+    end
+  end
+end
+"""
+_CLOSE = """
+local produced = tonumber(redis.call('HGET', KEYS[2], ARGV[1] .. ':produced') or 0)
+local accounted = tonumber(redis.call('HGET', KEYS[2], ARGV[1] .. ':accounted') or 0)
+redis.call('HDEL', KEYS[2], ARGV[1] .. ':produced', ARGV[1] .. ':accounted')
+redis.call('SADD', KEYS[3], ARGV[1])
+if produced > accounted then
+  redis.call('HINCRBY', KEYS[1], 'lost', produced - accounted)
+end
+return produced - accounted
+"""
+_REWIND = """
+local trained = tonumber(redis.call('HGET', KEYS[1], 'trained') or 0)
+local kept = tonumber(ARGV[1])
+if trained > kept then
+  redis.call('HSET', KEYS[1], 'trained', kept)
+  redis.call('HINCRBY', KEYS[1], 'rewound', trained - kept)
+end
+"""
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Both sides of the ledger, in unrolls."""
+
+    produced: int
+    trained: int
+    stale: int
+    rejected: int
+    rewound: int
+    lost: int
+    in_flight: int
+    reasons: Mapping[str, int]
+    """Of the stale and the rejected, how many for which reason."""
+
+    @property
+    def accounted(self) -> int:
+        """The right-hand side."""
+        return self.trained + self.stale + self.rejected + self.rewound + self.lost + self.in_flight
+
+    @property
+    def holds(self) -> bool:
+        """Whether the identity does."""
+        return self.produced == self.accounted
+
+    def __str__(self) -> str:
+        sign = "=" if self.holds else "≠"
+        return (
+            f"produced {self.produced:,} {sign} trained {self.trained:,} + stale {self.stale:,} + rejected "
+            f"{self.rejected:,} + rewound {self.rewound:,} + lost {self.lost:,} + in flight {self.in_flight:,}"
+        )
+
+
+class Ledger:
+    """The counters of one run.
+
+    Args:
+      client: a Redis connection that decodes nothing.
+      ledger: key of the hash with the totals.
+      sequences: key of the hash with each living incarnation's two numbers.
+      closed: key of the set of incarnations that are closed, whose late words no longer count.
+    """
+
+    def __init__(self, client: Any, ledger: str, sequences: str, closed: str) -> None:
+        self._client = client
+        self._keys = [ledger, sequences, closed]
+        scripts = (_PRODUCE, _ACCOUNT, _CLOSE, _REWIND)
+        self._produce, self._account, self._close, self._rewind = map(client.register_script, scripts)
+
+    def produced(self, incarnation: str, sequence: int) -> bool:
+        """Says that an actor has produced everything up to a sequence number; said before it is sent.
+
+        Returns False, and counts nothing, if the incarnation was closed: it was silent for so long that it was
+        taken for dead.
+        """
+        return bool(self._produce(keys=self._keys, args=[incarnation, sequence]))
+
+    def account(self, entries: Iterable[tuple[str, int, Outcome, str]]) -> None:
+        """Says what became of unrolls: (incarnation, sequence, outcome, reason or ''), in order of sequence."""
+        args = [field for entry in entries for field in entry]
+        if args:
+            self._account(keys=self._keys, args=args)
+
+    def close(self, incarnation: str) -> int:
+        """Ends an incarnation: what it produced and nobody accounted for is lost. Returns how many."""
+        return int(self._close(keys=self._keys, args=[incarnation]))
+
+    def rewind(self, trained: int) -> None:
+        """Says that the learner went back to a checkpoint that had that many unrolls trained."""
+        self._rewind(keys=self._keys, args=[trained])
+
+    def incarnations(self) -> dict[str, tuple[int, int]]:
+        """Last produced and last accounted sequence number of each incarnation that is not closed."""
+        fields = _integers(self._client.hgetall(self._keys[1]))
+        names = {field.rpartition(":")[0] for field in fields}
+        return {n: (fields.get(f"{n}:produced", 0), fields.get(f"{n}:accounted", 0)) for n in names}
+
+    def balance(self) -> Balance:
+        """Reads both sides at one moment."""
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hgetall(self._keys[0])
+            pipe.hgetall(self._keys[1])
+            totals, sequences = map(_integers, pipe.execute())
+        sign = {"produced": 1, "accounted": -1}
+        in_flight = sum(sign[field.rpartition(":")[2]] * n for field, n in sequences.items())
+        counts = {
+            k: totals.get(k, 0) for k in ("produced", "trained", "stale", "rejected", "rewound", "lost")
+        }
+        reasons = {name: n for name, n in sorted(totals.items()) if ":" in name}
+        return Balance(**counts, in_flight=in_flight, reasons=reasons)
+
+
+def _integers(fields: Any) -> dict[str, int]:
+    return {name.decode(): int(value) for name, value in fields.items()}

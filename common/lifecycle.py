@@ -1,0 +1,99 @@
+"""How a role lives: it announces itself, works, and leaves in good order when it is told to.
+
+The first SIGTERM or Ctrl-C asks: finish the step, flush, checkpoint, leave with 0. The second ends it at once.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from types import FrameType, TracebackType
+from typing import Self
+
+import redis
+
+from common.errors import BidistError
+from common.store import Store
+
+log = logging.getLogger(__name__)
+
+MISSED_REPORTS = 4
+
+
+def stop_on_signals() -> threading.Event:
+    """Installs the two-step handler for SIGTERM and SIGINT; the event it returns is set by the first."""
+    stopping = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if stopping.is_set():
+            log.warning("second %s: leaving now", signal.Signals(number).name)
+            os._exit(128 + number)
+        log.info("%s: finishing the step, then leaving", signal.Signals(number).name)
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stopping
+
+
+def new_incarnation(name: str) -> str:
+    """A name for one life of a role; no two lives share one."""
+    return f"{name}-{uuid.uuid4().hex[:12]}"
+
+
+class Presence:
+    """Keeps `worker:{role}:{name}` alive in Redis from a thread of its own, while the role works.
+
+    A context manager: writes `start` to the events on entering and `stop`, or `error`, on leaving.
+    """
+
+    def __init__(self, store: Store, role: str, name: str, incarnation: str, heartbeat_s: float) -> None:
+        self._store, self._role, self._name, self._heartbeat_s = store, role, name, heartbeat_s
+        self._fields: dict[str, str | int | float] = {
+            "incarnation": incarnation,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": int(time.time()),
+            "state": "starting",
+        }
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def say(self, **fields: str | int | float) -> None:
+        """Changes what the next report says: state, version, rate."""
+        self._fields.update(fields)
+
+    def __enter__(self) -> Self:
+        self._report()
+        self._store.put_event(self._role, self._name, "start", incarnation=self._fields["incarnation"])
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join(timeout=5)
+        try:
+            if error is None:
+                self._store.put_event(self._role, self._name, "stop")
+            else:
+                self._store.put_event(self._role, self._name, "error", message=str(error)[:500])
+            self._store.remove_worker(self._role, self._name)
+        except (BidistError, redis.RedisError) as away:
+            log.warning("no goodbye to Redis: %s", away)
+
+    def _beat(self) -> None:
+        while not self._over.wait(self._heartbeat_s):
+            try:
+                self._report()
+            except (BidistError, redis.RedisError) as error:
+                log.warning("no report to Redis: %s", error)
+
+    def _report(self) -> None:
+        fields = dict(self._fields, reported=round(time.time(), 3))
+        self._store.put_worker(self._role, self._name, fields, MISSED_REPORTS * self._heartbeat_s)

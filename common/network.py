@@ -1,0 +1,206 @@
+"""The agent's network, for P policies at once.
+
+Every parameter has a leading axis P. With parameters of their own for each player P is N; with shared ones P is 1; an
+actor that plays learning and distilled policies puts both behind one another. Inputs are arranged `[P, M, ...]`: M
+rows for each policy. Where rows come from, see `Arrangement`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from common.config import NetworkConfig
+from common.environments import EnvironmentSpec
+
+# A CPU computes rows in pieces whose activations stay in its cache: 8192 rows at once take twice as long a row.
+PIECE = 1024
+
+
+class StackedLinear(nn.Module):
+    """P dense layers: [P, M, in] -> [P, M, out]."""
+
+    def __init__(self, policies: int, inputs: int, outputs: int, gain: float) -> None:
+        super().__init__()
+        self.weight = _orthogonal(policies, (outputs, inputs), gain)
+        self.bias = nn.Parameter(torch.zeros(policies, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.weight) == 1:
+            return F.linear(x[0], self.weight[0], self.bias[0])[None]
+        return torch.baddbmm(self.bias[:, None], x, self.weight.transpose(1, 2))
+
+
+class StackedConv2d(nn.Module):
+    """P 3x3 convolutions without padding: [P, M, in, H, W] -> [P, M, out, H', W'], channels last in memory."""
+
+    def __init__(self, policies: int, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.weight = _orthogonal(policies, (outputs, inputs, 3, 3), math.sqrt(2))
+        self.bias = nn.Parameter(torch.zeros(policies, outputs))
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = zip(x, self.weight, self.bias, strict=True)
+        return _stack([F.conv2d(x_p, w.contiguous(memory_format=torch.channels_last), b, self.stride)
+                       for x_p, w, b in parts])  # fmt: skip
+
+
+class StackedCore(nn.Module):
+    """P recurrent cores: inputs [P, T, S, in] and state [P, S, state_size] -> outputs [P, T, S, out] and state.
+
+    An LSTM's state is its hidden and its cell state, one behind the other.
+    """
+
+    def __init__(self, policies: int, kind: str, inputs: int, size: int) -> None:
+        super().__init__()
+        gates = {"gru": 3, "lstm": 4}[kind]
+        self.kind, self.size = kind, size
+        self.state_size = size if kind == "gru" else 2 * size
+        self.input_weight = _orthogonal(policies, (gates * size, inputs), 1.0)
+        self.hidden_weight = _orthogonal(policies, (gates * size, size), 1.0)
+        self.input_bias = nn.Parameter(torch.zeros(policies, gates * size))
+        self.hidden_bias = nn.Parameter(torch.zeros(policies, gates * size))
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        outputs, states = zip(*(self._one(p, x[p], state[p][None]) for p in range(len(x))), strict=True)
+        return _stack(outputs), _stack(states)
+
+    def _one(self, p: int, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        weights = [self.input_weight[p], self.hidden_weight[p], self.input_bias[p], self.hidden_bias[p]]
+        if self.kind == "gru":
+            output, state = torch.gru(x, state, weights, True, 1, 0.0, self.training, False, False)
+            return output, state[0]
+        hidden, cell = (part.contiguous() for part in state.split(self.size, -1))
+        output, hidden, cell = torch.lstm(x, (hidden, cell), weights, True, 1, 0.0, self.training, False, False)
+        return output, torch.cat([hidden[0], cell[0]], -1)
+
+
+class Network(nn.Module):
+    """Two convolutions, a dense layer, a recurrent core, a policy head and a value head, P times.
+
+    Args:
+      spec: the game.
+      config: the widths.
+      policies: P.
+    """
+
+    def __init__(self, spec: EnvironmentSpec, config: NetworkConfig, policies: int) -> None:
+        super().__init__()
+        first, second = config.channels
+        height, width, colours = spec.rgb_shape
+        self.policies, self.has_image = policies, height > 0
+        flat = spec.features
+        if self.has_image:
+            self.conv_1 = StackedConv2d(policies, colours, first, stride=1)
+            self.conv_2 = StackedConv2d(policies, first, second, stride=2)
+            flat += second * ((height - 3) // 2) * ((width - 3) // 2)
+        self.dense = StackedLinear(policies, flat, config.dense, math.sqrt(2))
+        self.core = StackedCore(policies, config.core, config.dense, config.core_size)
+        self.policy = StackedLinear(policies, config.core_size, spec.actions, 0.01)
+        self.value = StackedLinear(policies, config.core_size + config.dense, 1, 1.0)
+
+    @property
+    def state_size(self) -> int:
+        """Length of a player's recurrent state; it starts as zeros."""
+        return self.core.state_size
+
+    def embed(self, rgb: Tensor, features: Tensor) -> Tensor:
+        """What a player sees, without memory: rgb [P, M, H, W, 3] uint8, features [P, M, F] -> [P, M, dense]."""
+        if features.shape[1] <= PIECE or features.is_cuda:
+            return self._embed(rgb, features)
+        pieces = zip(rgb.split(PIECE, 1), features.split(PIECE, 1), strict=True)
+        return torch.cat([self._embed(*piece) for piece in pieces], 1)
+
+    def _embed(self, rgb: Tensor, features: Tensor) -> Tensor:
+        flat = features.sign() * features.abs().log1p()
+        if self.has_image:
+            x = rgb.movedim(-1, -3).to(torch.float32).div_(255)
+            x = F.relu(self.conv_2(F.relu(self.conv_1(x))))
+            flat = torch.cat([x.movedim(-3, -1).flatten(2), flat], -1)
+        return F.relu(self.dense(flat))
+
+    def remember(self, embedding: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs the core: embedding [P, T, S, dense], state [P, S, state_size] -> hidden [P, T, S, core], state."""
+        hidden, state = self.core(embedding, state)
+        return hidden, state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The policy: hidden [P, ..., core] -> logits [P, ..., A]."""
+        return cast(Tensor, self.policy(hidden.flatten(1, -2))).unflatten(1, hidden.shape[1:-1])
+
+    def values(self, hidden: Tensor, others: Tensor) -> Tensor:
+        """The centralised critic, in normalised units.
+
+        Args:
+          hidden: [P, ..., core], the player's own.
+          others: [P, ..., dense], the mean of the other players' embeddings.
+
+        Returns: [P, ...].
+        """
+        both = torch.cat([hidden, others], -1)
+        return cast(Tensor, self.value(both.flatten(1, -2))).unflatten(1, hidden.shape[1:-1]).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Which rows go to which policy.
+
+    Policies have different numbers of rows; the shorter ones are filled up with rows that do not count.
+
+    Attributes:
+      index: [P, S] int64, numbers of rows.
+      valid: [P, S] bool, false where a place is only filled up.
+    """
+
+    index: Tensor
+    valid: Tensor
+
+    def to(self, device: torch.device) -> "Arrangement":
+        """The same on another device."""
+        return Arrangement(self.index.to(device), self.valid.to(device))
+
+    def gather(self, x: Tensor, axis: int = 0) -> Tensor:
+        """Takes rows along an axis: [..., R, ...] -> [P, ..., S, ...]."""
+        taken = x.index_select(axis, self.index.flatten()).unflatten(axis, self.index.shape)
+        return taken.movedim(axis, 0)
+
+    def scatter(self, x: Tensor, rows: int) -> Tensor:
+        """The way back, for rows in front: [P, S, ...] -> [R, ...], zeros where no place pointed to a row."""
+        out = x.new_zeros(rows, *x.shape[2:])
+        out[self.index[self.valid]] = x[self.valid]
+        return out
+
+
+def arrange(policy: NDArray[np.int64], policies: int) -> Arrangement:
+    """Sorts rows by their policy.
+
+    Args:
+      policy: [R], each row's policy; negative leaves the row out.
+      policies: P.
+    """
+    groups = [np.flatnonzero(policy == p) for p in range(policies)]
+    longest = max(1, max(map(len, groups)))
+    index = np.zeros((policies, longest), np.int64)
+    valid = np.zeros((policies, longest), bool)
+    for p, rows in enumerate(groups):
+        index[p, : len(rows)] = rows
+        valid[p, : len(rows)] = True
+    return Arrangement(torch.from_numpy(index), torch.from_numpy(valid))
+
+
+def _stack(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
+
+
+def _orthogonal(policies: int, shape: tuple[int, ...], gain: float) -> nn.Parameter:
+    weight = torch.empty(policies, *shape)
+    for one in weight:
+        nn.init.orthogonal_(one, gain)
+    return nn.Parameter(weight)

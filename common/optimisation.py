@@ -1,0 +1,40 @@
+"""What training needs for P policies whose parameters lie behind one another, and for its exact resumption."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scales each policy's gradient down to a norm, and returns the norms from before: [P].
+
+    A policy's gradient is its slice, along the leading axis, of all parameters' gradients.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+    scale = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+    for g in gradients:
+        g.mul_(scale.view(-1, *[1] * (g.dim() - 1)))
+    return norms
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """Adam's moments and step counts by the name of their parameter, as a flat dict of tensors."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    return {
+        f"{names[parameter]}|{key}": value
+        for parameter, state in optimiser.state.items()
+        for key, value in state.items()
+    }
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimiser_tensors`."""
+    parameters = dict(module.named_parameters())
+    optimiser.state.clear()
+    for label, value in tensors.items():
+        name, _, key = label.partition("|")
+        parameter = parameters[name]
+        on = value if key == "step" else value.to(parameter.device)
+        optimiser.state[parameter][key] = on.clone()

@@ -1,0 +1,115 @@
+"""Where a run keeps its things.
+
+    config.yaml          the resolved configuration
+    checkpoints/         the learner's, one folder each, newest last
+    distiller/           the distiller's own
+    metrics.jsonl        one line an update
+    distillation.jsonl   one line a distillation event
+    tensorboard/         the same for TensorBoard
+    logs/                one file a role
+    redis/               the append-only file, if `train` started Redis
+    learning_curve.png, summary.json    written at the end
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.checkpoint import write
+from common.config import Config, RunConfig, read_yaml, validate
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "RunFolder":
+        """The folder of a run by its configuration."""
+        return cls(Path(config.folder) / config.name)
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The learner's checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def distiller(self) -> Path:
+        """The distiller's checkpoints."""
+        return self.path / "distiller"
+
+    @property
+    def metrics(self) -> Path:
+        """The learner's metrics, a JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def distillation(self) -> Path:
+        """The distiller's metrics, a JSON object a line."""
+        return self.path / "distillation.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's folder."""
+        return self.path / "tensorboard"
+
+    @property
+    def logs(self) -> Path:
+        """The roles' logs."""
+        return self.path / "logs"
+
+    @property
+    def redis(self) -> Path:
+        """Redis' files."""
+        return self.path / "redis"
+
+    def create(self, config: Config) -> None:
+        """Makes the folder and writes the configuration."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write(self.config, text.encode())
+
+    def read_config(self) -> Config:
+        """Reads the configuration back.
+
+        Raises:
+          ConfigError: if it is missing or wrong.
+        """
+        return validate(read_yaml(self.config))
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Appends a JSON object as one line."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads JSON lines; a last line that is torn is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def cut_lines(path: Path, key: str, last: int) -> None:
+    """Drops the lines whose `key` is beyond `last`: a run that went back to a checkpoint writes them again."""
+    if path.exists():
+        kept = [json.dumps(record) + "\n" for record in read_lines(path) if record[key] <= last]
+        write(path, "".join(kept).encode())

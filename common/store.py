@@ -1,0 +1,309 @@
+"""What Redis holds of a run, and the only module that names its keys.
+
+Every key begins with `bidist:{run}:`. `docs/redis.md` lists them with their types and the redis-cli commands that
+read them. A broken connection is retried for `PATIENCE_S` seconds, and said; all writes may be repeated safely.
+"""
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import msgpack
+import numpy as np
+import redis
+import safetensors.torch
+import torch
+from redis.backoff import AbstractBackoff
+from redis.retry import Retry
+
+from common.config import Config, validate
+from common.errors import StoreError
+from common.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+PREFIX = "bidist"
+PATIENCE_S = 60.0
+STREAM_LENGTH = 10_000
+Parameters = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One version of a network's parameters.
+
+    Attributes:
+      version: counts up by one with every publication and never goes back.
+      parameters: name to tensor, each with the leading policy axis [P, ...].
+      source_version: for phi, the version of theta it was distilled from last; for theta, its own.
+      direction: for phi, the event that made it: `initial`, `forward` or `reverse`; empty for theta.
+    """
+
+    version: int
+    parameters: Parameters
+    source_version: int = 0
+    direction: str = ""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """D, what the distiller distils on: the observations of one learner iteration, all players, as sequences.
+
+    Attributes:
+      update: the learner update they come from.
+      rgb: [T, B, N, H, W, 3] uint8.
+      features: [T, B, N, F] float32.
+      policy: [B, N] int64, which learning policy a player belongs to.
+      mask: [T, B, N] bool, false where a row is padding or its player was out of the game.
+    """
+
+    update: int
+    rgb: np.ndarray[Any, np.dtype[np.uint8]]
+    features: np.ndarray[Any, np.dtype[np.float32]]
+    policy: np.ndarray[Any, np.dtype[np.int64]]
+    mask: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+class _Patience(AbstractBackoff):
+    """Waits a little longer after each failure, says so once, and gives up early when the role is to stop."""
+
+    def __init__(self, url: str, stopping: threading.Event) -> None:
+        self._url, self._stopping = url, stopping
+
+    def compute(self, failures: int) -> float:
+        if failures == 1:
+            log.warning("waiting for Redis at %s, for up to %.0f s", self._url, PATIENCE_S)
+        if self._stopping.is_set() and failures > 8:
+            raise StoreError(f"Redis at {self._url} is away, and this role was told to stop")
+        return min(1.0, 0.05 * 2 ** min(failures, 5))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # redis-py copies it for each connection; all are to look at the same event
+
+
+def connect(url: str, stopping: threading.Event | None = None) -> Any:
+    """Opens a connection that outlives a restart of Redis; untyped, for redis-py types sync and async as one.
+
+    Raises:
+      StoreError: if the URL is not one.
+    """
+    try:
+        return redis.Redis.from_url(
+            url,
+            retry=Retry(_Patience(url, stopping or threading.Event()), int(PATIENCE_S)),
+            retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
+            socket_timeout=30,
+            socket_connect_timeout=5,
+        )
+    except ValueError as error:
+        raise StoreError(f"{url!r} is no Redis URL ({error}); expected something like redis://localhost:6379/0") from None
+
+
+def runs(client: Any) -> list[str]:
+    """Names of the runs that Redis knows."""
+    keys = client.scan_iter(match=f"{PREFIX}:*:config", count=1000)
+    return sorted(key.decode().split(":")[1] for key in keys)
+
+
+class Store:
+    """One run's keys.
+
+    Args:
+      url: Redis' URL.
+      run: name of the run.
+      stopping: set when the role is to stop, so that waits end early.
+    """
+
+    def __init__(self, url: str, run: str, stopping: threading.Event | None = None) -> None:
+        self.url, self.run = url, run
+        self.stopping = stopping or threading.Event()
+        self.client = connect(url, self.stopping)
+        self.ledger = Ledger(self.client, self.key("ledger"), self.key("sequences"), self.key("closed"))
+
+    def key(self, name: str) -> str:
+        """The full name of a key."""
+        return f"{PREFIX}:{self.run}:{name}"
+
+    def put_config(self, config: Config) -> None:
+        """Writes the resolved configuration."""
+        self.client.set(self.key("config"), config.model_dump_json())
+
+    def config(self, timeout_s: float = 60.0) -> Config:
+        """Reads the configuration, waiting for the learner to write it.
+
+        Raises:
+          StoreError: if none appears in time.
+        """
+        text = self._wait("config", lambda: self.client.get(self.key("config")), timeout_s)
+        return validate(json.loads(text))
+
+    def put_endpoint(self, endpoint: str) -> None:
+        """Says where the learner listens."""
+        self.client.set(self.key("endpoint"), endpoint)
+
+    def endpoint(self) -> str | None:
+        """Where the learner listens, if it said so."""
+        value = self.client.get(self.key("endpoint"))
+        return value.decode() if value else None
+
+    def wait_for_endpoint(self, timeout_s: float = 120.0) -> str:
+        """Where the learner listens, waiting for it to say so.
+
+        Raises:
+          StoreError: if it does not in time.
+        """
+        endpoint: str = self._wait("endpoint", self.endpoint, timeout_s)
+        return endpoint
+
+    def count_start(self, role: str, name: str) -> int:
+        """Counts the starts of a role by its name: 0 for the first, so that a restart can draw other seeds."""
+        return int(self.client.hincrby(self.key("starts"), f"{role}:{name}", 1)) - 1
+
+    def publish(self, name: str, weights: Weights) -> None:
+        """Writes a version of `theta` or `phi` in one step, so that nobody ever reads half of one."""
+        data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.parameters.items()})
+        fields: dict[str, Any] = {
+            "version": weights.version,
+            "source_version": weights.source_version,
+            "direction": weights.direction,
+            "digest": hashlib.sha256(data).hexdigest(),
+            "bytes": data,
+        }
+        self.client.hset(self.key(name), mapping=fields)
+
+    def version(self, name: str) -> int | None:
+        """The version of `theta` or `phi` that is published, None if none is."""
+        value = self.client.hget(self.key(name), "version")
+        return int(value) if value is not None else None
+
+    def weights(self, name: str) -> Weights | None:
+        """Pulls the published version of `theta` or `phi`, None if none is.
+
+        Raises:
+          StoreError: if the bytes are not those that were published.
+        """
+        fields: dict[bytes, bytes] = self.client.hgetall(self.key(name))
+        if not fields:
+            return None
+        data = fields[b"bytes"]
+        if hashlib.sha256(data).hexdigest() != fields[b"digest"].decode():
+            raise StoreError(f"{self.key(name)}: the bytes do not match their digest; restart the learner to repair it")
+        return Weights(
+            int(fields[b"version"]),
+            safetensors.torch.load(data),
+            int(fields[b"source_version"]),
+            fields[b"direction"].decode(),
+        )
+
+    def wait_for_weights(self, name: str, timeout_s: float = 120.0) -> Weights:
+        """Pulls `theta` or `phi`, waiting for the first version.
+
+        Raises:
+          StoreError: if none appears in time.
+        """
+        weights: Weights = self._wait(name, lambda: self.weights(name), timeout_s)
+        return weights
+
+    def put_observations(self, observations: Observations) -> None:
+        """Hands D to the distiller; only the newest two are kept."""
+        arrays = {name: getattr(observations, name) for name in ("rgb", "features", "policy", "mask")}
+        table = {name: (a.dtype.str, a.shape) for name, a in arrays.items()}
+        fields: dict[str, Any] = {"update": observations.update, "table": msgpack.packb(table)}
+        fields |= {name: np.ascontiguousarray(a).tobytes() for name, a in arrays.items()}
+        self.client.xadd(self.key("observations"), fields, maxlen=2, approximate=False)
+
+    def observations(self, after: int) -> Observations | None:
+        """The newest D, if it comes from a later update than `after`."""
+        entries: Any = self.client.xrevrange(self.key("observations"), count=1)
+        if not entries or int(entries[0][1][b"update"]) <= after:
+            return None
+        fields = entries[0][1]
+        table = msgpack.unpackb(fields[b"table"])
+        arrays = {
+            name: np.frombuffer(fields[name.encode()], dtype=dtype).reshape(shape)
+            for name, (dtype, shape) in table.items()
+        }
+        return Observations(int(fields[b"update"]), **arrays)
+
+    def put_queue(self, gauges: Mapping[str, str | int | float]) -> None:
+        """Writes the state of the learner's queue."""
+        self.client.hset(self.key("queue"), mapping=dict(gauges))
+
+    def put_progress(self, fields: Mapping[str, str | int | float]) -> None:
+        """Writes how far the run is: `state` is running, stopped or finished."""
+        self.client.hset(self.key("progress"), mapping=dict(fields))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the learner said that the run's budget is used up."""
+        return bool(self.client.hget(self.key("progress"), "state") == b"finished")
+
+    def put_worker(self, role: str, name: str, fields: Mapping[str, str | int | float], ttl_s: float) -> None:
+        """Says that a role is alive; the word fades after `ttl_s` seconds."""
+        key = self.key(f"worker:{role}:{name}")
+        with self.client.pipeline(transaction=True) as pipe:
+            pipe.hset(key, mapping=dict(fields))
+            pipe.pexpire(key, int(ttl_s * 1000))
+            pipe.execute()
+
+    def remove_worker(self, role: str, name: str) -> None:
+        """Says that a role left in good order."""
+        self.client.delete(self.key(f"worker:{role}:{name}"))
+
+    def workers(self) -> dict[tuple[str, str], dict[str, str]]:
+        """The living roles, (role, name) to what they last said of themselves."""
+        head = self.key("worker:")
+        keys = sorted(self.client.scan_iter(match=f"{head}*", count=1000))
+        with self.client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hgetall(key)
+            hashes = pipe.execute()
+        found = {}
+        for key, fields in zip(keys, hashes, strict=True):
+            role, _, name = key.decode().removeprefix(head).partition(":")
+            if fields:
+                found[role, name] = {k.decode(): v.decode() for k, v in fields.items()}
+        return found
+
+    def put_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Appends one update's scalars to the stream of metrics."""
+        fields: dict[Any, Any] = {name: repr(float(value)) for name, value in metrics.items()}
+        self.client.xadd(self.key("metrics"), fields, maxlen=STREAM_LENGTH)
+
+    def put_event(self, role: str, name: str, event: str, **details: str | int | float) -> None:
+        """Appends a start, a stop, a checkpoint, a distillation event or the like to the stream of events."""
+        fields: dict[Any, Any] = {"role": role, "name": name, "event": event, **details}
+        self.client.xadd(self.key("events"), fields, maxlen=STREAM_LENGTH)
+
+    def stream(self, name: str, count: int) -> list[tuple[float, dict[str, str]]]:
+        """The newest entries of `metrics` or `events`, oldest first: (time in s since 1970, fields)."""
+        entries: Any = self.client.xrevrange(self.key(name), count=count)
+        return [
+            (int(key.split(b"-")[0]) / 1000, {k.decode(): v.decode() for k, v in fields.items()})
+            for key, fields in reversed(entries)
+        ]
+
+    def hash(self, name: str) -> dict[str, str]:
+        """A hash of short text fields, such as `queue`."""
+        fields: Any = self.client.hgetall(self.key(name))
+        return {k.decode(): v.decode() for k, v in fields.items()}
+
+    def _wait(self, what: str, read: Any, timeout_s: float) -> Any:
+        deadline = time.monotonic() + timeout_s
+        said = False
+        while (value := read()) is None:
+            if not said:
+                log.info("waiting for %s of run %s in Redis at %s", what, self.run, self.url)
+                said = True
+            if time.monotonic() > deadline or self.stopping.is_set():
+                raise StoreError(
+                    f"no {what} of run {self.run!r} in Redis at {self.url} after {timeout_s:.0f} s; "
+                    "is its learner running?"
+                )
+            time.sleep(0.1)
+        return value

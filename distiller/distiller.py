@@ -1,0 +1,158 @@
+"""Bidirectional distillation of theta into phi (arXiv 2505.11100, eq. 2)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.config import DistillerConfig, NetworkConfig
+from common.environments import EnvironmentSpec
+from common.methods.method import Direction
+from common.network import Network, arrange
+from common.optimisation import clip_gradients, load_optimiser, optimiser_tensors
+from common.store import Observations, Parameters
+from distiller.divergence import kl_divergence, mean_entropy
+
+
+class Distiller:
+    """phi, and how it follows theta and leaves it.
+
+    Args:
+      spec: the game.
+      network: the network's widths.
+      config: rates, epochs, the bound.
+      policies: P.
+      directions: the directions that events take in turn.
+      seed: seeds the shuffles.
+    """
+
+    def __init__(
+        self, spec: EnvironmentSpec, network: NetworkConfig, config: DistillerConfig, policies: int,
+        directions: Sequence[Direction], seed: int,
+    ) -> None:  # fmt: skip
+        self._config, self._directions, self._policies = config, directions, policies
+        self._theta = Network(spec, network, policies).requires_grad_(False)
+        self.phi = Network(spec, network, policies)
+        self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=config.forward_learning_rate)
+        self._rng = np.random.default_rng(seed)
+        self._last: Direction | None = None
+        self.events = 0
+
+    @property
+    def direction(self) -> Direction:
+        """The direction that the next event takes."""
+        return self._directions[self.events // self._config.phase_events % len(self._directions)]
+
+    def event(self, theta: Parameters, observations: Observations) -> dict[str, float | str]:
+        """One distillation event: phi moves towards theta on D, or away from it up to the bound.
+
+        Args:
+          theta: the learning policies' parameters.
+          observations: D.
+
+        Returns: the direction, eq. 2 before and after, phi's and theta's entropy, the steps taken.
+        """
+        direction, config = self.direction, self._config
+        self._theta.load_state_dict(theta)
+        if direction != self._last:
+            rate = config.forward_learning_rate if direction == "forward" else config.reverse_learning_rate
+            self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=rate)
+        data = _Data.of(observations, self._policies, config.burn_in)
+        with torch.no_grad():
+            teacher = data.log_probs(self._theta)
+        before, entropy_before = self._measure(data, teacher)
+        steps = self._descend(data, teacher) if direction == "forward" else self._ascend(data, teacher)
+        after, entropy_after = self._measure(data, teacher)
+        self._last = direction
+        self.events += 1
+        return {
+            "events": self.events, "direction": direction, "update": observations.update, "gradient_steps": steps,
+            "kl_before_nats": before, "kl_after_nats": after,
+            "phi_entropy_before_nats": entropy_before, "phi_entropy_after_nats": entropy_after,
+            "theta_entropy_nats": float(mean_entropy(teacher, data.mask).mean()),
+        }  # fmt: skip
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What its checkpoint keeps as tensors."""
+        parameters = {name: p.detach().clone() for name, p in self.phi.named_parameters()}
+        return {"phi": parameters, "optimiser": optimiser_tensors(self._optimiser, self.phi)}
+
+    def state(self) -> dict[str, Any]:
+        """What its checkpoint keeps besides."""
+        return {"events": self.events, "last": self._last, "numpy_random": self._rng.bit_generator.state}
+
+    def restore(self, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+        """The inverse of `tensors` and `state`."""
+        self.phi.load_state_dict(tensors["phi"])
+        self.events, self._last = state["events"], state["last"]
+        self._rng.bit_generator.state = state["numpy_random"]
+        if self._last == "reverse":
+            self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=self._config.reverse_learning_rate)
+        load_optimiser(self._optimiser, self.phi, tensors["optimiser"])
+
+    def _descend(self, data: "_Data", teacher: Tensor) -> int:
+        """Forward: phi <- phi - eta_f grad L(phi)."""
+        parts = self._parts(data, self._config.forward_epochs)
+        for columns in parts:
+            self._step(data, teacher, columns, sign=1.0)
+        return len(parts)
+
+    def _ascend(self, data: "_Data", teacher: Tensor) -> int:
+        """Reverse: phi <- phi + eta_r grad L(phi), stopping once L reaches the bound."""
+        bound = self._config.reverse_bound
+        parts = self._parts(data, self._config.reverse_epochs)
+        for taken, columns in enumerate(parts):
+            if bound is not None and self._measure(data, teacher)[0] >= bound:
+                return taken
+            self._step(data, teacher, columns, sign=-1.0)
+        return len(parts)
+
+    def _parts(self, data: "_Data", epochs: int) -> list[Tensor]:
+        columns = data.mask.shape[-1]
+        shuffles = (torch.from_numpy(self._rng.permutation(columns)) for _ in range(epochs))
+        count = min(self._config.minibatches, columns)
+        return [part for shuffled in shuffles for part in shuffled.tensor_split(count)]
+
+    def _step(self, data: "_Data", teacher: Tensor, columns: Tensor, sign: float) -> None:
+        part = data.columns(columns)
+        loss = sign * kl_divergence(teacher[:, :, columns], part.log_probs(self.phi), part.mask).sum()
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        clip_gradients(self.phi.parameters(), self._config.max_grad_norm)
+        self._optimiser.step()
+
+    @torch.no_grad()
+    def _measure(self, data: "_Data", teacher: Tensor) -> tuple[float, float]:
+        """L(phi) of eq. 2 and phi's entropy, over the whole of D."""
+        student = data.log_probs(self.phi)
+        divergence = kl_divergence(teacher, student, data.mask)
+        return float(divergence.mean()), float(mean_entropy(student, data.mask).mean())
+
+
+class _Data:
+    """D sorted by policy: rgb [P, T, S, H, W, 3], features [P, T, S, F], mask [P, T, S] without the burn-in."""
+
+    def __init__(self, rgb: Tensor, features: Tensor, mask: Tensor) -> None:
+        self.rgb, self.features, self.mask = rgb, features, mask
+
+    @classmethod
+    def of(cls, observations: Observations, policies: int, burn_in: int) -> "_Data":
+        arrangement = arrange(observations.policy.ravel(), policies)
+        parts = (observations.rgb, observations.features, observations.mask)
+        rgb, features, mask = (arrangement.gather(torch.tensor(x).flatten(1, 2), 1) for x in parts)
+        mask = mask & arrangement.valid[:, None]
+        mask[:, :burn_in] = False
+        return cls(rgb, features, mask)
+
+    def columns(self, which: Tensor) -> "_Data":
+        return _Data(self.rgb[:, :, which], self.features[:, :, which], self.mask[:, :, which])
+
+    def log_probs(self, network: Network) -> Tensor:
+        """[P, T, S, A]; the recurrent states start as zeros and are carried along the sequences."""
+        shape = self.mask.shape[1:]
+        embedding = network.embed(self.rgb.flatten(1, 2), self.features.flatten(1, 2)).unflatten(1, shape)
+        state = embedding.new_zeros(len(embedding), shape[1], network.state_size)
+        hidden, _ = network.remember(embedding, state)
+        return network.logits(hidden).log_softmax(-1)

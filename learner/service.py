@@ -1,0 +1,205 @@
+"""The learner's life: restore, listen, step until the budget is used up, checkpoint, leave."""
+
+import logging
+import os
+import time
+
+import torch
+
+from common import checkpoint, environments
+from common.config import Config
+from common.errors import ConfigError
+from common.lifecycle import Presence, new_incarnation
+from common.metrics import MetricsLog
+from common.methods import method
+from common.network import Network
+from common.run_folder import RunFolder
+from common.store import Store, Weights
+from common.transport import Inbox
+from common.unroll import UnrollSpec
+from learner.feed import Feed
+from learner.learner import Learner
+
+log = logging.getLogger(__name__)
+
+FINISH_S = 15.0
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a setting means.
+
+    Raises:
+      ConfigError: if it asks for a GPU that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"learner.device={name}: no GPU that torch can use was found; set cpu or auto")
+    return torch.device(name)
+
+
+def unroll_spec(config: Config) -> UnrollSpec:
+    """What an unroll of a run looks like."""
+    spec = environments.spec(config.environment)
+    policies = spec.players if config.network.parameters == "per_player" else 1
+    state_size = Network(spec, config.network, 1).state_size
+    return UnrollSpec(spec, config.actor.unroll_length, state_size, policies)
+
+
+class LearnerService:
+    """A learner with everything around it: socket, checkpoints, metrics, gauges.
+
+    Args:
+      store: the run's keys.
+      config: the run's; written to Redis for the other roles.
+      listen: where to bind, such as `tcp://127.0.0.1:*`.
+      host: the name under which actors reach this machine.
+    """
+
+    def __init__(self, store: Store, config: Config, listen: str, host: str) -> None:
+        self.store, self.config = store, config
+        self.folder = RunFolder.of(config.run)
+        method(config.method)
+        device = device_of(config.learner.device)
+        torch.set_num_threads(config.learner.threads or len(os.sched_getaffinity(0)))
+        self.incarnation = new_incarnation("learner")
+        spec = unroll_spec(config)
+        capacity = max(1, round(config.learner.queue_batches * config.learner.batch_unrolls))
+        saved = checkpoint.newest(self.folder.checkpoints)
+        store.put_config(config)
+        if saved is not None:
+            store.ledger.rewind(saved.state["trained"])
+        accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
+        inbox = Inbox(listen, config.run.name, self.incarnation, spec, capacity, accounted)
+        self.feed = Feed(inbox, store.ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
+        self.learner = Learner(config, store, spec, self.feed, device)
+        self._capacity = capacity
+        if saved is not None:
+            self.learner.restore(saved.tensors, saved.state)
+            log.info("continuing from %s, %d player steps", saved.path, self.learner.player_steps)
+        published = store.version("theta")
+        if published is not None:
+            self.learner.version = max(self.learner.version, published) + 1
+        self.learner.publish()
+        self._publish_first_phi(saved)
+        self.metrics = MetricsLog(
+            self.folder.metrics, self.folder.tensorboard / "learner", "updates", self.learner.updates
+        )
+        self._last_checkpoint = self._last_report = time.monotonic()
+        self._steps_at_report = self.learner.player_steps
+        self._waited_s = self._updated_s = 0.0
+        self._rate = 0.0
+        self.report()
+        store.put_endpoint(f"tcp://{host}:{inbox.port}")
+        log.info("learning on %s, listening at %s, port %d", device, host, inbox.port)
+
+    def step(self, timeout_s: float) -> bool:
+        """One update, or none if no batch came in time; then whatever is due by the clock. Says whether it updated."""
+        metrics = self.learner.step(timeout_s)
+        if metrics is not None:
+            self._waited_s += metrics["wait_s"]
+            self._updated_s += metrics["update_s"]
+            metrics["player_steps_per_s"] = self._rate
+            metrics["queue_unrolls"] = self.feed.waiting
+            self.metrics.write(metrics)
+            self.store.put_metrics(metrics)
+        if time.monotonic() - self._last_report > self.config.run.heartbeat_s:
+            self.report()
+        if time.monotonic() - self._last_checkpoint > self.config.run.checkpoint_s:
+            self.save()
+        return metrics is not None
+
+    def report(self) -> None:
+        """Writes the gauges, and closes the accounts of actors that are gone."""
+        workers = self.store.workers()
+        actors = [fields for (role, _), fields in workers.items() if role == "actor"]
+        self.feed.sweep({fields["incarnation"] for fields in actors})
+        now = time.monotonic()
+        elapsed = now - self._last_report
+        if elapsed > 0.5:
+            self._rate = (self.learner.player_steps - self._steps_at_report) / elapsed
+            self._last_report, self._steps_at_report = now, self.learner.player_steps
+        self.store.put_queue(
+            {
+                "unrolls": self.feed.waiting,
+                "capacity_unrolls": self._capacity,
+                "malformed_messages": sum(self.feed.inbox.malformed.values()),
+                "bottleneck": self._bottleneck(len(actors)),
+            }
+        )
+        self._waited_s = self._updated_s = 0.0
+        self.progress("running")
+
+    def progress(self, state: str) -> None:
+        """Says how far the run is."""
+        self.store.put_progress(
+            {
+                "state": state, "updates": self.learner.updates, "version": self.learner.version,
+                "player_steps": self.learner.player_steps, "budget_player_steps": self.config.run.player_steps,
+                "player_steps_per_s": round(self._rate), "episodes": self.learner.episodes,
+            }
+        )  # fmt: skip
+
+    def save(self) -> None:
+        """Saves everything from which this run can go on as if nothing had been."""
+        tensors = self.learner.tensors()
+        phi = self.store.weights("phi")
+        state = {**self.learner.counters(), "trained": self.store.ledger.balance().trained}
+        if phi is not None:
+            tensors["phi"] = phi.parameters
+            state["phi"] = {"version": phi.version, "source_version": phi.source_version, "direction": phi.direction}
+        path = checkpoint.save(
+            self.folder.checkpoints, self.learner.updates, tensors, state, self.config.run.keep_checkpoints
+        )
+        self._last_checkpoint = time.monotonic()
+        self.store.put_event("learner", "learner", "checkpoint", path=str(path), updates=self.learner.updates)
+
+    def close(self) -> None:
+        """Saves, ends the run if its budget is used up, and stops listening."""
+        self.save()
+        if self.learner.finished:
+            self.feed.finish(FINISH_S)
+            for incarnation in self.store.ledger.incarnations():
+                self.store.ledger.close(incarnation)
+        self.progress("finished" if self.learner.finished else "stopped")
+        self.feed.inbox.close()
+        self.metrics.close()
+
+    def _publish_first_phi(self, saved: checkpoint.Checkpoint | None) -> None:
+        """phi starts as a copy of theta; a Redis that has forgotten it gets the checkpoint's."""
+        if not self.learner.method.directions or self.store.version("phi") is not None:
+            return
+        if saved is not None and "phi" in saved.tensors:
+            self.store.publish("phi", Weights(parameters=saved.tensors["phi"], **saved.state["phi"]))
+        else:
+            theta = dict(self.learner.network.named_parameters())
+            self.store.publish("phi", Weights(0, theta, self.learner.version, "initial"))
+
+    def _bottleneck(self, actors: int) -> str:
+        if not actors:
+            return "no actor is there: the learner waits"
+        busy = self._waited_s + self._updated_s
+        if not busy:
+            return "the learner waits for its first batch since the last report"
+        share = self._waited_s / busy
+        if share > 0.5:
+            return f"the learner waits for actors, {share:.0%} of its time: add actors"
+        return f"the actors wait for the learner, which is busy {1 - share:.0%} of its time"
+
+
+def run(store: Store, config: Config, listen: str, host: str) -> None:
+    """Lives a learner's life: until it is told to stop, or the budget is used up."""
+    service = LearnerService(store, config, listen, host)
+    with Presence(store, "learner", "learner", service.incarnation, config.run.heartbeat_s) as presence:
+        try:
+            while not (store.stopping.is_set() or service.learner.finished):
+                updated = service.step(config.run.heartbeat_s)
+                presence.say(
+                    state="learning" if updated else "waiting for unrolls", updates=service.learner.updates,
+                    theta_version=service.learner.version,
+                )  # fmt: skip
+        finally:
+            service.close()
+    log.info("%d updates, %d player steps", service.learner.updates, service.learner.player_steps)
+
+
