@@ -68,7 +68,9 @@ class Actor:
         t = recorder.clock
         rgb, features = recorder.rgb[t], recorder.features[t]
         rows = self._learning.size
-        action, log_prob = self.players.act(rgb.reshape(rows, *rgb.shape[2:]), features.reshape(rows, features.shape[-1]))
+        action, log_prob = self.players.act(
+            rgb.reshape(rows, *rgb.shape[2:]), features.reshape(rows, features.shape[-1])
+        )
         recorder.action[t], recorder.log_prob[t] = action.reshape(self._shape), log_prob.reshape(self._shape)
         recorder.clock += 1
         self.player_steps += action.size

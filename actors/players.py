@@ -24,7 +24,13 @@ class Players:
     """
 
     def __init__(
-        self, spec: EnvironmentSpec, config: NetworkConfig, policies: int, distilled: bool, rows: int, seed: int
+        self,
+        spec: EnvironmentSpec,
+        config: NetworkConfig,
+        policies: int,
+        distilled: bool,
+        rows: int,
+        seed: int,
     ) -> None:
         self._policies = policies
         self._network = Network(spec, config, 2 * policies if distilled else policies).eval()

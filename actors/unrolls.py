@@ -14,6 +14,7 @@ class Piece:
 
     rgb: NDArray[np.uint8]
     features: NDArray[np.float32]
+    active: NDArray[np.bool_]
     action: NDArray[np.int32]
     log_prob: NDArray[np.float32]
     reward: NDArray[np.float32]
@@ -38,6 +39,7 @@ class Recorder:
         e, t, n = environments, unroll_length, spec.players
         self.rgb = np.zeros((t + 1, e, n, *spec.rgb_shape), np.uint8)
         self.features = np.zeros((t + 1, e, n, spec.features), np.float32)
+        self.active = np.zeros((t + 1, e, n), bool)
         self.action = np.zeros((t, e, n), np.int32)
         self.log_prob = np.zeros((t, e, n), np.float32)
         self.reward = np.zeros((t, e, n), np.float32)
@@ -55,6 +57,7 @@ class Recorder:
         """Writes what an environment's players see."""
         self.rgb[row, environment] = observation.rgb
         self.features[row, environment] = observation.features
+        self.active[row, environment] = observation.active
 
     def begin(self, environment: int, row: int, state: NDArray[np.float32]) -> None:
         """Lets an environment's next unroll begin at a row, with its players' recurrent state [N, S]."""
@@ -67,11 +70,18 @@ class Recorder:
         if start == end:
             return None
         steps, rows = slice(start, end), slice(start, end + 1)
-        arrays = (self.rgb[rows], self.features[rows], self.action[steps], self.log_prob[steps],
-                  self.reward[steps], self.discount[steps])  # fmt: skip
-        return Piece(*(a[:, environment].copy() for a in arrays), self._state[environment].copy())
+        return Piece(
+            rgb=self.rgb[rows, environment].copy(),
+            features=self.features[rows, environment].copy(),
+            active=self.active[steps, environment].copy(),
+            action=self.action[steps, environment].copy(),
+            log_prob=self.log_prob[steps, environment].copy(),
+            reward=self.reward[steps, environment].copy(),
+            discount=self.discount[steps, environment].copy(),
+            state=self._state[environment].copy(),
+        )
 
     def wrap(self) -> None:
         """Turns the clock back: the last observations become the first."""
-        self.rgb[0], self.features[0] = self.rgb[-1], self.features[-1]
+        self.rgb[0], self.features[0], self.active[0] = self.rgb[-1], self.features[-1], self.active[-1]
         self.clock = 0

@@ -38,7 +38,11 @@ class Checkpoint:
 
 
 def save(
-    folder: Path, number: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int
+    folder: Path,
+    number: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    keep: int,
 ) -> Path:
     """Writes checkpoint `number` into a folder and removes all but the `keep` newest.
 
@@ -85,7 +89,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint in a folder that is whole; damaged ones are passed over, and said. None if there is none."""
+    """The newest whole checkpoint in a folder, None if there is none; damaged ones are passed over, and said."""
     for path in reversed(checkpoints(folder)):
         try:
             return load(path)

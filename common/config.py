@@ -99,7 +99,7 @@ class LearnerConfig(Section):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """Where the learner computes: `auto` takes a GPU if there is one."""
     threads: int = Field(0, ge=0)
-    """CPU threads that the learner computes with; 0 takes as many as the machine's cores allow."""
+    """CPU threads that the learner computes with; 0 takes two fifths of the cores, and leaves the rest to actors."""
     batch_unrolls: int = Field(16, ge=1)
     """B, the unrolls of one update."""
     queue_batches: float = Field(2.0, ge=1)
@@ -262,9 +262,7 @@ def preset_path(preset: str) -> Path:
     for path in (PRESETS / f"{preset}.yaml", Path(preset)):
         if path.is_file():
             return path
-    raise ConfigError(
-        f"preset {preset!r}: no such preset or file; the presets are {', '.join(preset_names())}"
-    )
+    raise ConfigError(f"preset {preset!r}: no such preset or file; the presets are {', '.join(preset_names())}")
 
 
 def _merge(into: dict[str, Any], tree: Mapping[str, Any]) -> None:

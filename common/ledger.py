@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 Outcome = Literal["trained", "stale", "rejected"]
 
-# KEYS: ledger, sequences, closed. What the account knows of an incarnation can run ahead of what it was told was produced,
-# when Redis came back from an older state of its file: the account is then made whole here, and only here.
+# KEYS: ledger, sequences, closed. What is accounted for can run ahead of what was said to be produced, when Redis came
+# back from an older state of its file: the account is then made whole here, and only here.
 _PRODUCE = """
 if redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then return 0 end
 local field = ARGV[1] .. ':produced'
@@ -151,9 +151,7 @@ class Ledger:
             totals, sequences = map(_integers, pipe.execute())
         sign = {"produced": 1, "accounted": -1}
         in_flight = sum(sign[field.rpartition(":")[2]] * n for field, n in sequences.items())
-        counts = {
-            k: totals.get(k, 0) for k in ("produced", "trained", "stale", "rejected", "rewound", "lost")
-        }
+        counts = {k: totals.get(k, 0) for k in ("produced", "trained", "stale", "rejected", "rewound", "lost")}
         reasons = {name: n for name, n in sorted(totals.items()) if ":" in name}
         return Balance(**counts, in_flight=in_flight, reasons=reasons)
 

@@ -24,7 +24,7 @@ class MetricsLog:
         lines.parent.mkdir(parents=True, exist_ok=True)
         cut_lines(lines, step, resume_at)
         self._lines, self._step = lines, step
-        self._writer = SummaryWriter(str(tensorboard), purge_step=resume_at + 1 if resume_at else None)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(tensorboard), purge_step=resume_at + 1 if resume_at else None)
 
     def write(self, metrics: Mapping[str, float | str]) -> None:
         """Writes one step's metrics; text goes to the lines alone, and so does what is not a number."""
@@ -32,8 +32,8 @@ class MetricsLog:
         append_line(self._lines, {"time_s": round(time.time(), 3), **record})
         for name, value in record.items():
             if isinstance(value, int | float):
-                self._writer.add_scalar(name, value, int(metrics[self._step]))  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, int(metrics[self._step]))
 
     def close(self) -> None:
         """Flushes and closes."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()

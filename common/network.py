@@ -8,7 +8,6 @@ rows for each policy. Where rows come from, see `Arrangement`.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -133,7 +132,8 @@ class Network(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The policy: hidden [P, ..., core] -> logits [P, ..., A]."""
-        return cast(Tensor, self.policy(hidden.flatten(1, -2))).unflatten(1, hidden.shape[1:-1])
+        logits: Tensor = self.policy(hidden.flatten(1, -2))
+        return logits.reshape(*hidden.shape[:-1], logits.shape[-1])
 
     def values(self, hidden: Tensor, others: Tensor) -> Tensor:
         """The centralised critic, in normalised units.
@@ -145,7 +145,8 @@ class Network(nn.Module):
         Returns: [P, ...].
         """
         both = torch.cat([hidden, others], -1)
-        return cast(Tensor, self.value(both.flatten(1, -2))).unflatten(1, hidden.shape[1:-1]).squeeze(-1)
+        values: Tensor = self.value(both.flatten(1, -2))
+        return values.reshape(hidden.shape[:-1])
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,8 @@ class Arrangement:
 
     def gather(self, x: Tensor, axis: int = 0) -> Tensor:
         """Takes rows along an axis: [..., R, ...] -> [P, ..., S, ...]."""
-        taken = x.index_select(axis, self.index.flatten()).unflatten(axis, self.index.shape)
-        return taken.movedim(axis, 0)
+        taken = x.index_select(axis, self.index.flatten())
+        return taken.reshape(*x.shape[:axis], *self.index.shape, *x.shape[axis + 1 :]).movedim(axis, 0)
 
     def scatter(self, x: Tensor, rows: int) -> Tensor:
         """The way back, for rows in front: [P, S, ...] -> [R, ...], zeros where no place pointed to a row."""

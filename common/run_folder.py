@@ -1,14 +1,14 @@
 """Where a run keeps its things.
 
-    config.yaml          the resolved configuration
-    checkpoints/         the learner's, one folder each, newest last
-    distiller/           the distiller's own
-    metrics.jsonl        one line an update
-    distillation.jsonl   one line a distillation event
-    tensorboard/         the same for TensorBoard
-    logs/                one file a role
-    redis/               the append-only file, if `train` started Redis
-    learning_curve.png, summary.json    written at the end
+config.yaml          the resolved configuration
+checkpoints/         the learner's, one folder each, newest last
+distiller/           the distiller's own
+metrics.jsonl        one line an update
+distillation.jsonl   one line a distillation event
+tensorboard/         the same for TensorBoard
+logs/                one file a role
+redis/               the append-only file, if `train` started Redis
+learning_curve.png, summary.json    written at the end
 """
 
 import json

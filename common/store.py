@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 PREFIX = "bidist"
 PATIENCE_S = 60.0
 STREAM_LENGTH = 10_000
-Parameters = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Weights:
     """
 
     version: int
-    parameters: Parameters
+    parameters: Mapping[str, torch.Tensor]
     source_version: int = 0
     direction: str = ""
 
@@ -80,7 +79,7 @@ class _Patience(AbstractBackoff):
             log.warning("waiting for Redis at %s, for up to %.0f s", self._url, PATIENCE_S)
         if self._stopping.is_set() and failures > 8:
             raise StoreError(f"Redis at {self._url} is away, and this role was told to stop")
-        return min(1.0, 0.05 * 2 ** min(failures, 5))
+        return float(min(1.0, 0.05 * 2 ** min(failures, 5)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # redis-py copies it for each connection; all are to look at the same event
@@ -101,7 +100,9 @@ def connect(url: str, stopping: threading.Event | None = None) -> Any:
             socket_connect_timeout=5,
         )
     except ValueError as error:
-        raise StoreError(f"{url!r} is no Redis URL ({error}); expected something like redis://localhost:6379/0") from None
+        raise StoreError(
+            f"{url!r} is no Redis URL ({error}); expected something like redis://localhost:6379/0"
+        ) from None
 
 
 def runs(client: Any) -> list[str]:

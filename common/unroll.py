@@ -69,6 +69,7 @@ class Unroll:
     Attributes:
       rgb: [T+1, N, H, W, 3] uint8.
       features: [T+1, N, F] float32, what is observed besides RGB.
+      active: [T, N] bool, false where a player was frozen or out of the game.
       action: [T, N] int32.
       log_prob: [T, N] float32, of `action` under the policy that chose it.
       reward: [T, N] float32.
@@ -79,6 +80,7 @@ class Unroll:
     header: UnrollHeader
     rgb: NDArray[np.uint8]
     features: NDArray[np.float32]
+    active: NDArray[np.bool_]
     action: NDArray[np.int32]
     log_prob: NDArray[np.float32]
     reward: NDArray[np.float32]
@@ -91,7 +93,7 @@ class Unroll:
         return len(self.action)
 
 
-ARRAYS = ("rgb", "features", "action", "log_prob", "reward", "discount", "state")
+ARRAYS = ("rgb", "features", "active", "action", "log_prob", "reward", "discount", "state")
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class UnrollSpec:
         return {
             "rgb": (np.uint8, (t + 1, n, *self.environment.rgb_shape)),
             "features": (np.float32, (t + 1, n, self.environment.features)),
+            "active": (np.bool_, (t, n)),
             "action": (np.int32, (t, n)),
             "log_prob": (np.float32, (t, n)),
             "reward": (np.float32, (t, n)),
@@ -138,9 +141,9 @@ class UnrollSpec:
             raise WireError("arrays", f"{steps[0]} steps, expected 1 to {self.unroll_length}")
         expected = {n: (np.dtype(d).str, s) for n, (d, s) in self.shapes(steps[0]).items()}
         if claimed != expected or len(claimed) != len(header.arrays):
-            wrong = sorted(
-                k for k in claimed.keys() | expected.keys() if claimed.get(k) != expected.get(k)
-            ) or ["the same name twice"]
+            wrong = sorted(k for k in claimed.keys() | expected.keys() if claimed.get(k) != expected.get(k)) or [
+                "the same name twice"
+            ]
             raise WireError("arrays", f"{wrong[0]}: {claimed.get(wrong[0])}, expected {expected.get(wrong[0])}")
 
     def check_values(self, unroll: Unroll) -> None:

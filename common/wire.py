@@ -55,9 +55,7 @@ class Status(BaseModel):
     """The run has all it wanted: stop."""
 
 
-_INCOMING: TypeAdapter[UnrollHeader | Hello] = TypeAdapter(
-    Annotated[UnrollHeader | Hello, Field(discriminator="kind")]
-)
+_INCOMING: TypeAdapter[UnrollHeader | Hello] = TypeAdapter(Annotated[UnrollHeader | Hello, Field(discriminator="kind")])
 
 
 def pack(message: BaseModel) -> bytes:

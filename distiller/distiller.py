@@ -1,6 +1,6 @@
 """Bidirectional distillation of theta into phi (arXiv 2505.11100, eq. 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from common.environments import EnvironmentSpec
 from common.methods.method import Direction
 from common.network import Network, arrange
 from common.optimisation import clip_gradients, load_optimiser, optimiser_tensors
-from common.store import Observations, Parameters
+from common.store import Observations
 from distiller.divergence import kl_divergence, mean_entropy
 
 
@@ -45,7 +45,7 @@ class Distiller:
         """The direction that the next event takes."""
         return self._directions[self.events // self._config.phase_events % len(self._directions)]
 
-    def event(self, theta: Parameters, observations: Observations) -> dict[str, float | str]:
+    def event(self, theta: Mapping[str, Tensor], observations: Observations) -> dict[str, float | str]:
         """One distillation event: phi moves towards theta on D, or away from it up to the bound.
 
         Args:
@@ -119,7 +119,7 @@ class Distiller:
         part = data.columns(columns)
         loss = sign * kl_divergence(teacher[:, :, columns], part.log_probs(self.phi), part.mask).sum()
         self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         clip_gradients(self.phi.parameters(), self._config.max_grad_norm)
         self._optimiser.step()
 

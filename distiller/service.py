@@ -33,9 +33,7 @@ class DistillerService:
         spec = environments.spec(config.environment)
         policies = spec.players if config.network.parameters == "per_player" else 1
         directions = method(config.method).directions
-        self.distiller = Distiller(
-            spec, config.network, config.distiller, policies, directions, config.run.seed
-        )
+        self.distiller = Distiller(spec, config.network, config.distiller, policies, directions, config.run.seed)
         published = store.wait_for_weights("phi")
         self.version, self.update = published.version, 0
         saved = checkpoint.newest(self._folder.distiller)
@@ -69,7 +67,11 @@ class DistillerService:
         }  # fmt: skip
         checkpoint.save(self._folder.distiller, self.distiller.events, self.distiller.tensors(), state, keep=2)
         self._publish(theta.version, direction)
-        metrics |= {"phi_version": self.version, "theta_version": theta.version, "event_s": time.monotonic() - started}
+        metrics |= {
+            "phi_version": self.version,
+            "theta_version": theta.version,
+            "event_s": time.monotonic() - started,
+        }
         self.metrics.write(metrics)
         self.store.put_event("distiller", "distiller", "distillation", **metrics)
         return True

@@ -25,7 +25,7 @@ class Batch:
       action: [T, R] int64.
       log_prob, reward, discount: [T, R].
       valid: [T, R] bool, false behind an unroll's end.
-      mask: [T, R] bool, `valid` less the steps of players who were out of the game (they see a black image).
+      mask: [T, R] bool, `valid` less the steps of players who were frozen or out of the game.
       state: [R, S].
       learning: [R] bool, v.
       policy: [R] int64.
@@ -108,7 +108,15 @@ def collate(unrolls: Sequence[Unroll], unroll_length: int, device: torch.device)
     """
     t, b, n = unroll_length, len(unrolls), len(unrolls[0].header.learning)
     arrays = {}
-    for name, length in (("rgb", t + 1), ("features", t + 1), ("action", t), ("log_prob", t), ("reward", t), ("discount", t)):
+    for name, length in (
+        ("rgb", t + 1),
+        ("features", t + 1),
+        ("active", t),
+        ("action", t),
+        ("log_prob", t),
+        ("reward", t),
+        ("discount", t),
+    ):
         first = getattr(unrolls[0], name)
         whole = arrays[name] = np.zeros((length, b, *first.shape[1:]), first.dtype)
         for i, unroll in enumerate(unrolls):
@@ -116,9 +124,7 @@ def collate(unrolls: Sequence[Unroll], unroll_length: int, device: torch.device)
             whole[: len(part), i] = part
     valid = np.arange(t)[:, None] < np.array([unroll.env_steps for unroll in unrolls])
     valid = np.repeat(valid[:, :, None], n, axis=2)
-    mask = valid
-    if arrays["rgb"].size:
-        mask = valid & arrays["rgb"][:-1].reshape(t, b, n, -1).any(-1)
+    mask = valid & arrays.pop("active")
     tensors = {name: torch.from_numpy(a).flatten(1, 2) for name, a in (arrays | {"valid": valid, "mask": mask}).items()}
     tensors["action"] = tensors["action"].long()
     tensors["state"] = torch.from_numpy(np.concatenate([unroll.state for unroll in unrolls]))

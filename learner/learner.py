@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from collections import deque
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,15 @@ from common.methods import method
 from common.network import Network, arrange
 from common.optimisation import clip_gradients, load_optimiser, optimiser_tensors
 from common.store import Store, Weights
-from common.unroll import UnrollSpec
+from common.unroll import Unroll, UnrollSpec
 from learner.batch import Batch, Sequences, collate, learning_sequences
+from learner.episodes import Episodes
 from learner.feed import Feed
 from learner.ppo import ppo_terms, standardise
 from learner.returns import Targets, gae, vtrace
 from learner.value_norm import ValueNorm
 
 log = logging.getLogger(__name__)
-
-EPISODES = 20
 
 
 class Learner:
@@ -48,9 +46,8 @@ class Learner:
         self._optimiser = torch.optim.Adam(
             self.network.parameters(), lr=config.learner.learning_rate, eps=config.learner.adam_eps
         )
-        self.updates = self.player_steps = self.env_steps = self.episodes = 0
-        self.version = 0
-        self._returns: dict[str, deque[float]] = {"learning": deque(maxlen=EPISODES), "fictitious": deque(maxlen=EPISODES)}
+        self.updates = self.version = self.player_steps = self.env_steps = 0
+        self.episodes = Episodes()
 
     @property
     def finished(self) -> bool:
@@ -95,7 +92,7 @@ class Learner:
                     returns[:, :, columns], old_values[:, :-1, columns], part.mask, config,
                 )  # fmt: skip
                 self._optimiser.zero_grad()
-                terms.loss(config).backward()  # type: ignore[no-untyped-call]
+                terms.loss(config).backward()
                 norms = clip_gradients(self.network.parameters(), config.max_grad_norm)
                 self._optimiser.step()
                 history.append(terms.numbers() | {"gradient_norm": norms.mean()})
@@ -110,7 +107,9 @@ class Learner:
         """What a checkpoint keeps as tensors: parameters, optimiser, normaliser, random state."""
         return {
             "theta": {name: p.detach().cpu().clone() for name, p in self.network.named_parameters()},
-            "optimiser": {name: x.cpu().clone() for name, x in optimiser_tensors(self._optimiser, self.network).items()},
+            "optimiser": {
+                name: x.cpu().clone() for name, x in optimiser_tensors(self._optimiser, self.network).items()
+            },
             "value_norm": {name: x.cpu().clone() for name, x in self.value_norm.named_buffers()},
             "random": {"torch": torch.get_rng_state()},
         }
@@ -119,8 +118,7 @@ class Learner:
         """What a checkpoint keeps besides tensors."""
         return {
             "updates": self.updates, "version": self.version, "player_steps": self.player_steps,
-            "env_steps": self.env_steps, "episodes": self.episodes,
-            "returns": {name: list(values) for name, values in self._returns.items()},
+            "env_steps": self.env_steps, "episodes": self.episodes.state(),
             "numpy_random": self._rng.bit_generator.state,
         }  # fmt: skip
 
@@ -131,11 +129,9 @@ class Learner:
         load_optimiser(self._optimiser, self.network, tensors["optimiser"])
         torch.set_rng_state(tensors["random"]["torch"])
         self._rng.bit_generator.state = counters["numpy_random"]
-        for name, values in counters["returns"].items():
-            self._returns[name] = deque(values, maxlen=EPISODES)
+        self.episodes.restore(counters["episodes"])
         self.updates, self.version = counters["updates"], counters["version"]
         self.player_steps, self.env_steps = counters["player_steps"], counters["env_steps"]
-        self.episodes = counters["episodes"]
 
     @torch.no_grad()
     def _prepare(self, batch: Batch) -> tuple[Sequences, Tensor, Tensor, Targets]:
@@ -166,28 +162,21 @@ class Learner:
 
     def _embed(self, rgb: Tensor, features: Tensor) -> Tensor:
         """[P, T+1, S, ...] -> [P, T+1, S, D]."""
-        return self.network.embed(rgb.flatten(1, 2), features.flatten(1, 2)).unflatten(1, rgb.shape[1:3])
+        return self.network.embed(rgb.flatten(1, 2), features.flatten(1, 2)).reshape(*rgb.shape[:3], -1)
 
-    def _progress(self, unrolls: list[Any]) -> dict[str, float]:
+    def _progress(self, unrolls: list[Unroll]) -> dict[str, float]:
         lags = [self.version - 1 - unroll.header.theta_version for unroll in unrolls]
-        for unroll in unrolls:
-            if unroll.header.episode is not None:
-                self.episodes += 1
-                returns, learning = np.array(unroll.header.episode.returns), np.array(unroll.header.learning)
-                for name, who in (("learning", learning), ("fictitious", ~learning)):
-                    if who.any():
-                        self._returns[name].append(float(returns[who].mean()))
-        means = {f"return_{name}": float(np.mean(v)) for name, v in self._returns.items() if v}
-        return means | {
+        self.episodes.take(unrolls)
+        return self.episodes.means() | {
             "updates": self.updates, "version": self.version, "player_steps": self.player_steps,
-            "env_steps": self.env_steps, "episodes": self.episodes,
+            "env_steps": self.env_steps, "episodes": self.episodes.count,
             "policy_lag_min": min(lags), "policy_lag_mean": float(np.mean(lags)), "policy_lag_max": max(lags),
         }  # fmt: skip
 
 
 def mean_of_others(embedding: Tensor, players: int) -> Tensor:
     """For every player the mean of the other players' embeddings: [T, R, D] -> [T, R, D], R = B * players."""
-    grouped = embedding.unflatten(1, (-1, players))
+    grouped = embedding.reshape(len(embedding), -1, players, embedding.shape[-1])
     others = (grouped.sum(2, keepdim=True) - grouped) / max(players - 1, 1)
     return others.flatten(1, 2)
 

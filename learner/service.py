@@ -10,8 +10,8 @@ from common import checkpoint, environments
 from common.config import Config
 from common.errors import ConfigError
 from common.lifecycle import Presence, new_incarnation
-from common.metrics import MetricsLog
 from common.methods import method
+from common.metrics import MetricsLog
 from common.network import Network
 from common.run_folder import RunFolder
 from common.store import Store, Weights
@@ -61,7 +61,7 @@ class LearnerService:
         self.folder = RunFolder.of(config.run)
         method(config.method)
         device = device_of(config.learner.device)
-        torch.set_num_threads(config.learner.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(config.learner.threads or max(1, round(0.4 * len(os.sched_getaffinity(0)))))
         self.incarnation = new_incarnation("learner")
         spec = unroll_spec(config)
         capacity = max(1, round(config.learner.queue_batches * config.learner.batch_unrolls))
@@ -136,7 +136,7 @@ class LearnerService:
             {
                 "state": state, "updates": self.learner.updates, "version": self.learner.version,
                 "player_steps": self.learner.player_steps, "budget_player_steps": self.config.run.player_steps,
-                "player_steps_per_s": round(self._rate), "episodes": self.learner.episodes,
+                "player_steps_per_s": round(self._rate), "episodes": self.learner.episodes.count,
             }
         )  # fmt: skip
 
@@ -146,8 +146,12 @@ class LearnerService:
         phi = self.store.weights("phi")
         state = {**self.learner.counters(), "trained": self.store.ledger.balance().trained}
         if phi is not None:
-            tensors["phi"] = phi.parameters
-            state["phi"] = {"version": phi.version, "source_version": phi.source_version, "direction": phi.direction}
+            tensors["phi"] = dict(phi.parameters)
+            state["phi"] = {
+                "version": phi.version,
+                "source_version": phi.source_version,
+                "direction": phi.direction,
+            }
         path = checkpoint.save(
             self.folder.checkpoints, self.learner.updates, tensors, state, self.config.run.keep_checkpoints
         )
@@ -201,5 +205,3 @@ def run(store: Store, config: Config, listen: str, host: str) -> None:
         finally:
             service.close()
     log.info("%d updates, %d player steps", service.learner.updates, service.learner.player_steps)
-
-

@@ -27,10 +27,17 @@ class EnvironmentSpec:
 
 
 class Observation(NamedTuple):
-    """What all players see: rgb [N, H, W, 3] uint8 and features [N, F] float32."""
+    """What all players see, and whether what they do now matters.
+
+    Attributes:
+      rgb: [N, H, W, 3] uint8.
+      features: [N, F] float32.
+      active: [N] bool, false for a player who is frozen or out of the game; no policy sees it, no loss counts the step.
+    """
 
     rgb: NDArray[np.uint8]
     features: NDArray[np.float32]
+    active: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

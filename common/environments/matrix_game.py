@@ -36,7 +36,7 @@ class MatrixGame:
         self._left = self._episode_length
         features = np.zeros((self.spec.players, self.spec.features), np.float32)
         features[:, -1] = 1
-        return Observation(self._no_image(), features)
+        return self._observation(features)
 
     def step(self, action: NDArray[np.int32]) -> Step:
         """See `Environment`."""
@@ -45,10 +45,11 @@ class MatrixGame:
         others = (own.sum(0) - own) / max(self.spec.players - 1, 1)
         reward = np.einsum("na,ab,nb->n", own, self._payoff, others).astype(np.float32)
         features = np.concatenate([own, others, np.zeros((self.spec.players, 1), np.float32)], axis=1)
-        return Step(Observation(self._no_image(), features), reward, terminated=self._left <= 0)
+        return Step(self._observation(features), reward, terminated=self._left <= 0)
 
     def close(self) -> None:
         """See `Environment`."""
 
-    def _no_image(self) -> NDArray[np.uint8]:
-        return np.zeros((self.spec.players, *self.spec.rgb_shape), np.uint8)
+    def _observation(self, features: NDArray[np.float32]) -> Observation:
+        n = self.spec.players
+        return Observation(np.zeros((n, *self.spec.rgb_shape), np.uint8), features, np.ones(n, bool))

@@ -5,6 +5,9 @@ TensorFlow and JAX along. This adapter takes the substrate's configuration and L
 the same game with the same seeds, and reads RGB, INVENTORY and READY_TO_SHOOT alone. What it returns is, byte for
 byte, what `meltingpot.substrate.build` shows (`tests/test_melting_pot.py` compares the two), with RGB then reduced to
 the mean of each block of pixels.
+
+From the game's events it takes two things that no policy sees: who is frozen after an interaction, and counts of what
+happened in an episode.
 """
 
 import difflib
@@ -13,6 +16,7 @@ import itertools
 import logging
 import sys
 import types
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -26,6 +30,9 @@ from common.errors import ConfigError, SetupError, SubstrateError
 # Focal players in the official scenarios see these and COLLECTIVE_REWARD, which no method uses.
 FEATURES = ("INVENTORY", "READY_TO_SHOOT")
 MAX_SEED = 2**32 - 1
+# After an interaction both players stand still for this many steps more than `freezeOnInteraction` says.
+THAW = 2
+ORES = {1: "iron", 2: "gold"}
 
 
 @cache
@@ -79,7 +86,8 @@ def block_mean(rgb: Sequence[NDArray[np.uint8]], block: int) -> NDArray[np.uint8
         np.add.reduce(image.reshape(-1, block, width * 3), axis=1, dtype=rows.dtype, out=out)
     # The sums are below 2**24 and the weight, for the blocks in use, a power of two: float32 is exact.
     means = rows.reshape(-1, width * 3).astype(np.float32) @ _columns(width, block)
-    return np.rint(means).astype(np.uint8).reshape(n, height // block, width // block, 3)
+    reduced: NDArray[np.uint8] = np.rint(means).astype(np.uint8)
+    return reduced.reshape(n, height // block, width // block, 3)
 
 
 @cache
@@ -117,8 +125,10 @@ class MeltingPot:
         individual = config.individual_observation_names
         self._rgb = [f"{i}.RGB" for i in players]
         self._reward = [f"{i}.REWARD" for i in players]
-        self._features = [[f"{i}.{name}" for name in FEATURES if name in individual] for i in players]
+        features = [name for name in FEATURES if name in individual]
         self._action_set = config.action_set
+        freezes = [int(v) for k, v in self._settings.items() if k.endswith(".freezeOnInteraction")]
+        self._freeze = max(freezes, default=0)
         self._fresh = False
         self._rebuild()
         self._fresh = True
@@ -128,9 +138,15 @@ class MeltingPot:
                 f"environment.block={block}: the image of {name} has {shape[0]}x{shape[1]} pixels, which squares of "
                 f"{block}x{block} do not fill; 8, 4, 2 and 1 do"
             )
-        features = sum(int(np.prod(self._env.observation_spec(f)["shape"])) for f in self._features[0])
+        widths = [int(np.prod(self._env.observation_spec(f"1.{f}")["shape"])) for f in features]
+        ends = np.cumsum(widths).tolist()
+        self._features = [
+            (i, slice(end - width, end), f"{i + 1}.{f}")
+            for i in range(len(roles))
+            for f, width, end in zip(features, widths, ends, strict=True)
+        ]
         reduced = (shape[0] // block, shape[1] // block, 3)
-        self.spec = EnvironmentSpec(name, len(roles), len(self._action_set), reduced, features)
+        self.spec = EnvironmentSpec(name, len(roles), len(self._action_set), reduced, sum(widths))
 
     def reset(self) -> Observation:
         """See `Environment`. Melting Pot builds the game anew for each episode, and so does this."""
@@ -138,6 +154,8 @@ class MeltingPot:
             self._rebuild()
         self._fresh = False
         self._env.start(0, seed=self._start_seed)
+        self._frozen = np.zeros(self.spec.players, np.int64)
+        self._counts: Counter[str] = Counter()
         return self._observe()
 
     def step(self, action: NDArray[np.int32]) -> Step:
@@ -151,9 +169,12 @@ class MeltingPot:
             raise SubstrateError(f"{self._name}: dmlab2d cannot go on: {error}") from error
         observe = self._env.observation
         reward = np.array([observe(name) for name in self._reward], np.float32)
-        over = status != RUNNING
-        truncated = status == INTERRUPTED
-        return Step(self._observe(), reward, over and not truncated, truncated)
+        self._frozen -= 1
+        for event, payload in self._env.events():
+            self._hear(event, dict(zip(payload[1::2], payload[2::2], strict=False)))
+        over, truncated = status != RUNNING, status == INTERRUPTED
+        statistics = {name: count / self.spec.players for name, count in self._counts.items()} if over else {}
+        return Step(self._observe(), reward, over and not truncated, truncated, statistics)
 
     def close(self) -> None:
         """See `Environment`; dmlab2d frees the game when nobody refers to it."""
@@ -164,11 +185,24 @@ class MeltingPot:
         return [self._env.observation(name) for name in self._rgb]
 
     def _observe(self) -> Observation:
-        observe = self._env.observation
-        values = [[np.ravel(observe(name)) for name in names] for names in self._features]
-        empty: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
-        features = np.array([np.concatenate(v or empty) for v in values], np.float32)
-        return Observation(block_mean(self.rgb(), self._block), features)
+        features = np.empty((self.spec.players, self.spec.features), np.float32)
+        for player, place, name in self._features:
+            features[player, place] = self._env.observation(name)
+        rgb = block_mean(self.rgb(), self._block)
+        # Who was removed from the game sees black.
+        active = (self._frozen <= 0) & rgb.any(axis=(1, 2, 3))
+        return Observation(rgb, features, active)
+
+    def _hear(self, event: str, payload: dict[bytes, Any]) -> None:
+        if event == "interaction":
+            players = [int(payload[b"row_player_idx"]) - 1, int(payload[b"col_player_idx"]) - 1]
+            self._frozen[players] = self._freeze + THAW
+            self._counts["interactions"] += 2
+        elif event == "coin_consumed":
+            same = payload[b"player_coin_type"] == payload[b"coin_type"]
+            self._counts["coins_matched" if same else "coins_mismatched"] += 1
+        elif event == "extraction":
+            self._counts[f"ore_{ORES[int(payload[b'ore_type'])]}_extracted"] += 1
 
     def _rebuild(self) -> None:
         from dmlab2d import Lab2d

@@ -82,6 +82,6 @@ class PettingZoo:
         n = len(self._agents)
         if self._image:
             images = [np.ascontiguousarray(observations[agent]) for agent in self._agents]
-            return Observation(block_mean(images, self._block), np.zeros((n, 0), np.float32))
+            return Observation(block_mean(images, self._block), np.zeros((n, 0), np.float32), np.ones(n, bool))
         rows = [np.ravel(observations[agent]) for agent in self._agents]
-        return Observation(np.zeros((n, 0, 0, 3), np.uint8), np.array(rows, np.float32))
+        return Observation(np.zeros((n, 0, 0, 3), np.uint8), np.array(rows, np.float32), np.ones(n, bool))

@@ -1,0 +1,49 @@
+"""Running means over the newest episodes, learning and fictitious players apart."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from common.unroll import Unroll
+
+WINDOW = 20
+
+
+class Episodes:
+    """What the newest `WINDOW` finished episodes earned and counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._values: dict[str, deque[float]] = {}
+
+    def take(self, unrolls: Sequence[Unroll]) -> None:
+        """Takes in the episodes that ended with these unrolls."""
+        for header in (unroll.header for unroll in unrolls):
+            if header.episode is None:
+                continue
+            self.count += 1
+            returns, learning = np.array(header.episode.returns), np.array(header.learning)
+            for name, who in (("learning", learning), ("fictitious", ~learning)):
+                if who.any():
+                    self._add(f"return_{name}", float(returns[who].mean()))
+            self._add("episode_env_steps", header.episode.env_steps)
+            for name, value in header.episode.statistics.items():
+                self._add(f"episode_{name}", value)
+
+    def means(self) -> dict[str, float]:
+        """By metric: returns per player, steps per episode, and the game's own counts per player and episode."""
+        return {name: float(np.mean(values)) for name, values in self._values.items()}
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"count": self.count, "values": {name: list(values) for name, values in self._values.items()}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.count = state["count"]
+        self._values = {name: deque(values, WINDOW) for name, values in state["values"].items()}
+
+    def _add(self, name: str, value: float) -> None:
+        self._values.setdefault(name, deque(maxlen=WINDOW)).append(value)

@@ -1,0 +1,214 @@
+"""Plays a substrate through Melting Pot's public API and writes down what it shows; run by `test_melting_pot.py`.
+
+    python melting_pot_reference.py SEED EPISODES STEPS SUBSTRATE...
+
+It has a process of its own, for Melting Pot brings TensorFlow along. A transcript has one entry a step (and one a
+reset) with a digest of each thing that is compared. For each substrate a line of JSON goes to standard output.
+
+`public` is Melting Pot's transcript, to be held against another game of the same seed. `adapter` is the adapter's
+reading of that very game. Same settings and same seeds do not repeat a game in all substrates, for the Lua behind them
+walks tables whose order hangs on the addresses of what lies in them. So Melting Pot plays here, and the adapter gets,
+for the `dmlab2d.Lab2d` that it would build, a `Twin`: it insists that the adapter asks for the same game with the same
+settings and seeds, and acts the same down to dmlab2d's own action vector, and then lets it read the state that Melting
+Pot reads.
+"""
+
+import hashlib
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+Entry = dict[str, str]
+MAX_SEED = 2**32 - 1
+
+
+def entry(
+    rgb: Sequence[NDArray[Any]],
+    features: NDArray[np.float32],
+    reward: Sequence[Any] | NDArray[Any],
+    last: bool,
+) -> Entry:
+    """Digests of one step."""
+    assert all(image.dtype == np.uint8 for image in rgb)
+    return {
+        "rgb": _digest(np.stack(rgb)),
+        "features": _digest(features),
+        "reward": _digest(np.array(reward, np.float32)),
+        "last": str(bool(last)),
+    }
+
+
+def features_of(observations: Sequence[Any]) -> NDArray[np.float32]:
+    """INVENTORY and READY_TO_SHOOT from Melting Pot's observations, where it has them: [N, F].
+
+    They are float64 there and float32 at a policy, wherever it plays; most are whole numbers, a weapon's rest is not.
+    """
+    names = [name for name in ("INVENTORY", "READY_TO_SHOOT") if name in observations[0]]
+    rows = [[x for name in names for x in np.ravel(player[name])] for player in observations]
+    return np.array(rows, np.float32).reshape(len(observations), -1)
+
+
+def transcript(
+    reset: Callable[[], Entry], step: Callable[[NDArray[np.int32]], Entry], players: int, actions: int,
+    seed: int, episodes: int, steps: int,
+) -> list[Entry]:  # fmt: skip
+    """Plays random actions through whole episodes, then some steps of one more."""
+    rng = np.random.default_rng(seed)
+    entries = []
+    for episode in range(episodes + 1):
+        entries.append(reset())
+        taken = 0
+        while entries[-1]["last"] == "False" and (episode < episodes or taken < steps):
+            entries.append(step(rng.integers(0, actions, players, dtype=np.int32)))
+            taken += 1
+    return entries
+
+
+class Lab2dLog:
+    """What Melting Pot asks of dmlab2d: the games it builds, and what it last told them."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self.games: list[LoggedGame] = []
+
+    def build(self, root: str, settings: dict[str, str]) -> "LoggedGame":
+        """In place of `dmlab2d.Lab2d` while Melting Pot builds."""
+        self.games.append(LoggedGame(self._real(root, settings), root, dict(settings)))
+        return self.games[-1]
+
+    def twin(self, root: str, settings: dict[str, str]) -> "Twin":
+        """In place of `dmlab2d.Lab2d` while the adapter builds."""
+        game = self.games[-1]
+        assert root == game.root
+        wrong = {k for k in settings.keys() | game.settings.keys() if settings.get(k) != game.settings.get(k)}
+        assert not wrong, f"the adapter builds another game: {sorted(wrong)[:5]}"
+        return Twin(game)
+
+
+class LoggedGame:
+    """A `dmlab2d.Lab2d` that remembers what it was told."""
+
+    def __init__(self, game: Any, root: str, settings: dict[str, str]) -> None:
+        self.game, self.root, self.settings = game, root, settings
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.game, name)
+
+    def start(self, episode: int, seed: int) -> None:
+        self.started = (episode, seed)
+        self.game.start(episode, seed=seed)
+
+    def act_discrete(self, action: NDArray[np.int32]) -> None:
+        self.acted = np.array(action)
+        self.game.act_discrete(action)
+
+    def advance(self) -> Any:
+        self.status = self.game.advance()
+        return self.status
+
+
+class Twin:
+    """The same game for a second reader, who must do what the first did and gets the same answers."""
+
+    def __init__(self, game: LoggedGame) -> None:
+        self._game = game
+
+    def __getattr__(self, name: str) -> Any:
+        assert name in ("observation", "observation_spec", "action_discrete_names", "events"), name
+        return getattr(self._game.game, name)
+
+    def start(self, episode: int, seed: int) -> None:
+        assert (episode, seed) == self._game.started, f"{(episode, seed)}, expected {self._game.started}"
+
+    def act_discrete(self, action: NDArray[np.int32]) -> None:
+        assert action.dtype == np.int32
+        assert np.array_equal(action, self._game.acted), f"{action}, expected {self._game.acted}"
+
+    def advance(self) -> Any:
+        return self._game.status
+
+
+def play(substrate: Any, dmlab2d: Any, name: str, seed: int, episodes: int, steps: int) -> dict[str, Any]:
+    """Plays one substrate and returns both transcripts."""
+    from common.environments.melting_pot import MeltingPot
+
+    real, randint = dmlab2d.Lab2d, random.randint
+    log = Lab2dLog(real)
+    drawn: list[int] = []
+
+    def spy(low: int, high: int) -> int:
+        value = randint(low, high)
+        if (low, high) == (1, MAX_SEED):
+            drawn.append(value)
+        return value
+
+    random.seed(seed)
+    random.randint = spy
+    dmlab2d.Lab2d = log.build
+    roles = substrate.get_config(name).default_player_roles
+    game = substrate.build(name, roles=roles)
+    random.randint = randint
+    (env_seed,) = drawn
+    players, actions = len(roles), int(game.action_spec()[0].num_values)
+
+    # Some substrates draw their map or colours while their settings are made: from Python's generator, so again.
+    random.seed(seed)
+    dmlab2d.Lab2d = log.twin
+    adapter = MeltingPot(name, block=8, seed=env_seed)
+    readings: list[Entry] = []
+    counts: Counter[str] = Counter()
+
+    def read(timestep: Any) -> Entry:
+        images = [player["RGB"] for player in timestep.observation]
+        return entry(images, features_of(timestep.observation), timestep.reward, timestep.last())
+
+    def reset() -> Entry:
+        dmlab2d.Lab2d = log.build
+        timestep = game.reset()
+        dmlab2d.Lab2d = log.twin
+        observation = adapter.reset()
+        readings.append(entry(adapter.rgb(), observation.features, np.zeros(players), False))
+        return read(timestep)
+
+    def step(action: NDArray[np.int32]) -> Entry:
+        timestep = game.step(action)
+        seen = adapter.step(action)
+        features = seen.observation.features
+        readings.append(entry(adapter.rgb(), features, seen.reward, seen.terminated or seen.truncated))
+        counts["rewards"] += int(np.count_nonzero(timestep.reward))
+        return read(timestep)
+
+    entries = transcript(reset, step, players, actions, seed, episodes, steps)
+    dmlab2d.Lab2d = real
+    game.close()
+    return {
+        "name": name, "env_seed": env_seed, "players": players, "actions": actions, "features": adapter.spec.features,
+        "public": entries, "adapter": readings, "rewards": counts["rewards"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Plays the substrates named on the command line."""
+    seed, episodes, steps = map(int, sys.argv[1:4])
+    import dmlab2d
+    from meltingpot import substrate
+
+    for name in sys.argv[4:]:
+        print(json.dumps(play(substrate, dmlab2d, name, seed, episodes, steps)), flush=True)
+
+
+def _digest(array: NDArray[Any]) -> str:
+    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main()
