@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from common.environments import EnvironmentSpec
 from common.errors import WireError
@@ -21,6 +21,8 @@ PROTOCOL = 1
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Count = Annotated[int, Field(ge=0, le=2**62)]
+# Lists are bounded, so that a header full of nonsense does not cost seconds of the learner's time.
+MAX_PLAYERS = 1024
 
 
 class EpisodeSummary(BaseModel):
@@ -30,9 +32,9 @@ class EpisodeSummary(BaseModel):
 
     env_steps: Count
     """Its length."""
-    returns: list[float]
+    returns: Annotated[list[float], Field(max_length=MAX_PLAYERS)]
     """Each player's undiscounted return, [N]."""
-    statistics: dict[str, float] = Field(default_factory=dict)
+    statistics: dict[str, float] = Field(default_factory=dict, max_length=64)
     """What else the game counted, by name, each the mean over players."""
 
 
@@ -53,12 +55,12 @@ class UnrollHeader(BaseModel):
     """Which of the actor's environments."""
     theta_version: Count
     phi_version: Count
-    learning: list[bool]
+    learning: Annotated[list[bool], Field(max_length=MAX_PLAYERS)]
     """v, [N]: whether a player was driven by a learning policy."""
-    policy: list[Count]
+    policy: Annotated[list[Count], Field(max_length=MAX_PLAYERS)]
     """Which learning policy a player belongs to, [N]: an index into theta's leading axis."""
     episode: EpisodeSummary | None
-    arrays: list[tuple[str, str, tuple[Count, ...]]]
+    arrays: Annotated[list[tuple[str, str, Annotated[tuple[Count, ...], FailFast()]]], Field(max_length=16)]
     """Name, dtype and shape of each frame that follows."""
 
 
@@ -150,11 +152,13 @@ class UnrollSpec:
         """Holds an unroll's numbers against what they can be.
 
         Raises:
-          WireError: with reason `finite`, `action` or `discount`.
+          WireError: with reason `finite`, `active`, `action` or `discount`.
         """
         for name in ("features", "log_prob", "reward", "discount", "state"):
             if not np.isfinite(getattr(unroll, name)).all():
                 raise WireError("finite", f"{name} holds a number that is not finite")
+        if unroll.active.view(np.uint8).max() > 1:
+            raise WireError("active", "a flag that is neither 0 nor 1")
         low, high = int(unroll.action.min()), int(unroll.action.max())
         if low < 0 or high >= self.environment.actions:
             raise WireError("action", f"actions {low} to {high}, expected 0 to {self.environment.actions - 1}")

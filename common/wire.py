@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from common.errors import WireError
 from common.unroll import ARRAYS, PROTOCOL, Count, Name, Unroll, UnrollHeader, UnrollSpec
 
-MAX_HEADER_BYTES = 1 << 20
+MAX_HEADER_BYTES = 1 << 16
 
 
 class Hello(BaseModel):

@@ -110,8 +110,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
         if self._binary.fallback and port is not None:
             raise SetupError(
-                f"{self._binary.path} is too old to listen on a port, here {port}: "
-                "install the system's redis-server"
+                f"{self._binary.path} is too old to listen on a port, here {port}: install the system's redis-server"
             )
 
     @property
@@ -205,6 +204,7 @@ class RedisServer:
             self._socket_folder = Path(tempfile.mkdtemp(prefix="bidist-redis-"))
             path = self._socket_folder / "redis.sock"
         if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            self.stop()
             raise SetupError(
                 f"{path}: longer than the {MAX_SOCKET_PATH_BYTES} bytes that a socket's path may have: "
                 "set TMPDIR to a shorter one"

@@ -24,6 +24,8 @@ from learner.value_norm import ValueNorm
 
 log = logging.getLogger(__name__)
 
+COUNTERS = ("updates", "version", "unrolls", "player_steps", "env_steps")
+
 
 class Learner:
     """Updates theta by recurrent PPO with a centralised critic, on the players with v_i = 1.
@@ -46,7 +48,7 @@ class Learner:
         self._optimiser = torch.optim.Adam(
             self.network.parameters(), lr=config.learner.learning_rate, eps=config.learner.adam_eps
         )
-        self.updates = self.version = self.player_steps = self.env_steps = 0
+        self.updates = self.version = self.unrolls = self.player_steps = self.env_steps = 0
         self.episodes = Episodes()
 
     @property
@@ -65,6 +67,7 @@ class Learner:
         metrics = self.update(batch)
         self.updates += 1
         self.version += 1
+        self.unrolls += len(unrolls)
         self.env_steps += sum(unroll.env_steps for unroll in unrolls)
         self.player_steps += batch.player_steps
         self.publish()
@@ -116,11 +119,8 @@ class Learner:
 
     def counters(self) -> dict[str, Any]:
         """What a checkpoint keeps besides tensors."""
-        return {
-            "updates": self.updates, "version": self.version, "player_steps": self.player_steps,
-            "env_steps": self.env_steps, "episodes": self.episodes.state(),
-            "numpy_random": self._rng.bit_generator.state,
-        }  # fmt: skip
+        numbers = {name: getattr(self, name) for name in COUNTERS}
+        return {**numbers, "episodes": self.episodes.state(), "numpy_random": self._rng.bit_generator.state}
 
     def restore(self, tensors: dict[str, dict[str, Tensor]], counters: dict[str, Any]) -> None:
         """The inverse of `tensors` and `counters`."""
@@ -130,8 +130,8 @@ class Learner:
         torch.set_rng_state(tensors["random"]["torch"])
         self._rng.bit_generator.state = counters["numpy_random"]
         self.episodes.restore(counters["episodes"])
-        self.updates, self.version = counters["updates"], counters["version"]
-        self.player_steps, self.env_steps = counters["player_steps"], counters["env_steps"]
+        for name in COUNTERS:
+            setattr(self, name, counters[name])
 
     @torch.no_grad()
     def _prepare(self, batch: Batch) -> tuple[Sequences, Tensor, Tensor, Targets]:

@@ -4,11 +4,12 @@ import logging
 import os
 import time
 
+import redis
 import torch
 
 from common import checkpoint, environments
 from common.config import Config
-from common.errors import ConfigError
+from common.errors import ConfigError, StoreError
 from common.lifecycle import Presence, new_incarnation
 from common.methods import method
 from common.metrics import MetricsLog
@@ -68,7 +69,7 @@ class LearnerService:
         saved = checkpoint.newest(self.folder.checkpoints)
         store.put_config(config)
         if saved is not None:
-            store.ledger.rewind(saved.state["trained"])
+            store.ledger.rewind(saved.state["unrolls"])
         accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
         inbox = Inbox(listen, config.run.name, self.incarnation, spec, capacity, accounted)
         self.feed = Feed(inbox, store.ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
@@ -142,9 +143,12 @@ class LearnerService:
 
     def save(self) -> None:
         """Saves everything from which this run can go on as if nothing had been."""
-        tensors = self.learner.tensors()
-        phi = self.store.weights("phi")
-        state = {**self.learner.counters(), "trained": self.store.ledger.balance().trained}
+        tensors, state = self.learner.tensors(), self.learner.counters()
+        try:
+            phi = self.store.weights("phi")
+        except (StoreError, redis.RedisError) as error:
+            log.warning("this checkpoint is without phi: %s", error)
+            phi = None
         if phi is not None:
             tensors["phi"] = dict(phi.parameters)
             state["phi"] = {

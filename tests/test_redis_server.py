@@ -75,7 +75,7 @@ def test_answers_writes_to_disk_and_stops(tmp_path: Path, binary: RedisBinary) -
         assert pid is not None
     assert server.poll() == 0
     assert not alive(pid)
-    assert "Ready to accept connections" in (tmp_path / "a folder" / "redis.log").read_text()
+    assert "ready to exit, bye bye" in (tmp_path / "a folder" / "redis.log").read_text()
     server.stop()
 
 

