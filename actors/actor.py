@@ -7,13 +7,13 @@ import zlib
 import numpy as np
 import torch
 
-from actors.players import Players
 from actors.unrolls import Recorder
 from common import environments
 from common.config import Config
 from common.errors import StoreError
 from common.lifecycle import Presence, new_incarnation
 from common.methods import method
+from common.players import Players
 from common.store import Store
 from common.transport import Outbox
 from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader

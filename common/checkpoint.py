@@ -15,6 +15,7 @@ import safetensors.torch
 from torch import Tensor
 
 from common.errors import CheckpointError
+from common.files import write
 
 log = logging.getLogger(__name__)
 
@@ -103,16 +104,6 @@ def checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isdigit())
-
-
-def write(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all: under a temporary name, synced, renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
 
 
 def _sync(folder: Path) -> None:

@@ -102,7 +102,7 @@ class LearnerConfig(Section):
     """CPU threads that the learner computes with; 0 takes two fifths of the cores, and leaves the rest to actors."""
     batch_unrolls: int = Field(16, ge=1)
     """B, the unrolls of one update."""
-    queue_batches: float = Field(2.0, ge=1)
+    queue_batches: float = Field(1.0, ge=1)
     """Unrolls that may be under way or waiting, in batches: the back-pressure, and so the usual policy lag."""
     max_policy_lag: int = Field(4, ge=0)
     """Unrolls that acted on an older version of theta than this many back are stale: counted, not trained on."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from common.run_folder import append_line, cut_lines
+from common.files import append_line, cut_lines
 
 
 class MetricsLog:

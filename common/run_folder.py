@@ -11,16 +11,13 @@ redis/               the append-only file, if `train` started Redis
 learning_curve.png, summary.json    written at the end
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from common.checkpoint import write
 from common.config import Config, RunConfig, read_yaml, validate
+from common.files import write
 
 
 @dataclass(frozen=True)
@@ -87,29 +84,3 @@ class RunFolder:
           ConfigError: if it is missing or wrong.
         """
         return validate(read_yaml(self.config))
-
-
-def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Appends a JSON object as one line."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads JSON lines; a last line that is torn is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
-
-
-def cut_lines(path: Path, key: str, last: int) -> None:
-    """Drops the lines whose `key` is beyond `last`: a run that went back to a checkpoint writes them again."""
-    if path.exists():
-        kept = [json.dumps(record) + "\n" for record in read_lines(path) if record[key] <= last]
-        write(path, "".join(kept).encode())

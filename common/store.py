@@ -11,19 +11,20 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgpack
 import numpy as np
 import redis
-import safetensors.torch
-import torch
 from redis.backoff import AbstractBackoff
 from redis.retry import Retry
 
 from common.config import Config, validate
 from common.errors import StoreError
 from common.ledger import Ledger
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Weights:
     """
 
     version: int
-    parameters: Mapping[str, torch.Tensor]
+    parameters: "Mapping[str, torch.Tensor]"
     source_version: int = 0
     direction: str = ""
 
@@ -167,6 +168,8 @@ class Store:
 
     def publish(self, name: str, weights: Weights) -> None:
         """Writes a version of `theta` or `phi` in one step, so that nobody ever reads half of one."""
+        import safetensors.torch  # here, so that who only looks at a run need not load torch
+
         data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.parameters.items()})
         fields: dict[str, Any] = {
             "version": weights.version,
@@ -188,6 +191,8 @@ class Store:
         Raises:
           StoreError: if the bytes are not those that were published.
         """
+        import safetensors.torch
+
         fields: dict[bytes, bytes] = self.client.hgetall(self.key(name))
         if not fields:
             return None

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 HELLO_S = 0.5
 RESEND_S = 5.0
+PING_S = 5.0
 GONE_S = 10.0
 MAX_FRAMES = 16
 MAX_MESSAGE_BYTES = 256 << 20
@@ -61,6 +62,9 @@ class Outbox:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.IPV6, 1)
+        # A line that is broken without a word is noticed and replaced.
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, int(PING_S * 1000))
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(2 * PING_S * 1000))
         self._socket.connect(endpoint)
         self.sent = self.accounted
         self._limit = self.accounted
@@ -179,6 +183,8 @@ class Inbox:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
+        # An actor that lost its line comes back by another, perhaps before the old one is known to be dead.
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.IPV6, 1)
         self._socket.bind(bind)

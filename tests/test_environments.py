@@ -76,7 +76,7 @@ def test_the_configuration_decides_players_and_length() -> None:
 class Meadow(ParallelEnv):  # type: ignore[misc]
     """Two agents; observations say the seed, the step and the actions; the constructor chooses what goes wrong."""
 
-    metadata = {"name": "meadow"}  # noqa: RUF012
+    metadata = {"name": "meadow"}
 
     def __init__(self, image: bool = False, ending: str = "", different: str = "", side: int = 16) -> None:
         self.possible_agents = ["ann", "bob"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from melting_pot_reference import Entry, entry, transcript
+from melting_pot_reference import Entry, entry
 
 from common.environments.melting_pot import MeltingPot, block_mean
 from common.errors import ConfigError

@@ -1,4 +1,4 @@
-"""The policies that an actor holds, and one batched forward pass for everybody who plays by them."""
+"""The policies that an actor or an evaluator holds, and one batched forward pass for everybody who plays by them."""
 
 import numpy as np
 import torch

@@ -1,0 +1,223 @@
+"""The command `bidist`."""
+
+import argparse
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import redis
+
+from common.config import Config, load_config, preset_names
+from common.errors import BidistError, ConfigError
+from common.lifecycle import stop_on_signals
+from common.methods import METHODS
+from common.run_folder import RunFolder
+from common.store import Store
+
+DESCRIPTION = "Trains populations of agents that still work when they meet strangers."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a sub-command.
+
+    Returns: 0; 1 if what was looked at is not in order; 2 if it cannot be done, with one line that says why.
+    """
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.debug else logging.INFO,
+        format=f"%(asctime)s {arguments.command:<9} %(levelname)-7s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    try:
+        return int(arguments.run_command(arguments))
+    except (BidistError, redis.RedisError) as error:
+        if arguments.debug:
+            raise
+        print(f"bidist: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("bidist", description=DESCRIPTION)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="a whole run on this machine, with a live view")
+    _add_configuration(train)
+    train.add_argument("--resume", metavar="RUN", help="go on with a stopped run; --steps may raise its budget")
+    train.add_argument("--actors", type=int, metavar="N", help="actor processes (default: one a core)")
+    train.add_argument("--redis", metavar="URL", help="use this Redis server instead of starting one")
+    train.add_argument("--serial", action="store_true", help="all roles in one process, for debuggers")
+    train.set_defaults(run_command=_train)
+
+    learner = commands.add_parser("learner", help="one learner; it sets the run's configuration")
+    _add_run(learner)
+    _add_configuration(learner, name=False)
+    learner.add_argument("--listen", default="tcp://127.0.0.1:*", metavar="ADDRESS", help="where it listens")
+    learner.add_argument("--host", default="127.0.0.1", help="the name by which actors reach this machine")
+    learner.set_defaults(run_command=_learner)
+
+    actor = commands.add_parser("actor", help="one actor; joins a run, on any host")
+    _add_run(actor)
+    actor.add_argument("--name", help="unique among the run's actors (default: made from host and process)")
+    actor.set_defaults(run_command=_actor)
+
+    distiller = commands.add_parser("distiller", help="one distiller; joins a run")
+    _add_run(distiller)
+    distiller.set_defaults(run_command=_distiller)
+
+    for name, help_text in (("status", "one screen of a run; 1 if its ledger does not add up"), ("watch", "live")):
+        look = commands.add_parser(name, help=help_text)
+        look.add_argument("--redis", metavar="URL", help="Redis' URL (default: that of the newest run in --folder)")
+        look.add_argument("--run", metavar="NAME", help="name of the run (default: the newest)")
+        look.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+        look.set_defaults(run_command=_status if name == "status" else _watch)
+
+    doctor = commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
+    doctor.set_defaults(run_command=_doctor)
+
+    bench = commands.add_parser("bench", help="throughput of the bare game, of an actor, of the whole system")
+    bench.add_argument("--substrate", default="prisoners_dilemma_in_the_matrix__arena")
+    bench.add_argument("--seconds", type=float, default=20.0, help="length of each part (default: 20)")
+    bench.add_argument("--rounds", type=int, default=3, help="how often game and actor take turns (default: 3)")
+    bench.add_argument("--out", type=Path, help="write the figures as JSON")
+    bench.set_defaults(run_command=_bench)
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--redis", required=True, metavar="URL", help="Redis' URL, such as redis://localhost:6379/0")
+    parser.add_argument("--run", required=True, metavar="NAME", help="name of the run")
+
+
+def _add_configuration(parser: argparse.ArgumentParser, name: bool = True) -> None:
+    group = parser.add_argument_group("configuration")
+    group.add_argument("--substrate", help="a Melting Pot substrate, a matrix game or pettingzoo:module:function")
+    group.add_argument("--method", help=f"one of {', '.join(METHODS)}")
+    group.add_argument("--preset", default="small", help=f"{', '.join(preset_names())} or a YAML file (default: small)")
+    group.add_argument("--steps", type=int, metavar="N", help="length of the run in steps, summed over players")
+    group.add_argument("--seed", type=int)
+    group.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
+                       help="any setting of common/config.py; may be given more than once")  # fmt: skip
+    group.add_argument("--folder", type=Path, help="where run folders are made (default: runs)")
+    if name:
+        group.add_argument("--run", metavar="NAME", help="name of the run (default: made from method, game and time)")
+
+
+def _configuration(arguments: argparse.Namespace) -> Config:
+    named = {
+        "environment.substrate": arguments.substrate,
+        "method.name": arguments.method,
+        "run.player_steps": arguments.steps,
+        "run.seed": arguments.seed,
+        "run.name": arguments.run,
+        "run.folder": arguments.folder,
+    }
+    values = {path: value for path, value in named.items() if value is not None}
+    config = load_config(arguments.preset, arguments.overrides, values)
+    if config.run.name:
+        return config
+    game = config.environment.substrate.replace("_in_the_matrix", "").rpartition(":")[2]
+    name = f"{config.method.name}-{game}-{time.strftime('%m%d-%H%M%S')}"
+    return load_config(arguments.preset, arguments.overrides, {**values, "run.name": name})
+
+
+def _resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
+    """A run's own configuration, with a larger budget if one is asked for."""
+    given = [n for n in ("substrate", "method", "seed") if getattr(arguments, n) is not None]
+    if given or arguments.overrides:
+        what = ", ".join([f"--{name}" for name in given] + ["--set"] * bool(arguments.overrides))
+        raise ConfigError(f"run {folder.path} has its settings already: {what} cannot change them; --steps can")
+    config = folder.read_config()
+    if arguments.steps is not None:
+        run = config.run.model_copy(update={"player_steps": arguments.steps})
+        config = config.model_copy(update={"run": run})
+    return config
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from common import environments
+    from common.methods import method
+
+    if arguments.resume:
+        folder = RunFolder((arguments.folder or Path("runs")) / Path(arguments.resume).name)
+        if not folder.config.exists():
+            raise ConfigError(f"there is no run at {folder.path}: no {folder.config.name} was found in it")
+        config = _resumed(arguments, folder)
+    else:
+        config = _configuration(arguments)
+        folder = RunFolder.of(config.run)
+        if folder.path.exists():
+            raise ConfigError(f"{folder.path} exists: go on with --resume {config.run.name}, or give another --run")
+    method(config.method)
+    environments.spec(config.environment)
+    folder.create(config)
+    if arguments.serial:
+        from deploy.serial import train
+
+        return train(config, arguments.redis)
+    from deploy.supervisor import Supervisor
+
+    actors = arguments.actors or len(os.sched_getaffinity(0))
+    return Supervisor(config, actors, arguments.redis, stop_on_signals()).run()
+
+
+def _learner(arguments: argparse.Namespace) -> int:
+    from learner import service
+
+    folder = RunFolder((arguments.folder or Path("runs")) / arguments.run)
+    if folder.config.exists():
+        config = _resumed(arguments, folder)
+    else:
+        config = _configuration(arguments)
+        folder.create(config)
+    service.run(Store(arguments.redis, arguments.run, stop_on_signals()), config, arguments.listen, arguments.host)
+    return 0
+
+
+def _actor(arguments: argparse.Namespace) -> int:
+    from actors import actor
+
+    name = arguments.name or f"{socket.gethostname()}-{os.getpid()}"
+    actor.run(Store(arguments.redis, arguments.run, stop_on_signals()), name)
+    return 0
+
+
+def _distiller(arguments: argparse.Namespace) -> int:
+    from distiller import service
+
+    service.run(Store(arguments.redis, arguments.run, stop_on_signals()))
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from deploy import views
+
+    return views.status(arguments.redis, arguments.run, arguments.folder)
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from deploy import views
+
+    return views.watch(arguments.redis, arguments.run, arguments.folder)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from deploy import doctor
+
+    del arguments
+    return doctor.run()
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from deploy import bench
+
+    return bench.run(arguments.substrate, arguments.seconds, arguments.rounds, arguments.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

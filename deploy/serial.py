@@ -1,0 +1,90 @@
+"""All roles in one process and one thread: the same code, step by step, for tests and debuggers.
+
+On the CPU, with a game that repeats itself, the same seed gives the same parameters to the last bit.
+"""
+
+import contextlib
+import logging
+import threading
+
+import torch
+
+from actors.actor import Actor
+from common.config import Config
+from common.lifecycle import Presence
+from common.run_folder import RunFolder
+from common.store import Store
+from deploy import views
+from deploy.redis_server import RedisServer
+from distiller.service import DistillerService
+from learner.service import LearnerService
+
+log = logging.getLogger(__name__)
+
+SAY_EVERY = 20
+
+
+class Serial:
+    """A run whose roles take turns: the actor plays a batch, the learner updates, the distiller looks for work.
+
+    A context manager; everything is closed on leaving, the run's checkpoint written.
+
+    Args:
+      config: the run's.
+      url: Redis' URL.
+    """
+
+    def __init__(self, config: Config, url: str) -> None:
+        self.store = Store(url, config.run.name, threading.Event())
+        torch.use_deterministic_algorithms(True)
+        self.learner = LearnerService(self.store, config, "tcp://127.0.0.1:*", "127.0.0.1")
+        torch.set_num_threads(1)
+        self.actor = Actor(config, self.store, "0")
+        distils = bool(self.learner.learner.method.directions)
+        self.distiller = DistillerService(self.store, config) if distils else None
+        self._batch = config.learner.batch_unrolls
+        self._taken = self.actor.outbox.produced
+        self._heartbeat_s = config.run.heartbeat_s
+        self._presences = contextlib.ExitStack()
+
+    def __enter__(self) -> "Serial":
+        lives = [("learner", "learner", self.learner.incarnation), ("actor", "0", self.actor.incarnation)]
+        for role, name, incarnation in lives:
+            presence = Presence(self.store, role, name, incarnation, self._heartbeat_s)
+            self._presences.enter_context(presence).say(state="serial")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.actor.outbox.close()
+        self.learner.close()
+        if self.distiller is not None:
+            self.distiller.close()
+        self.actor.close()
+        self._presences.close()
+
+    def update(self) -> None:
+        """One round: as many steps as a batch needs, one update, and a distillation event if one is due."""
+        while self.actor.outbox.produced - self._taken < self._batch:
+            self.actor.step()
+        while not self.learner.step(timeout_s=0.01):
+            self.actor.wait(timeout_s=0.01)
+        self._taken += self._batch
+        if self.distiller is not None:
+            self.distiller.step()
+
+
+def train(config: Config, url: str | None) -> int:
+    """Trains serially until the budget is used up; returns the exit status."""
+    folder = RunFolder.of(config.run)
+    with contextlib.ExitStack() as stack:
+        if url is None:
+            server = stack.enter_context(RedisServer(folder.redis))
+            url = server.url
+            (folder.redis / "url").write_text(url + "\n")
+        with Serial(config, url) as serial:
+            while not serial.learner.learner.finished:
+                serial.update()
+                if serial.learner.learner.updates % SAY_EVERY == 0:
+                    print(views.plain(views.snapshot(serial.store)), flush=True)
+        print(serial.store.ledger.balance())
+    return 0

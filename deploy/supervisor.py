@@ -1,0 +1,203 @@
+"""One machine, no Docker: starts Redis and the roles as processes, keeps them alive, shows the run, ends it."""
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from rich.console import Console
+from rich.live import Live
+
+from common.config import Config
+from common.errors import BidistError, SetupError
+from common.methods import method
+from common.run_folder import RunFolder
+from common.store import Store
+from deploy import views
+from deploy.redis_server import RedisServer, with_parent
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+PLAIN_EVERY_S = 10.0
+FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
+LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0}
+
+
+def topology(config: Config, actors: int, url: str) -> list["Role"]:
+    """Who runs: one learner, one distiller if the method distils, and the actors."""
+    cores = len(os.sched_getaffinity(0))
+    join = ["--redis", url, "--run", config.run.name]
+    roles = [
+        Role("learner", "learner", [*join, "--folder", str(config.run.folder), "--steps", str(config.run.player_steps)],
+             config.learner.threads or max(1, round(0.4 * cores)))
+    ]  # fmt: skip
+    if method(config.method).directions:
+        roles.append(Role("distiller", "distiller", join, config.distiller.threads))
+    roles += [Role("actor", f"actor-{i}", [*join, "--name", str(i)], config.actor.threads) for i in range(actors)]
+    return roles
+
+
+@dataclass
+class Role:
+    """One child process, and when it died before."""
+
+    kind: str
+    name: str
+    options: list[str]
+    threads: int
+    process: "subprocess.Popen[bytes] | None" = None
+    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=FAST_DEATHS))
+    due: float = 0.0
+
+    def start(self, logs: Path) -> None:
+        """Starts it; what it prints goes to its log. It dies with this process, and never hears the terminal."""
+        command = with_parent([sys.executable, "-m", "deploy.cli", self.kind, *self.options])
+        with (logs / f"{self.name}.log").open("ab") as out:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+                env=_environment(self.threads),
+            )  # fmt: skip
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self) -> None:
+        """Asks it to leave."""
+        if self.process is not None and self.running:
+            self.process.terminate()
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits for it to leave, and kills it if it does not."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not leave within %.0f s: killing it", self.name, timeout_s)
+            self.process.kill()
+            self.process.wait()
+
+
+class Supervisor:
+    """A run on one machine.
+
+    Args:
+      config: the run's; its folder exists.
+      actors: how many actor processes.
+      url: an external Redis server; None starts one in the run's folder.
+      stopping: set when the run is to stop.
+    """
+
+    def __init__(self, config: Config, actors: int, url: str | None, stopping: threading.Event) -> None:
+        self._config, self._stopping, self._actors = config, stopping, actors
+        self._folder = RunFolder.of(config.run)
+        self._folder.logs.mkdir(parents=True, exist_ok=True)
+        self._folder.redis.mkdir(parents=True, exist_ok=True)
+        self._server = None if url else RedisServer(self._folder.redis)
+        self._url = url
+        self._console = Console()
+
+    def run(self) -> int:
+        """Trains until the budget is used up or the run is to stop; returns the exit status."""
+        with contextlib.ExitStack() as stack:
+            if self._server is not None:
+                stack.enter_context(self._server)
+            url = self._url or self._server_url()
+            (self._folder.redis / "url").write_text(url + "\n")
+            store = Store(url, self._config.run.name, self._stopping)
+            roles = topology(self._config, self._actors, url)
+            self._console.print(f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {url}")
+            store.put_progress({"state": "starting"})
+            try:
+                self._supervise(store, roles)
+            finally:
+                self._leave(roles)
+            finished = store.finished
+            self._console.print(views.render(views.snapshot(store)))
+            ledger = store.ledger.balance()
+        if finished:
+            from deploy.summary import write_summary
+
+            write_summary(self._folder, ledger=str(ledger))
+        else:
+            self._console.print(f"stopped; go on with: bidist train --resume {self._config.run.name}")
+        return 0
+
+    def _supervise(self, store: Store, roles: list[Role]) -> None:
+        learner = roles[0]
+        for role in roles:
+            role.start(self._folder.logs)
+        said = 0.0
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while not self._stopping.is_set():
+                self._mend(store, roles)
+                if not learner.running and learner.due == 0.0:
+                    return
+                try:
+                    snapshot = views.snapshot(store)
+                except (BidistError, redis.RedisError):
+                    snapshot = None
+                if snapshot is not None and self._console.is_terminal:
+                    live.update(views.render(snapshot), refresh=True)
+                elif snapshot is not None and time.monotonic() - said > PLAIN_EVERY_S:
+                    print(views.plain(snapshot), flush=True)
+                    said = time.monotonic()
+                self._stopping.wait(TICK_S)
+
+    def _mend(self, store: Store, roles: list[Role]) -> None:
+        """Starts again what died: Redis at once, a role after a pause that grows with its deaths."""
+        if self._server is not None and self._server.poll() is not None:
+            self._console.print("[yellow]Redis died: starting it again[/]")
+            self._server.restart()
+        now = time.monotonic()
+        for role in roles:
+            if role.running or role.process is None:
+                continue
+            if role.due == 0.0:
+                status = role.process.poll()
+                if status == 0:
+                    continue
+                role.deaths.append(now)
+                if len(role.deaths) == FAST_DEATHS and now - role.deaths[0] < FAST_DEATHS_S:
+                    raise SetupError(f"{role.name} died {FAST_DEATHS} times within a minute:\n{self._tail(role)}")
+                role.due = now + min(10.0, 0.5 * 2 ** len(role.deaths))
+                self._console.print(f"[yellow]{role.name} died (status {status}): starting it again[/]")
+            elif now >= role.due:
+                role.due = 0.0
+                role.start(self._folder.logs)
+                store.put_event("supervisor", role.name, "restart")
+
+    def _leave(self, roles: list[Role]) -> None:
+        """Actors first, for they want to hand over what they have; then the learner, which saves; then the rest."""
+        for kind in ("actor", "learner", "distiller"):
+            leaving = [role for role in roles if role.kind == kind]
+            for role in leaving:
+                role.stop()
+            for role in leaving:
+                role.wait(LEAVE_S[kind])
+
+    def _server_url(self) -> str:
+        assert self._server is not None
+        return self._server.url
+
+    def _tail(self, role: Role) -> str:
+        lines = (self._folder.logs / f"{role.name}.log").read_text(errors="replace").splitlines()
+        return "\n".join(lines[-8:])
+
+
+def _environment(threads: int) -> Mapping[str, Any]:
+    """A child's environment: as many threads for its libraries as its role may use, and none that spin while idle."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,272 @@
+"""What a run looks like: one screen from what Redis holds, for `train`, `status` and `watch`."""
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from common.config import Config
+from common.errors import StoreError
+from common.files import read_lines
+from common.ledger import Balance
+from common.methods import method
+from common.run_folder import RunFolder
+from common.store import Store, connect, runs
+
+TICK_S = 1.0
+POINTS = 60
+BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run at one moment, all of it read from Redis."""
+
+    run: str
+    config: Config | None
+    progress: Mapping[str, str]
+    queue: Mapping[str, str]
+    workers: Mapping[tuple[str, str], Mapping[str, str]]
+    ledger: Balance
+    metrics: Mapping[str, float]
+    returns: list[float]
+    distillation: Mapping[str, str]
+
+    @property
+    def player_steps(self) -> int:
+        """Steps trained on or played beside."""
+        return int(self.progress.get("player_steps", 0))
+
+    @property
+    def budget(self) -> int:
+        """Steps that the run shall have."""
+        return int(self.progress.get("budget_player_steps", 0))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left at the rate of now."""
+        rate = float(self.progress.get("player_steps_per_s", 0))
+        return (self.budget - self.player_steps) / rate if rate > 0 else None
+
+    @property
+    def distils(self) -> bool:
+        """Whether the run's method has a distiller."""
+        return self.config is not None and bool(method(self.config.method).directions)
+
+    def missing(self) -> list[str]:
+        """Roles that are away though the run needs them."""
+        if self.progress.get("state") != "running":
+            return []
+        roles = {role for role, _ in self.workers}
+        needed = ["learner", "actor", *(["distiller"] if self.distils else [])]
+        return [role for role in needed if role not in roles]
+
+
+def snapshot(store: Store) -> Snapshot:
+    """Reads a run's state."""
+    text = store.client.get(store.key("config"))
+    history = [fields for _, fields in store.stream("metrics", POINTS)]
+    events = [f for _, f in store.stream("events", 100) if f["event"] == "distillation"]
+    return Snapshot(
+        run=store.run,
+        config=None if text is None else Config.model_validate(json.loads(text)),
+        progress=store.hash("progress"),
+        queue=store.hash("queue"),
+        workers=store.workers(),
+        ledger=store.ledger.balance(),
+        metrics={k: float(v) for k, v in history[-1].items()} if history else {},
+        returns=[float(f["return_learning"]) for f in history if "return_learning" in f],
+        distillation=events[-1] if events else {},
+    )
+
+
+def plain(s: Snapshot) -> str:
+    """One line, for logs."""
+    if not s.metrics:
+        return f"{time.strftime('%H:%M:%S')} {_starting(s)}"
+    parts = [
+        time.strftime("%H:%M:%S"),
+        f"{s.player_steps:,}/{s.budget:,} player steps",
+        f"{int(s.progress.get('player_steps_per_s', 0)):,}/s",
+        f"left {_duration(s.seconds_left)}",
+        f"return {_number(s.metrics, 'return_learning')} (phi {_number(s.metrics, 'return_fictitious')})",
+        f"lag {_number(s.metrics, 'policy_lag_mean', 1)}",
+        f"entropy {_number(s.metrics, 'entropy_nats')}",
+    ]
+    if s.distillation:
+        d = s.distillation
+        kl = f"{float(d['kl_before_nats']):.3f}->{float(d['kl_after_nats']):.3f}"
+        parts.append(f"{d['direction']} {d['events']} KL {kl}")
+    parts += [f"{role} is away" for role in s.missing()]
+    return " | ".join(parts)
+
+
+def render(s: Snapshot) -> RenderableType:
+    """One screen."""
+    if not s.metrics:
+        return Panel(_starting(s), title=s.run, border_style="dim")
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="dim", no_wrap=True)
+    rows.add_column()
+    bar = ProgressBar(total=max(s.budget, 1), completed=s.player_steps, width=30)
+    rate, left = int(s.progress.get("player_steps_per_s", 0)), _duration(s.seconds_left)
+    rows.add_row("player steps", _beside(bar, f" {s.player_steps:,} of {s.budget:,}"))
+    rows.add_row("rate", f"{rate:,} player steps/s, time left {left}, {s.progress.get('state', '?')}")
+    rows.add_row("return", _beside(Text(_sparkline(s.returns), style="green"), f" {_returns(s)}"))
+    m = s.metrics
+    rows.add_row(
+        "learner",
+        f"update {s.progress.get('updates', '?')}: {_number(m, 'update_s')} s, waited {_number(m, 'wait_s')} s; "
+        f"entropy {_number(m, 'entropy_nats')} nats",
+    )
+    lag = "/".join(_number(m, f"policy_lag_{name}", 1) for name in ("min", "mean", "max"))
+    rows.add_row("policy lag", f"{lag} versions (min/mean/max)")
+    queue = s.queue
+    rows.add_row("queue", f"{queue.get('unrolls', '?')} of {queue.get('capacity_unrolls', '?')} unrolls")
+    rows.add_row("waiting", queue.get("bottleneck", "?"))
+    rows.add_row("distillation", _distillation(s))
+    for (role, name), fields in s.workers.items():
+        rows.add_row(role if role == name else f"{role} {name}", _worker(fields))
+    style = "green" if s.ledger.holds else "bold red"
+    rows.add_row("ledger, unrolls", Text(str(s.ledger), style=style))
+    warnings = [
+        Text(f"{role} is away: the run goes on without, as far as it can", style="yellow") for role in s.missing()
+    ]
+    return Panel(Group(rows, *warnings), title=s.run, border_style="dim")
+
+
+def status(url: str | None, run: str | None, folder: Path) -> int:
+    """Prints one screen; 1 if the ledger does not add up."""
+    store = _find(url, run, folder)
+    if store is None:
+        return 0
+    s = snapshot(store)
+    Console().print(render(s))
+    return 0 if s.ledger.holds else 1
+
+
+def watch(url: str | None, run: str | None, folder: Path) -> int:
+    """Shows the screen until Ctrl-C or the run's end."""
+    store = _find(url, run, folder)
+    if store is None:
+        return 0
+    with contextlib.suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
+        while True:
+            s = snapshot(store)
+            live.update(render(s), refresh=True)
+            if s.progress.get("state") == "finished":
+                break
+            time.sleep(TICK_S)
+    return 0
+
+
+def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
+    """The run that was asked for; None, after saying what its folder holds, if it does not run now."""
+    if url is not None:
+        names = runs(connect(url))
+        if run is None and len(names) != 1:
+            raise StoreError(f"Redis at {url} knows {len(names)} runs: name one with --run ({', '.join(names)})")
+        run = run or names[0]
+        if run not in names:
+            raise StoreError(f"Redis at {url} knows no run {run!r}; it knows {', '.join(names) or 'none'}")
+        return Store(url, run)
+    found = [p for p in folder.glob("*/config.yaml") if run is None or p.parent.name == run]
+    if not found:
+        raise StoreError(f"no run {run or ''} in {folder}: name its --folder, or --redis for one that runs elsewhere")
+    place = RunFolder(max(found, key=lambda p: p.stat().st_mtime).parent)
+    address = place.redis / "url"
+    if address.exists():
+        url = address.read_text().strip()
+        try:
+            with redis.Redis.from_url(url, socket_timeout=2, retry=None) as client:
+                client.ping()
+            return Store(url, place.path.name)
+        except redis.RedisError:
+            pass
+    _print_folder(place)
+    return None
+
+
+def _print_folder(place: RunFolder) -> None:
+    from common.checkpoint import checkpoints
+
+    lines = read_lines(place.metrics)
+    saved = checkpoints(place.checkpoints)
+    console = Console()
+    console.print(f"run [bold]{place.path.name}[/] is not running")
+    if lines:
+        last = lines[-1]
+        console.print(f"  {last['player_steps']:,} player steps, return {_number(last, 'return_learning')}")
+    console.print(f"  newest checkpoint: {saved[-1] if saved else 'none'}")
+    console.print(f"  go on with: bidist train --resume {place.path.name}")
+
+
+def _starting(s: Snapshot) -> str:
+    if not s.workers:
+        return "starting: waiting for the roles to come up"
+    here = ", ".join(f"{role} {fields.get('state', '')}" for (role, _), fields in s.workers.items())
+    return f"starting: {here}; waiting for the first update"
+
+
+def _returns(s: Snapshot) -> str:
+    text = f"{_number(s.metrics, 'return_learning')} per learning player"
+    return f"{text}, {_number(s.metrics, 'return_fictitious')} fictitious" if s.distils else text
+
+
+def _distillation(s: Snapshot) -> str:
+    if not s.distils:
+        return "this method has none"
+    if not s.distillation:
+        return "none yet"
+    d = s.distillation
+    return (
+        f"{d['events']} events, last {d['direction']}: KL {float(d['kl_before_nats']):.3f} -> "
+        f"{float(d['kl_after_nats']):.3f} nats, phi's entropy {float(d['phi_entropy_after_nats']):.2f}"
+    )
+
+
+def _worker(fields: Mapping[str, str]) -> str:
+    parts = [fields.get("state", "?")]
+    if "player_steps_per_s" in fields:
+        parts.append(f"{int(fields['player_steps_per_s']):,}/s")
+    parts += [f"{name} {fields[f'{name}_version']}" for name in ("theta", "phi") if f"{name}_version" in fields]
+    return ", ".join(parts)
+
+
+def _number(values: Mapping[str, float], name: str, digits: int = 2) -> str:
+    value = values.get(name)
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    minutes, s = divmod(int(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{s:02d}s"
+
+
+def _sparkline(values: list[float], width: int = 30) -> str:
+    if len(values) < 2:
+        return ""
+    step = max(1, -(-len(values) // width))
+    picked = values[::-step][::-1]
+    low, high = min(picked), max(picked)
+    span = (high - low) or 1.0
+    return "".join(BARS[int((v - low) / span * (len(BARS) - 1))] for v in picked)
+
+
+def _beside(left: RenderableType, right: str) -> RenderableType:
+    grid = Table.grid()
+    grid.add_row(left, right)
+    return grid
