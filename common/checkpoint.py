@@ -51,7 +51,8 @@ def save(
     """
     target = folder / f"{number:08d}"
     temporary = folder / f".{target.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for abandoned in folder.glob(".[0-9]*"):  # by a process that was killed while it saved
+        shutil.rmtree(abandoned, ignore_errors=True)
     temporary.mkdir(parents=True)
     digests = {}
     for name, group in tensors.items():
@@ -85,7 +86,7 @@ def load(path: Path) -> Checkpoint:
                 raise CheckpointError(f"{path}: {name}.safetensors is not what was saved; take an older checkpoint")
             tensors[name] = safetensors.torch.load(data)
         return Checkpoint(path, tensors, record["state"])
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: no whole checkpoint: {error}") from None
 
 
@@ -103,7 +104,7 @@ def checkpoints(folder: Path) -> list[Path]:
     """Folders of the checkpoints in a folder, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isdigit())
+    return sorted((p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()), key=lambda p: int(p.name))
 
 
 def _sync(folder: Path) -> None:

@@ -196,8 +196,8 @@ class Store:
         fields: dict[bytes, bytes] = self.client.hgetall(self.key(name))
         if not fields:
             return None
-        data = fields[b"bytes"]
-        if hashlib.sha256(data).hexdigest() != fields[b"digest"].decode():
+        data = fields.get(b"bytes", b"")
+        if hashlib.sha256(data).hexdigest().encode() != fields.get(b"digest"):
             raise StoreError(f"{self.key(name)}: the bytes do not match their digest; restart the learner to repair it")
         return Weights(
             int(fields[b"version"]),

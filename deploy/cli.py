@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from common.config import Config, load_config, preset_names
+from common.config import Config, learner_threads, load_config, preset_names
 from common.errors import BidistError, ConfigError
 from common.lifecycle import stop_on_signals
 from common.methods import METHODS
@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="a whole run on this machine, with a live view")
     _add_configuration(train)
     train.add_argument("--resume", metavar="RUN", help="go on with a stopped run; --steps may raise its budget")
-    train.add_argument("--actors", type=int, metavar="N", help="actor processes (default: one a core)")
+    train.add_argument(
+        "--actors", type=int, metavar="N", help="actor processes (default: the cores that the learner leaves)"
+    )
     train.add_argument("--redis", metavar="URL", help="use this Redis server instead of starting one")
     train.add_argument("--serial", action="store_true", help="all roles in one process, for debuggers")
     train.set_defaults(run_command=_train)
@@ -162,7 +164,7 @@ def _train(arguments: argparse.Namespace) -> int:
         return train(config, arguments.redis)
     from deploy.supervisor import Supervisor
 
-    actors = arguments.actors or len(os.sched_getaffinity(0))
+    actors = arguments.actors or max(1, len(os.sched_getaffinity(0)) - learner_threads(config.learner))
     return Supervisor(config, actors, arguments.redis, stop_on_signals()).run()
 
 

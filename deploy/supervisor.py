@@ -17,7 +17,7 @@ import redis
 from rich.console import Console
 from rich.live import Live
 
-from common.config import Config
+from common.config import Config, learner_threads
 from common.errors import BidistError, SetupError
 from common.methods import method
 from common.run_folder import RunFolder
@@ -35,11 +35,10 @@ LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0}
 
 def topology(config: Config, actors: int, url: str) -> list["Role"]:
     """Who runs: one learner, one distiller if the method distils, and the actors."""
-    cores = len(os.sched_getaffinity(0))
     join = ["--redis", url, "--run", config.run.name]
     roles = [
         Role("learner", "learner", [*join, "--folder", str(config.run.folder), "--steps", str(config.run.player_steps)],
-             config.learner.threads or max(1, round(0.4 * cores)))
+             learner_threads(config.learner))
     ]  # fmt: skip
     if method(config.method).directions:
         roles.append(Role("distiller", "distiller", join, config.distiller.threads))

@@ -1,14 +1,13 @@
 """The learner's life: restore, listen, step until the budget is used up, checkpoint, leave."""
 
 import logging
-import os
 import time
 
 import redis
 import torch
 
 from common import checkpoint, environments
-from common.config import Config
+from common.config import Config, learner_threads
 from common.errors import ConfigError, StoreError
 from common.lifecycle import Presence, new_incarnation
 from common.methods import method
@@ -62,7 +61,7 @@ class LearnerService:
         self.folder = RunFolder.of(config.run)
         method(config.method)
         device = device_of(config.learner.device)
-        torch.set_num_threads(config.learner.threads or max(1, round(0.4 * len(os.sched_getaffinity(0)))))
+        torch.set_num_threads(learner_threads(config.learner))
         self.incarnation = new_incarnation("learner")
         spec = unroll_spec(config)
         capacity = max(1, round(config.learner.queue_batches * config.learner.batch_unrolls))

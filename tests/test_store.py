@@ -1,0 +1,308 @@
+"""What the store puts into a real Redis comes out again, whole, and survives Redis itself."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+import torch
+
+from common import store as store_module
+from common.config import Config, load_config
+from common.errors import StoreError
+from common.store import Observations, Store, Weights, connect, runs
+from deploy.redis_server import RedisServer
+
+PARAMETERS = {
+    "dense.weight": torch.arange(24, dtype=torch.float32).reshape(2, 3, 4),
+    "steps": torch.tensor([7], dtype=torch.int64),
+    "empty": torch.zeros(2, 0),
+    "turned": torch.arange(6.0).reshape(2, 3).T,
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of one's own, to be killed."""
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    yield server
+    server.stop()
+
+
+def kill(server: RedisServer) -> None:
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    while server.poll() is None:
+        time.sleep(0.01)
+
+
+def test_weights_come_back_as_they_went(store: Store) -> None:
+    assert store.weights("theta") is None and store.version("theta") is None
+    store.publish("theta", Weights(3, PARAMETERS, 3))
+    store.publish("phi", Weights(8, PARAMETERS, 2, "reverse"))
+    weights = store.wait_for_weights("phi")
+    assert (weights.version, weights.source_version, weights.direction) == (8, 2, "reverse")
+    assert weights.parameters.keys() == PARAMETERS.keys()
+    for name, x in PARAMETERS.items():
+        assert weights.parameters[name].dtype == x.dtype and torch.equal(weights.parameters[name], x)
+    assert (store.version("theta"), store.version("phi")) == (3, 8)
+
+
+@pytest.mark.parametrize("damage", ["a bit", "the end", "digest", "missing"])
+def test_damaged_weights_are_refused(store: Store, damage: str) -> None:
+    store.publish("theta", Weights(1, PARAMETERS))
+    key = store.key("theta")
+    data = bytearray(store.client.hget(key, "bytes"))
+    if damage == "missing":
+        store.client.hdel(key, "digest")
+    elif damage == "digest":
+        store.client.hset(key, "digest", "0" * 64)
+    else:
+        data[-1] ^= 1
+        store.client.hset(key, "bytes", bytes(data if damage == "a bit" else data[:-4]))
+    with pytest.raises(StoreError, match=f"{key}: .*restart the learner"):
+        store.weights("theta")
+
+
+def test_no_reader_ever_sees_half_a_version(store: Store, redis_url: str) -> None:
+    over = threading.Event()
+    published = 0
+
+    def publish() -> None:
+        nonlocal published
+        mine = Store(redis_url, store.run)
+        while not over.is_set():
+            published += 1
+            parameters = {name: torch.full((500,), float(published)) for name in "abcdefgh"}
+            mine.publish("theta", Weights(published, parameters, published))
+
+    writer = threading.Thread(target=publish)
+    writer.start()
+    try:
+        versions = []
+        while len(set(versions)) < 100:
+            weights = store.wait_for_weights("theta")
+            values = {float(v) for x in weights.parameters.values() for v in x}
+            assert values == {weights.version} and weights.source_version == weights.version
+            versions.append(weights.version)
+    finally:
+        over.set()
+        writer.join()
+    assert versions == sorted(versions)
+
+
+def observations(update: int) -> Observations:
+    rng = np.random.default_rng(update)
+    return Observations(
+        update,
+        rng.integers(0, 256, (3, 2, 4, 5, 5, 3), dtype=np.uint8),
+        rng.random((3, 2, 4, 6), np.float32),
+        rng.integers(0, 4, (2, 4)),
+        rng.random((3, 2, 4)) < 0.5,
+    )
+
+
+def test_the_newest_observations_stay(store: Store) -> None:
+    assert store.observations(after=0) is None
+    for update in (15, 30, 45, 60):
+        store.put_observations(observations(update))
+    found = store.observations(after=15)
+    assert found is not None and found.update == 60
+    for name, expected in vars(observations(60)).items():
+        got = getattr(found, name)
+        assert np.array_equal(got, expected)
+        assert name == "update" or got.dtype == expected.dtype
+    assert store.observations(after=60) is None
+    assert store.client.xlen(store.key("observations")) == 2
+
+
+def test_observations_without_images_or_features(store: Store) -> None:
+    empty = Observations(
+        1, np.zeros((2, 1, 2, 0, 0, 3), np.uint8), np.zeros((2, 1, 2, 0), np.float32),
+        np.zeros((1, 2), np.int64), np.ones((2, 1, 2), np.bool_),
+    )  # fmt: skip
+    store.put_observations(empty)
+    found = store.observations(after=0)
+    assert found is not None
+    assert found.rgb.shape == (2, 1, 2, 0, 0, 3) and found.features.shape == (2, 1, 2, 0) and found.mask.all()
+
+
+def test_a_worker_fades_unless_it_reports(store: Store, redis_url: str) -> None:
+    store.put_worker("actor", "host:1", {"state": "playing", "pid": 7}, ttl_s=60)
+    store.put_worker("actor", "2", {"state": "playing"}, ttl_s=0.2)
+    Store(redis_url, store.run + "2").put_worker("actor", "3", {"state": "elsewhere"}, ttl_s=60)
+    assert store.workers()[("actor", "host:1")] == {"state": "playing", "pid": "7"}
+    deadline = time.monotonic() + 30
+    while ("actor", "2") in store.workers():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert set(store.workers()) == {("actor", "host:1")}
+    store.put_worker("actor", "2", {"state": "back"}, ttl_s=60)
+    assert store.workers()[("actor", "2")] == {"state": "back"}
+    assert 0 < store.client.pttl(store.key("worker:actor:2")) <= 60_000
+    store.remove_worker("actor", "2")
+    assert set(store.workers()) == {("actor", "host:1")}
+
+
+def test_streams_and_hashes_read_back(store: Store) -> None:
+    for i in range(5):
+        store.put_metrics({"updates": i, "return_learning": i / 3})
+        store.put_event("actor", "0", "start", incarnation=f"0-{i}")
+    entries = store.stream("metrics", count=3)
+    assert [float(fields["updates"]) for _, fields in entries] == [2, 3, 4]
+    assert float(entries[-1][1]["return_learning"]) == 4 / 3
+    assert abs(entries[-1][0] - time.time()) < 3600
+    assert store.stream("events", 1)[0][1] == {"role": "actor", "name": "0", "event": "start", "incarnation": "0-4"}
+    store.put_queue({"unrolls": 3, "bottleneck": "nobody waits"})
+    assert store.hash("queue") == {"unrolls": "3", "bottleneck": "nobody waits"}
+    assert store.hash("progress") == {} and not store.finished
+    store.put_progress({"state": "running"})
+    assert not store.finished
+    store.put_progress({"state": "finished"})
+    assert store.finished
+
+
+def test_streams_are_capped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "STREAM_LENGTH", 50)
+    for i in range(600):
+        store.put_metrics({"updates": i})
+        store.put_event("learner", "learner", "checkpoint", updates=i)
+    # Redis cuts whole nodes of its radix tree, of 100 entries each.
+    assert store.client.xlen(store.key("metrics")) <= 200
+    assert store.client.xlen(store.key("events")) <= 200
+
+
+def test_starts_are_counted_by_role_and_name(store: Store) -> None:
+    counts = [store.count_start("actor", "0"), store.count_start("actor", "0"), store.count_start("actor", "1")]
+    assert counts == [0, 1, 0] and store.count_start("learner", "0") == 0
+
+
+def test_the_configuration_reaches_who_waits_for_it(store: Store, redis_url: str) -> None:
+    config = load_config(overrides=["learner.epochs=7", "environment.substrate=matrix_chicken"])
+    found: list[Config] = []
+    waiter = threading.Thread(target=lambda: found.append(Store(redis_url, store.run).config(timeout_s=30)))
+    waiter.start()
+    time.sleep(0.2)
+    assert not found
+    store.put_config(config)
+    waiter.join()
+    assert found == [config]
+    assert store.run in runs(store.client)
+
+
+def test_waits_end_with_a_message(store: Store) -> None:
+    for wait, what in (
+        (lambda: store.config(timeout_s=0.2), "config"),
+        (lambda: store.wait_for_endpoint(timeout_s=0.2), "endpoint"),
+        (lambda: store.wait_for_weights("phi", timeout_s=0.2), "phi"),
+    ):
+        with pytest.raises(StoreError) as caught:
+            wait()
+        message = str(caught.value)
+        assert f"no {what} of run {store.run!r} in Redis at {store.url}" in message
+        assert "is its learner running?" in message
+    store.put_endpoint("tcp://x:1")
+    assert store.wait_for_endpoint() == store.endpoint() == "tcp://x:1"
+
+
+def test_a_wait_ends_when_the_role_is_to_stop(redis_url: str) -> None:
+    stopping = threading.Event()
+    errors: list[str] = []
+
+    def wait() -> None:
+        try:
+            Store(redis_url, "never", stopping).config(timeout_s=3600)
+        except StoreError as error:
+            errors.append(str(error))
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    stopping.set()
+    waiter.join(timeout=30)
+    assert len(errors) == 1 and not waiter.is_alive()
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "", "redis://localhost:port/0"])
+def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
+    with pytest.raises(StoreError, match="is no Redis URL"):
+        connect(url)
+
+
+@pytest.mark.parametrize("away_s", [0.0, 1.5])
+def test_the_death_of_redis_in_the_middle_is_survived(server: RedisServer, away_s: float) -> None:
+    # Everybody writes and reads throughout; the server is killed with -9 twice and comes back with its file.
+    over = threading.Event()
+    errors: list[BaseException] = []
+    counts = {"published": 0, "produced": 0, "read": 0}
+
+    def keep(name: str) -> None:
+        mine = Store(server.url, "r")
+        try:
+            while not over.is_set():
+                counts[name] += 1
+                if name == "published":
+                    mine.publish("theta", Weights(counts[name], PARAMETERS))
+                elif name == "produced":
+                    mine.ledger.produced("a-1", counts[name])
+                    mine.ledger.account([("a-1", counts[name], "trained", "")])
+                else:
+                    mine.weights("theta")
+                    assert mine.ledger.balance().holds
+                    mine.put_worker("actor", "0", {"state": "playing"}, ttl_s=60)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=keep, args=(name,)) for name in counts]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(2):
+            _all_advance(counts, errors, by=20)
+            kill(server)
+            time.sleep(away_s)
+            server.restart()
+            _all_advance(counts, errors, by=20)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(timeout=60)
+    assert not errors
+    store = Store(server.url, "r")
+    assert store.version("theta") == counts["published"]
+    balance = store.ledger.balance()
+    assert balance.holds and balance.produced == counts["produced"], balance
+    assert balance.trained + balance.lost == counts["produced"]
+    assert ("actor", "0") in store.workers()
+
+
+def _all_advance(counts: dict[str, int], errors: list[BaseException], by: int) -> None:
+    goal = {name: count + by for name, count in counts.items()}
+    deadline = time.monotonic() + 60
+    while any(counts[name] < goal[name] for name in counts):
+        assert not errors, errors
+        assert time.monotonic() < deadline, (counts, goal)
+        time.sleep(0.01)
+
+
+def test_a_role_that_is_to_stop_does_not_wait_for_redis_for_long(server: RedisServer) -> None:
+    stopping = threading.Event()
+    store = Store(server.url, "r", stopping)
+    store.put_endpoint("tcp://x:1")
+    stopping.set()
+    kill(server)
+    with pytest.raises(StoreError, match="is away, and this role was told to stop"):
+        store.endpoint()
+
+
+def test_redis_that_stays_away_is_given_up(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE_S", 3)
+    store = Store(server.url, "r")
+    kill(server)
+    with pytest.raises(redis.ConnectionError):
+        store.endpoint()
