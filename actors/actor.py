@@ -99,12 +99,13 @@ class Actor:
         return not self.outbox.waiting
 
     def flush(self) -> None:
-        """Waits, for up to `FLUSH_S`, until the learner has accounted for everything, and says goodbye."""
+        """Waits, for up to `FLUSH_S`, until the learner has received everything, and says goodbye."""
         deadline = time.monotonic() + FLUSH_S
-        while self.outbox.unaccounted and time.monotonic() < deadline:
+        self.outbox.leave()
+        while self.outbox.unreceived and time.monotonic() < deadline:
             self.outbox.pump(0.1)
-        if self.outbox.unaccounted:
-            log.warning("leaving with %d unrolls that the learner did not account for", self.outbox.unaccounted)
+        if self.outbox.unreceived:
+            log.warning("leaving with %d unrolls that the learner did not receive", self.outbox.unreceived)
         self.outbox.close()
 
     def close(self) -> None:

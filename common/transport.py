@@ -113,6 +113,16 @@ class Outbox:
         if time.monotonic() - self._said > HELLO_S:
             self._say(self._hello)
 
+    @property
+    def unreceived(self) -> int:
+        """Unrolls that the learner does not have."""
+        return self.produced - max(self._received, self.accounted)
+
+    def leave(self) -> None:
+        """Says that no more will be put; the learner then takes whatever there is, beyond any limit."""
+        self._hello = self._hello.model_copy(update={"kind": "leaving"})
+        self._say(self._hello)
+
     def close(self) -> None:
         """Says goodbye and closes."""
         if self._socket is not None:
@@ -152,6 +162,7 @@ class Peer:
     received: int
     accounted: int
     taken: int
+    leaving: bool = False
     heard: float = field(default_factory=time.monotonic)
 
 
@@ -255,6 +266,7 @@ class Inbox:
             self.peers[incarnation] = Peer(message.actor, accounted, accounted, accounted)
         peer = self.peers[incarnation]
         peer.heard = time.monotonic()
+        peer.leaving |= message.kind == "leaving"
         if isinstance(message, UnrollHeader) and message.sequence == peer.received + 1:
             peer.received += 1
             self.arrivals.append(self._open(message, frames[1:]))
@@ -275,7 +287,7 @@ class Inbox:
         share = max(1, -(-self._capacity // max(1, living)))
         status = Status(
             protocol=PROTOCOL, learner=self._learner, received=peer.received, accounted=peer.accounted,
-            limit=2**62 if self.finished else peer.taken + share, finished=self.finished,
+            limit=2**62 if self.finished or peer.leaving else peer.taken + share, finished=self.finished,
         )  # fmt: skip
         self._socket.send_multipart([incarnation.encode(), pack(status)])
 

@@ -5,6 +5,7 @@ frame each, not copied on the way. Nothing here ever unpickles.
 
     actor   -> learner   unroll   see `common.unroll.UnrollHeader`, then its arrays
     actor   -> learner   hello    "where do we stand?"; sent on joining and while waiting
+    actor   -> learner   leaving  as hello, from an actor that plays no more and hands over what it has
     actor   -> learner   bye      nothing more will come from this incarnation
     learner -> actor     status   where the actor stands, see `Status`
 """
@@ -29,7 +30,7 @@ class Hello(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     protocol: int
-    kind: Literal["hello", "bye"]
+    kind: Literal["hello", "leaving", "bye"]
     run: Name
     actor: Name
     incarnation: Name

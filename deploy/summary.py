@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -55,6 +56,7 @@ def write_summary(place: RunFolder, ledger: str = "", episodes: int = EPISODES) 
     metrics = read_lines(place.metrics)
     last = metrics[-1]
     played = {}
+    torch.set_num_threads(1)
     for name, theta in (("trained", saved.tensors["theta"]), ("random", None)):
         games = play(config, theta, episodes, seed=config.run.seed + 1)
         shown = track(

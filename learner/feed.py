@@ -73,16 +73,26 @@ class Feed:
         """Tells the actors that the run is over, and accounts for what is still under way as stale."""
         self.inbox.finished = True
         deadline = time.monotonic() + timeout_s
-        self._outcomes = [(a, "stale" if o == "trained" else o, r or "finished") for a, o, r in self._outcomes]
-        self._fresh.clear()
         self.inbox.answer_all()
         while True:
-            while (arrival := self.inbox.take()) is not None:
-                self._outcomes.append((arrival, "stale", "finished"))
-            self.account()
+            self._write_off("finished", set())
             if not self.inbox.peers or time.monotonic() > deadline:
                 return
             self.inbox.poll(0.2)
+
+    def stop(self) -> None:
+        """Accounts for what waits here from actors that are gone; the others will send theirs to the next learner."""
+        self.inbox.poll()
+        self._write_off("stopped", set(self.inbox.peers))
+
+    def _write_off(self, reason: str, spared: set[str]) -> None:
+        """Counts whatever was not trained on as stale, but for what comes from some incarnations."""
+        taken = [(a, "stale" if o == "trained" else o, r or reason) for a, o, r in self._outcomes]
+        while (arrival := self.inbox.take()) is not None:
+            taken.append((arrival, "stale", reason) if arrival.unroll else (arrival, "rejected", arrival.reason))
+        self._outcomes = [entry for entry in taken if entry[0].incarnation not in spared]
+        self._fresh.clear()
+        self.account()
 
     def _sort(self, arrival: Arrival, version: int) -> None:
         if arrival.unroll is None:

@@ -166,6 +166,9 @@ class LearnerService:
         self.save()
         if self.learner.finished:
             self.feed.finish(FINISH_S)
+        else:
+            self.feed.stop()
+        if self.learner.finished:
             for incarnation in self.store.ledger.incarnations():
                 self.store.ledger.close(incarnation)
         self.progress("finished" if self.learner.finished else "stopped")

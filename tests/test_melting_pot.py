@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from melting_pot_reference import Entry, entry
 
+from common.environments.interface import Step
 from common.environments.melting_pot import MeltingPot, block_mean
 from common.errors import ConfigError
 
@@ -159,6 +161,42 @@ def test_a_block_that_does_not_divide_the_image_is_refused(block: int) -> None:
     message = f"environment.block={block}: the image of coins has 88x88 pixels, which squares of {block}x{block}"
     with pytest.raises(ConfigError, match=message):
         MeltingPot("coins", block=block)
+
+
+def _episode(environment: MeltingPot) -> Iterator[Step]:
+    """An episode of random actions, step by step."""
+    rng = np.random.default_rng(3)
+    environment.reset()
+    over = False
+    while not over:
+        step = environment.step(rng.integers(0, environment.spec.actions, environment.spec.players, dtype=np.int32))
+        over = step.terminated or step.truncated
+        assert over or not step.statistics
+        yield step
+
+
+def test_counted_coins_and_ores_explain_the_rewards() -> None:
+    # Default payoffs: a coin is worth 1, and -2 to the partner if it has the partner's colour; iron 1, gold 8.
+    worth = {"coins_matched": 1, "coins_mismatched": -1, "ore_iron_extracted": 1, "ore_gold_extracted": 8}
+    for name in ("coins", "coop_mining"):
+        environment = MeltingPot(name, seed=3)
+        steps = list(_episode(environment))
+        counts = {kind: mean * environment.spec.players for kind, mean in steps[-1].statistics.items()}
+        assert sum(counts.values()) > 10 and all(count == pytest.approx(round(count)) for count in counts.values())
+        total = sum(float(step.reward.sum()) for step in steps)
+        assert total == pytest.approx(sum(worth[kind] * count for kind, count in counts.items()))
+
+
+def test_counted_interactions_are_those_the_game_shows() -> None:
+    environment = MeltingPot("pure_coordination_in_the_matrix__arena", seed=3)
+    names = [f"{i + 1}.INTERACTED_THIS_STEP" for i in range(environment.spec.players)]
+    shown = 0
+    for step in _episode(environment):
+        interacted = np.array([bool(environment._env.observation(name)) for name in names])
+        assert not (step.observation.active & interacted).any(), "who interacted stands still"
+        shown += int(interacted.sum())
+    assert shown >= 2
+    assert step.statistics["interactions"] * environment.spec.players == pytest.approx(shown)
 
 
 def test_episodes_of_one_environment_differ() -> None:

@@ -1,0 +1,24 @@
+"""Fixtures that start what the roles need: a real Redis server, and a run of one's own in it."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from common.store import Store
+from deploy.redis_server import RedisServer
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Redis server that lives as long as the tests."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def store(redis_url: str) -> Store:
+    """The keys of a run that no other test uses."""
+    return Store(redis_url, f"test-{next(_NUMBERS)}")

@@ -1,0 +1,265 @@
+"""What the folders may import, read and hold, and that the documents name what a run really writes."""
+
+import ast
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from common.config import load_config
+from common.environments.melting_pot import MeltingPot
+from common.files import read_lines
+from common.store import PREFIX, Store
+from deploy.serial import Serial
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+MAY_IMPORT = {
+    "common": {"common"},
+    "actors": {"actors", "common"},
+    "learner": {"learner", "common"},
+    "distiller": {"distiller", "common"},
+    "evaluator": {"evaluator", "common"},
+    "deploy": {"actors", "common", "deploy", "distiller", "evaluator", "learner"},
+}
+# Who reads the process' environment besides the configuration, and why.
+MAY_READ_ENVIRON = {
+    "common/config.py": "it is where settings come from",
+    "deploy/supervisor.py": "it hands its own environment on to the roles it starts",
+}
+UNPICKLERS = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+UNPICKLING_CALLS = {"torch.load", "torch.save", "np.load", "numpy.load"}
+
+
+class Source(NamedTuple):
+    path: str
+    package: str
+    tree: ast.Module
+
+
+@cache
+def sources() -> list[Source]:
+    files = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    assert len(files) > 30
+    return [Source(str(p.relative_to(ROOT)), p.relative_to(ROOT).parts[0], ast.parse(p.read_text())) for p in files]
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Every module that is imported anywhere in a file, also inside functions."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add("." if node.level else str(node.module))
+    return names
+
+
+def test_every_package_is_ruled() -> None:
+    assert PACKAGES == MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_processes_share_bytes_not_code(package: str) -> None:
+    for source in sources():
+        if source.package == package:
+            siblings = {name.partition(".")[0] for name in imported(source.tree)} & PACKAGES
+            wrong = siblings - MAY_IMPORT[package]
+            assert not wrong, f"{source.path} imports {sorted(wrong)}; {package} may not"
+            assert "." not in imported(source.tree), f"{source.path}: imports are absolute here"
+
+
+def test_only_the_configuration_reads_the_environment() -> None:
+    found = set()
+    for source in sources():
+        attributes = {ast.unparse(node) for node in ast.walk(source.tree) if isinstance(node, ast.Attribute)}
+        names = {alias.name for n in ast.walk(source.tree) if isinstance(n, ast.ImportFrom) for alias in n.names}
+        if attributes & {"os.environ", "os.getenv", "os.environb"} or names & {"environ", "getenv"}:
+            found.add(source.path)
+    assert found == MAY_READ_ENVIRON.keys()
+
+
+def test_nothing_unpickles() -> None:
+    for source in sources():
+        wrong = {name for name in imported(source.tree) if name.partition(".")[0] in UNPICKLERS}
+        calls = {ast.unparse(node.func) for node in ast.walk(source.tree) if isinstance(node, ast.Call)}
+        assert not wrong and not calls & UNPICKLING_CALLS, f"{source.path}: {wrong or calls & UNPICKLING_CALLS}"
+
+
+def test_every_folder_says_what_it_is_for() -> None:
+    for source in sources():
+        docstring = ast.get_docstring(source.tree)
+        assert docstring, f"{source.path} has no docstring"
+        if source.path.endswith("__init__.py"):
+            assert len(docstring.splitlines()) >= 3, f"{source.path}: what is it for, what may be put into it?"
+
+
+# The documents, held against a run.
+
+
+class Run(NamedTuple):
+    """What a short serial run left."""
+
+    types: dict[str, str]
+    """Redis' keys, without the run's prefix, and their types."""
+    fields: dict[str, set[str]]
+    """The fields of each hash."""
+    metrics: set[str]
+    distillation: set[str]
+    failed_commands: list[str]
+
+
+@pytest.fixture(scope="module")
+def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    overrides = [
+        "environment.substrate=matrix_prisoners_dilemma", "environment.episode_length=6", "run.name=documented",
+        f"run.folder={folder}", "run.player_steps=400", "actor.environments=4", "actor.unroll_length=6",
+        "learner.batch_unrolls=8", "learner.epochs=1", "distiller.every=1", "distiller.burn_in=2",
+        "network.dense=8", "network.core_size=8", "run.checkpoint_s=0.01",
+    ]  # fmt: skip
+    store = Store(redis_url, "documented")
+    head = store.key("")
+    with Serial(load_config(overrides=overrides, environ={}), redis_url) as serial:
+        while not serial.learner.learner.finished:
+            serial.update()
+        serial.learner.report()
+        types, fields = _keys(store, head)
+        failed = []
+        for command in _commands():
+            words = shlex.split(command.replace("RUN", "documented"))
+            try:
+                if not store.client.execute_command(*words):
+                    failed.append(f"{command}: nothing")
+            except Exception as error:
+                failed.append(f"{command}: {error}")
+    later_types, later_fields = _keys(store, head)
+    types |= later_types
+    for key, names in later_fields.items():
+        fields[key] = fields.get(key, set()) | names
+    written = folder / "documented"
+    metrics, distillation = (
+        {name for line in read_lines(written / file) for name in line} for file in ("metrics.jsonl", "distillation.jsonl")
+    )
+    yield Run(types, fields, metrics, distillation, failed)
+    store.client.delete(*store.client.keys(f"{head}*"))
+
+
+def _keys(store: Store, head: str) -> tuple[dict[str, str], dict[str, set[str]]]:
+    types, fields = {}, {}
+    for key in store.client.keys(f"{head}*"):
+        name = key.decode().removeprefix(head)
+        types[name] = store.client.type(key).decode()
+        if types[name] == "hash":
+            fields[name] = {field.decode() for field in store.client.hkeys(key)}
+    return types, fields
+
+
+def table(document: str, section: str) -> dict[str, list[str]]:
+    """The rows of the tables in a section, by their first cell's code; the top's by an empty heading."""
+    parts = re.split(r"^## ", (ROOT / "docs" / document).read_text(), flags=re.MULTILINE)
+    (text,) = [p for i, p in enumerate(parts) if (p.partition("\n")[0].startswith(section) if section else i == 0)]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| `")]
+    assert rows
+    return {row[0].removeprefix("| ").strip("`"): row[1:] for row in rows}
+
+
+def _commands() -> list[str]:
+    return [row[-1].strip("` |") for name, row in table("redis.md", "").items() if name != "closed"]
+
+
+def test_every_redis_key_is_documented_with_its_type(run: Run) -> None:
+    documented = {name: row[0].split()[0] for name, row in table("redis.md", "").items()}
+    found = {re.sub(r"^worker:.*", "worker:{role}:{name}", name): kind for name, kind in run.types.items()}
+    assert found == documented
+    assert all(len(row) == 3 and f"{PREFIX}:RUN:" in row[2] for row in table("redis.md", "").values())
+
+
+def test_every_key_that_the_store_names_is_documented() -> None:
+    (store,) = [source for source in sources() if source.path == "common/store.py"]
+    named = set()
+    for node in ast.walk(store.tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self.key" and node.args:
+            argument = node.args[0]
+            if isinstance(argument, ast.Constant):
+                named.add(str(argument.value).rstrip(":"))
+            elif isinstance(argument, ast.JoinedStr):
+                named.add(ast.unparse(argument)[2:-1])
+    assert len(named) > 8
+    documented = set(table("redis.md", ""))
+    assert {name for name in named if name != "worker"} <= documented
+
+
+def test_nobody_but_the_store_names_keys() -> None:
+    for source in sources():
+        if source.path != "common/store.py":
+            strings = {n.value for n in ast.walk(source.tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+            assert not any(re.match(rf"{PREFIX}:\S|{PREFIX}:$", s) for s in strings), source.path
+
+
+def test_the_commands_in_the_document_work(run: Run) -> None:
+    assert len(_commands()) > 10 and not run.failed_commands
+
+
+@pytest.mark.parametrize("key", ["ledger", "queue", "progress"])
+def test_every_field_of_a_hash_is_documented(run: Run, key: str) -> None:
+    found = {name for name in run.fields[key] if ":" not in name}
+    documented = set(table("redis.md", f"`{key}`"))
+    assert found <= documented
+    assert key == "ledger" or found == documented, "what is documented has to be there"
+
+
+def test_every_word_of_a_worker_and_every_event_is_documented(run: Run) -> None:
+    said = {name for key, names in run.fields.items() if key.startswith("worker:") for name in names}
+    events = set()
+    for source in sources():
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr == "say":
+                    said |= {keyword.arg for keyword in node.keywords if keyword.arg}
+                if node.func.attr == "put_event":
+                    events |= {n.value for n in node.args[2:] if isinstance(n, ast.Constant)}
+    assert said == set(table("redis.md", "`worker:"))
+    assert events == set(table("redis.md", "`events`"))
+
+
+def test_every_reason_of_a_rejection_is_documented() -> None:
+    row = table("redis.md", "`ledger`")["rejected"]
+    documented = set(re.findall(r"`(\w+)`", row[0]))
+    reasons = {}
+    for source in sources():
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "WireError":
+                assert isinstance(node.args[0], ast.Constant)
+                reasons.setdefault(source.path, set()).add(node.args[0].value)
+    assert reasons["common/unroll.py"] <= documented
+    before_the_ledger = {"header", "protocol", "run", "identity"}
+    assert documented == set().union(*reasons.values()) - before_the_ledger
+
+
+def test_every_metric_is_documented_and_every_documented_one_is_written(run: Run) -> None:
+    games = {f"episode_{name}" for name in _counted_by_melting_pot()}
+    learner, distiller = table("metrics.md", "The learner's"), table("metrics.md", "The distiller's")
+    assert run.metrics | games == {"time_s"} | learner.keys()
+    assert run.distillation == {"time_s"} | distiller.keys()
+    assert all(len(row) >= 2 and all(row) for row in (*learner.values(), *distiller.values()))
+    assert not run.metrics & games
+
+
+def _counted_by_melting_pot() -> set[str]:
+    """What the adapter makes of each event that it listens to."""
+    if importlib.util.find_spec("meltingpot") is None:
+        pytest.skip("needs dm-meltingpot")
+    environment = MeltingPot("coins", seed=1)
+    environment.reset()
+    environment._hear("interaction", {b"row_player_idx": 1.0, b"col_player_idx": 2.0})
+    for coin in (b"red", b"blue"):
+        environment._hear("coin_consumed", {b"player_coin_type": b"red", b"coin_type": coin})
+    for ore in (1.0, 2.0):
+        environment._hear("extraction", {b"ore_type": ore})
+    return set(environment._counts)

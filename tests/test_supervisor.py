@@ -1,0 +1,133 @@
+"""The whole system as real processes: it trains, heals when its parts are killed, stops in order and goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from common.files import read_lines
+from common.ledger import Balance
+from common.store import Store
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 120.0
+QUICK = ["--set", "run.heartbeat_s=0.5", "--set", "run.checkpoint_s=3", "--set", "distiller.every=3",
+         "--set", "actor.environments=4", "--set", "learner.epochs=1"]  # fmt: skip
+
+
+class Training:
+    """`bidist train` as a child process, and what its Redis knows."""
+
+    def __init__(self, folder: Path, options: list[str]) -> None:
+        self.folder = folder / "run"
+        name = ["--resume"] if self.folder.exists() else ["--run"]
+        command = [sys.executable, "-m", "deploy.cli", "train", "--folder", str(folder), *name, "run", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        address = self.folder / "redis" / "url"
+        before = address.stat().st_mtime if address.exists() else 0.0
+        self.until("Redis is up", lambda: address.exists() and address.stat().st_mtime > before)
+        self.store = Store(address.read_text().strip(), "run")
+
+    def until(self, what: str, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert self.process.poll() is None, f"ended while waiting for: {what}\n{self.output()}"
+            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for: {what}"
+            time.sleep(0.1)
+
+    def updates(self) -> int:
+        return int(self.store.hash("progress").get("updates", 0))
+
+    def incarnation(self, role: str) -> str | None:
+        found = [w["incarnation"] for (r, _), w in self.store.workers().items() if r == role]
+        return found[0] if found else None
+
+    def kill(self, role: str) -> None:
+        """kill -9, then waits until another life of the role is there and the run goes on."""
+        worker = next(w for (r, _), w in self.store.workers().items() if r == role)
+        os.kill(int(worker["pid"]), signal.SIGKILL)
+        self.until(f"{role} is back", lambda: self.incarnation(role) not in (None, worker["incarnation"]))
+        updates = self.updates()
+        self.until("the run goes on", lambda: self.updates() > updates + 1)
+
+    def settled(self) -> Balance:
+        """The ledger, once the account of whoever was killed is closed."""
+        living = {w["incarnation"] for w in self.store.workers().values()}
+        self.until("the dead are written off", lambda: self.store.ledger.incarnations().keys() <= living)
+        return self.store.ledger.balance()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+    def output(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.read()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Training]]:
+    trainings: list[Training] = []
+
+    def begin(*options: str) -> Training:
+        trainings.append(Training(tmp_path, list(options)))
+        return trainings[-1]
+
+    yield begin
+    for training in trainings:
+        training.process.kill()
+        training.process.wait()
+        assert training.process.stdout is not None
+        training.process.stdout.close()
+
+
+def test_heals_on_a_real_substrate_stops_in_order_and_resumes(start: Callable[..., Training]) -> None:
+    training = start("--substrate", "coins", "--actors", "2", *QUICK)
+    training.until("it updates", lambda: training.updates() > 3)
+    for role in ("actor", "distiller", "learner"):
+        training.kill(role)
+    balance = training.settled()
+    assert balance.holds, balance
+    assert balance.trained > 0
+    events = [fields["event"] for _, fields in training.store.stream("events", 1000)]
+    assert events.count("restart") == 3
+    assert "distillation" in events
+    assert training.stop() == 0, training.output()
+    lines = read_lines(training.folder / "metrics.jsonl")
+    assert [line["updates"] for line in lines] == list(range(1, len(lines) + 1))
+
+    resumed = start("--steps", str(lines[-1]["player_steps"] + 3000))
+    assert resumed.process.wait(PATIENCE_S) == 0, resumed.output()
+    more = read_lines(resumed.folder / "metrics.jsonl")
+    assert [line["updates"] for line in more] == list(range(1, len(more) + 1))
+    assert len(more) > len(lines)
+    assert more[len(lines)]["player_steps"] > lines[-1]["player_steps"]
+    versions = [line["version"] for line in more]
+    assert versions == sorted(set(versions))
+    summary = json.loads((resumed.folder / "summary.json").read_text())
+    assert summary["player_steps"] == more[-1]["player_steps"]
+    assert (resumed.folder / "learning_curve.png").stat().st_size > 10_000
+
+
+def test_survives_the_death_of_redis(start: Callable[..., Training]) -> None:
+    training = start("--substrate", "matrix_coordination", "--set", "actor.unroll_length=16", *QUICK)
+    training.until("it updates", lambda: training.updates() > 3)
+    os.kill(training.store.client.info("server")["process_id"], signal.SIGKILL)
+    updates = training.updates()
+    training.until("the run goes on", lambda: training.updates() > updates + 5)
+    balance = training.settled()
+    assert balance.holds, balance
+    assert training.stop() == 0
+
+
+def test_a_role_that_cannot_start_ends_the_run_with_the_reason(start: Callable[..., Training]) -> None:
+    training = start("--substrate", "matrix_coordination", "--set", "learner.device=cuda:7")
+    assert training.process.wait(PATIENCE_S) == 2
+    assert "no GPU" in training.output()
