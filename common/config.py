@@ -106,7 +106,7 @@ class LearnerConfig(Section):
     """Unrolls that may be under way or waiting, in batches: the back-pressure, and so the usual policy lag."""
     max_policy_lag: int = Field(4, ge=0)
     """Unrolls that acted on an older version of theta than this many back are stale: counted, not trained on."""
-    epochs: int = Field(3, ge=1)
+    epochs: int = Field(4, ge=1)
     """Passes over a batch."""
     minibatches: int = Field(4, ge=1)
     """Parts a batch is split into, by whole unrolls."""

@@ -61,7 +61,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_every_package_is_ruled() -> None:
-    assert PACKAGES == MAY_IMPORT.keys()
+    assert MAY_IMPORT.keys() == PACKAGES
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
@@ -144,7 +144,8 @@ def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         fields[key] = fields.get(key, set()) | names
     written = folder / "documented"
     metrics, distillation = (
-        {name for line in read_lines(written / file) for name in line} for file in ("metrics.jsonl", "distillation.jsonl")
+        {name for line in read_lines(written / file) for name in line}
+        for file in ("metrics.jsonl", "distillation.jsonl")
     )
     yield Run(types, fields, metrics, distillation, failed)
     store.client.delete(*store.client.keys(f"{head}*"))
@@ -164,7 +165,9 @@ def table(document: str, section: str) -> dict[str, list[str]]:
     """The rows of the tables in a section, by their first cell's code; the top's by an empty heading."""
     parts = re.split(r"^## ", (ROOT / "docs" / document).read_text(), flags=re.MULTILINE)
     (text,) = [p for i, p in enumerate(parts) if (p.partition("\n")[0].startswith(section) if section else i == 0)]
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| `")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| `")
+    ]
     assert rows
     return {row[0].removeprefix("| ").strip("`"): row[1:] for row in rows}
 
@@ -198,7 +201,9 @@ def test_every_key_that_the_store_names_is_documented() -> None:
 def test_nobody_but_the_store_names_keys() -> None:
     for source in sources():
         if source.path != "common/store.py":
-            strings = {n.value for n in ast.walk(source.tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+            strings = {
+                n.value for n in ast.walk(source.tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+            }
             assert not any(re.match(rf"{PREFIX}:\S|{PREFIX}:$", s) for s in strings), source.path
 
 

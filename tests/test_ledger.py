@@ -81,9 +81,9 @@ def test_any_order_of_events_with_any_repetition_is_what_the_model_says(store: S
         chance = rng.random()
         calls: list[Callable[[], object]]
         if chance < 0.45:
-            sequence = len(mine) + rng.choice([1, 1, 1, 2, 5, 0, -3])
-            said = model.produced(name, max(1, sequence))
-            calls = [lambda n=name, s=max(1, sequence): ledger.produced(n, s)]
+            sequence = max(1, len(mine) + rng.choice([1, 1, 1, 2, 5, 0, -3]))
+            said = model.produced(name, sequence)
+            calls = [lambda n=name, s=sequence: ledger.produced(n, s)]
             assert calls[0]() is said
         elif chance < 0.9:
             entries: list[tuple[str, int, Outcome, str]] = []
@@ -227,9 +227,7 @@ def test_the_identity_is_readable(store: Store) -> None:
     store.ledger.produced("a-1", 1200)
     store.ledger.account([("a-1", i, "rejected", "finite") for i in range(1, 4)])
     balance = store.ledger.balance()
-    assert str(balance) == (
-        "produced 1,200 = trained 0 + stale 0 + rejected 3 + rewound 0 + lost 0 + in flight 1,197"
-    )
+    assert str(balance) == "produced 1,200 = trained 0 + stale 0 + rejected 3 + rewound 0 + lost 0 + in flight 1,197"
     assert balance.reasons == {"rejected:finite": 3}
     store.client.hincrby(store.key("ledger"), "trained", 1)
     broken = store.ledger.balance()

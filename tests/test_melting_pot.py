@@ -175,6 +175,7 @@ def _episode(environment: MeltingPot) -> Iterator[Step]:
         yield step
 
 
+@pytest.mark.slow
 def test_counted_coins_and_ores_explain_the_rewards() -> None:
     # Default payoffs: a coin is worth 1, and -2 to the partner if it has the partner's colour; iron 1, gold 8.
     worth = {"coins_matched": 1, "coins_mismatched": -1, "ore_iron_extracted": 1, "ore_gold_extracted": 8}
@@ -200,11 +201,12 @@ def test_counted_interactions_are_those_the_game_shows() -> None:
 
 
 def test_episodes_of_one_environment_differ() -> None:
-    environment = MeltingPot("coop_mining", seed=8)
+    environment = MeltingPot("chicken_in_the_matrix__repeated", seed=8)
     starts = [environment.reset().rgb.tobytes() for _ in range(4)]
     assert len(set(starts)) == 4
 
 
+@pytest.mark.slow
 def test_an_actor_needs_neither_tensorflow_nor_jax() -> None:
     code = """
 import sys

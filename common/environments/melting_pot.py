@@ -84,7 +84,7 @@ def block_mean(rgb: Sequence[NDArray[np.uint8]], block: int) -> NDArray[np.uint8
     rows = np.empty((n, height // block, width * 3), np.uint16 if block <= 16 else np.uint32)
     for image, out in zip(rgb, rows, strict=True):
         np.add.reduce(image.reshape(-1, block, width * 3), axis=1, dtype=rows.dtype, out=out)
-    # Column by column, for numpy reduces short axes slowly; and without BLAS, whose threads would cost more than they do.
+    # Column by column, for numpy reduces short axes slowly; and without BLAS, whose threads cost more than they save.
     cells = rows.reshape(n * (height // block), width // block, block, 3)
     total = cells[:, :, 0].copy()
     for column in range(1, block):
