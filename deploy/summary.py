@@ -1,202 +1,178 @@
-"""What a finished run came to: a picture of its learning curve and its returns beside those of a random population.
+"""What a run came to: its returns beside those of a random population, its speed, and a picture of its learning curve.
 
 python -m deploy.summary RUN [RUN ...] --out FILE.png    draws the curves of several runs in one picture
 """
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Sequence
-from importlib import metadata
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from common import checkpoint
-from common.config import Config
-from common.errors import CheckpointError
+from common.errors import BidistError, CheckpointError
 from common.files import read_lines, write
 from common.run_folder import RunFolder
-from evaluator.self_play import play
+from deploy.curves import compare_curves, draw_run
+from deploy.machine import circumstances
+from evaluator.self_play import ENVIRONMENTS, play, read_checkpoint
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
-
-EPISODES = 4
+EPISODES = 8
 BOOTSTRAP_DRAWS = 10_000
-# Okabe and Ito's colours, which the colour-blind can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GREY = "#777777"
+# Between two updates of one life of the learner nothing takes as long, save a stop and a resumption.
+PAUSE_S = 30.0
 
 
-def write_summary(place: RunFolder, ledger: str = "", episodes: int = EPISODES) -> dict[str, Any]:
-    """Plays the newest checkpoint and a random population, writes `summary.json` and `learning_curve.png`, prints both.
+@dataclass(frozen=True)
+class Interval:
+    """A mean over episodes, and its 95% interval by the bootstrap."""
+
+    mean: float
+    low: float
+    high: float
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `summary.json` holds.
+
+    Attributes:
+      run, method, substrate, seed: what was run.
+      player_steps, updates: how much.
+      wall_s: from the first batch's wait to the last update, without the time between a stop and a resumption.
+      player_steps_per_s: the mean over `wall_s`.
+      return_learning, return_fictitious: at the end of training, per player, means over the newest 20 episodes.
+      trained, random: return per player of the newest checkpoint's population among itself, and of random players.
+      checkpoint: the name of that checkpoint.
+      ledger: what became of every unroll, in words.
+      circumstances: hardware, versions, commit.
+    """
+
+    run: str
+    method: str
+    substrate: str
+    seed: int
+    player_steps: int
+    updates: int
+    wall_s: float
+    player_steps_per_s: float
+    return_learning: float | None
+    return_fictitious: float | None
+    trained: Interval
+    random: Interval
+    checkpoint: str
+    ledger: str
+    circumstances: dict[str, Any]
+
+
+def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "") -> Summary:
+    """Plays the newest checkpoint and random players, writes `summary.json` and `learning_curve.png`, prints a table.
 
     Args:
-      place: the run's folder.
+      folder: the run's.
+      episodes: how many each of the two populations plays.
       ledger: the run's ledger, in words.
-      episodes: how many each of the two plays.
 
     Raises:
-      CheckpointError: if the run has no whole checkpoint.
+      CheckpointError: if the run has made no update, or has no whole checkpoint.
     """
-    config = place.read_config()
-    saved = checkpoint.newest(place.checkpoints)
-    if saved is None:
-        raise CheckpointError(f"{place.checkpoints}: no whole checkpoint to play")
-    metrics = read_lines(place.metrics)
-    last = metrics[-1]
-    played = {}
-    torch.set_num_threads(1)
-    for name, theta in (("trained", saved.tensors["theta"]), ("random", None)):
-        games = play(config, theta, episodes, seed=config.run.seed + 1)
-        shown = track(
-            games, f"playing the {name} population", episodes, disable=not sys.stdout.isatty(), transient=True
-        )
-        played[name] = [episode.mean_return for episode in shown]
-    summary = {
-        "run": config.run.name, "method": config.method.name, "substrate": config.environment.substrate,
-        "seed": config.run.seed, "player_steps": last["player_steps"], "updates": last["updates"],
-        "wall_s": round(last["time_s"] - metrics[0]["time_s"] + metrics[0]["update_s"] + metrics[0]["wait_s"], 1),
-        "return_learning": last.get("return_learning"), "return_fictitious": last.get("return_fictitious"),
-        "played_returns": {name: _interval(values) for name, values in played.items()},
-        "checkpoint": str(saved.path), "ledger": ledger, **_circumstances(),
-    }  # fmt: skip
-    write(place.path / "summary.json", json.dumps(summary, indent=1).encode())
-    draw([place], place.path / "learning_curve.png", played["random"])
-    _print(summary, place)
+    config, lines = folder.read_config(), read_lines(folder.metrics)
+    if not lines:
+        raise CheckpointError(f"{folder.metrics}: no update to summarise")
+    saved = read_checkpoint(folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for batches as small as here more threads take longer
+    try:
+        played = {}
+        with _progress() as progress:
+            for name, theta in (("trained", saved.tensors["theta"]), ("random", None)):
+                # Without a forward pass to share, one game at a time is kinder to the processor's cache.
+                games = play(config, theta, episodes, config.run.seed, copies=ENVIRONMENTS if theta else 1)
+                shown = progress.track(games, episodes, description=f"playing the {name} population")
+                played[name] = interval([episode.mean_return for episode in shown])
+    finally:
+        torch.set_num_threads(threads)
+    last, wall_s = lines[-1], wall_time_s(lines)
+    summary = Summary(
+        run=config.run.name, method=config.method.name, substrate=config.environment.substrate, seed=config.run.seed,
+        player_steps=last["player_steps"], updates=last["updates"], wall_s=round(wall_s, 1),
+        player_steps_per_s=round(last["player_steps"] / wall_s, 1), return_learning=last.get("return_learning"),
+        return_fictitious=last.get("return_fictitious"), **played, checkpoint=saved.path.name, ledger=ledger,
+        circumstances=circumstances(),
+    )  # fmt: skip
+    write(folder.path / "summary.json", json.dumps(asdict(summary), indent=1).encode())
+    draw_run(folder, folder.path / "learning_curve.png")
+    _print(summary, folder, saved.path)
     return summary
 
 
-def draw(places: Sequence[RunFolder], path: Path, random_returns: Sequence[float] = ()) -> None:
-    """Draws runs' training returns over player steps; below them, for runs that distil, KL at each event.
-
-    Args:
-      places: the runs' folders.
-      path: the picture.
-      random_returns: returns of a random population's episodes, drawn as a line with its range.
-    """
-    events = {place: read_lines(place.distillation) for place in places}
-    distils = any(events.values())
-    figure, axes = pyplot.subplots(
-        2 if distils else 1, 1, figsize=(8, 5.6 if distils else 4), height_ratios=[3, 1] if distils else [1],
-        sharex=True, squeeze=False, layout="constrained",
-    )  # fmt: skip
-    top = axes[0, 0]
-    for place, colour in zip(places, COLOURS * len(places), strict=False):
-        config, lines = place.read_config(), read_lines(place.metrics)
-        label = _label(config) if len(places) > 1 else "learning players"
-        _curve(top, lines, "return_learning", colour, "-", label)
-        _curve(top, lines, "return_fictitious", colour, ":", "fictitious players" if len(places) == 1 else "")
-        if events[place]:
-            _distillation(axes[1, 0], lines, events[place], colour)
-    if random_returns:
-        mean, deviation = float(np.mean(random_returns)), float(np.std(random_returns))
-        top.axhline(mean, color=GREY, lw=1, label="random population")
-        top.axhspan(mean - deviation, mean + deviation, color=GREY, alpha=0.15, lw=0)
-    top.set_ylabel("return per player and episode")
-    top.legend(frameon=False, loc="upper left")
-    axes[-1, 0].set_xlabel("player steps")
-    names = sorted({place.read_config().environment.substrate for place in places})
-    top.set_title(", ".join(names), loc="left", fontsize=10)
-    for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25, lw=0.5)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
-
-
-def _curve(axis: Any, lines: Sequence[dict[str, Any]], name: str, colour: str, style: str, label: str) -> None:
-    points = [(line["player_steps"], line[name]) for line in lines if line.get(name) is not None]
-    if points:
-        axis.plot(*zip(*points, strict=True), color=colour, ls=style, lw=1.6, label=label or None)
-
-
-def _distillation(axis: Any, lines: Sequence[dict[str, Any]], events: Sequence[dict[str, Any]], colour: str) -> None:
-    """An arrow's foot and head for each event: eq. 2 before it and after it."""
-    steps = {line["updates"]: line["player_steps"] for line in lines}
-    for event in events:
-        if (x := steps.get(event["update"])) is None:
-            continue
-        before, after = event["kl_before_nats"], event["kl_after_nats"]
-        up = event["direction"] == "reverse"
-        axis.plot([x, x], [before, after], color=colour, lw=1.2, alpha=0.7)
-        axis.plot(x, after, marker="^" if up else "v", color=colour, ms=4, ls="")
-    axis.set_ylabel("KL, nats")
-    axis.set_title("distillation: ▼ forward, ▲ reverse", loc="left", fontsize=8)
-
-
-def _label(config: Config) -> str:
-    return f"{config.method.name}, seed {config.run.seed}"
-
-
-def _interval(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and its 95% interval by the bootstrap over episodes."""
+def interval(values: Sequence[float]) -> Interval:
+    """The mean of episodes' returns and the bootstrap's 95% interval, by the percentiles of resampled means."""
     draws = np.random.default_rng(0).choice(values, (BOOTSTRAP_DRAWS, len(values))).mean(1)
     low, high = np.percentile(draws, [2.5, 97.5])
-    return {"mean": float(np.mean(values)), "low": float(low), "high": float(high), "episodes": len(values)}
+    return Interval(float(np.mean(values)), float(low), float(high), len(values))
 
 
-def _circumstances() -> dict[str, Any]:
-    names = ("bidist", "torch", "numpy", "dm-meltingpot", "dmlab2d")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return {"versions": versions, "commit": _commit(), "hardware": hardware()}
+def wall_time_s(lines: Sequence[dict[str, Any]]) -> float:
+    """Seconds that a run's updates took, with what lies between them but for pauses.
+
+    Args:
+      lines: of `metrics.jsonl`, at least one.
+    """
+    busy = [line["wait_s"] + line["update_s"] for line in lines]
+    gaps = [after["time_s"] - before["time_s"] for before, after in zip(lines, lines[1:], strict=False)]
+    own = (gap if gap < took + PAUSE_S else took for gap, took in zip(gaps, busy[1:], strict=True))
+    return float(busy[0] + sum(own))
 
 
-def hardware() -> dict[str, Any]:
-    """Cores that may be used and the processor's name."""
-    model = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        named = [line for line in information.read_text().splitlines() if line.startswith("model name")]
-        model = named[0].partition(":")[2].strip() if named else model
-    return {"cores": len(os.sched_getaffinity(0)), "processor": model}
+def _progress() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(
+        *columns, TextColumn("episodes"), TimeElapsedColumn(), transient=True, disable=not sys.stdout.isatty()
+    )
 
 
-def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _print(summary: dict[str, Any], place: RunFolder) -> None:
+def _print(summary: Summary, folder: RunFolder, checkpoint: Path) -> None:
     console = Console()
     table = Table("population", "return per player", "95% interval", "episodes", box=None)
-    for name, found in summary["played_returns"].items():
-        interval = f"{found['low']:.2f} to {found['high']:.2f}"
-        table.add_row(name, f"{found['mean']:.2f}", interval, str(found["episodes"]))
+    for name, found in (("trained", summary.trained), ("random", summary.random)):
+        table.add_row(name, f"{found.mean:.2f}", f"{found.low:.2f} to {found.high:.2f}", str(found.episodes))
     console.print(table)
-    rate = summary["player_steps"] / summary["wall_s"] if summary["wall_s"] > 0 else 0
-    console.print(f"{summary['player_steps']:,} player steps in {summary['wall_s']:.0f} s, {rate:,.0f}/s")
-    console.print(f"ledger: {summary['ledger']}")
-    console.print(f"run:        {place.path}\ncheckpoint: {summary['checkpoint']}")
-    console.print(f"curve:      {place.path / 'learning_curve.png'}")
+    console.print(
+        f"{summary.player_steps:,} player steps, {summary.updates:,} updates in {summary.wall_s:,.0f} s: "
+        f"{summary.player_steps_per_s:,.0f} player steps/s"
+    )
+    if summary.ledger:
+        console.print(f"ledger: {summary.ledger}")
+    for name, path in (("run", folder.path), ("checkpoint", checkpoint), ("curve", folder.path / "learning_curve.png")):
+        console.print(f"{name + ':':<12}{path}", soft_wrap=True, highlight=False)
 
 
-def main() -> None:
-    """Draws several runs in one picture."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws the learning curve of a run, or those of several in one picture."""
     parser = argparse.ArgumentParser("python -m deploy.summary", description=main.__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    draw([RunFolder(path) for path in arguments.runs], arguments.out)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.png")
+    arguments = parser.parse_args(argv)
+    folders = [RunFolder(path) for path in arguments.runs]
+    try:
+        if len(folders) == 1:
+            draw_run(folders[0], arguments.out)
+        else:
+            compare_curves(folders, arguments.out)
+    except BidistError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

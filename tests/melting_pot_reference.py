@@ -145,9 +145,9 @@ def play(substrate: Any, dmlab2d: Any, name: str, seed: int, episodes: int, step
     log = Lab2dLog(real)
     drawn: list[int] = []
 
-    def spy(low: int, high: int) -> int:
-        value = randint(low, high)
-        if (low, high) == (1, MAX_SEED):
+    def spy(a: int, b: int) -> int:
+        value = randint(a, b)
+        if (a, b) == (1, MAX_SEED):
             drawn.append(value)
         return value
 

@@ -236,7 +236,7 @@ def test_every_word_of_a_worker_and_every_event_is_documented(run: Run) -> None:
 def test_every_reason_of_a_rejection_is_documented() -> None:
     row = table("redis.md", "`ledger`")["rejected"]
     documented = set(re.findall(r"`(\w+)`", row[0]))
-    reasons = {}
+    reasons: dict[str, set[str]] = {}
     for source in sources():
         for node in ast.walk(source.tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "WireError":

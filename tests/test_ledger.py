@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_any_order_of_events_with_any_repetition_is_what_the_model_says(store: S
         if chance < 0.45:
             sequence = max(1, len(mine) + rng.choice([1, 1, 1, 2, 5, 0, -3]))
             said = model.produced(name, sequence)
-            calls = [lambda n=name, s=sequence: ledger.produced(n, s)]
+            calls = [partial(ledger.produced, name, sequence)]
             assert calls[0]() is said
         elif chance < 0.9:
             entries: list[tuple[str, int, Outcome, str]] = []
@@ -95,11 +96,11 @@ def test_any_order_of_events_with_any_repetition_is_what_the_model_says(store: S
                 entry = (who, max(1, sequence), outcome, "" if outcome == "trained" else rng.choice(["lag", "finite"]))
                 entries.append(entry)
                 model.account(*entry)
-            calls = [lambda e=entries: ledger.account(e)]
+            calls = [partial(ledger.account, entries)]
             calls[0]()
         elif chance < 0.94:
             lost = model.close(name)
-            calls = [lambda n=name: ledger.close(n)]
+            calls = [partial(ledger.close, name)]
             assert calls[0]() == lost
         else:
             trained = max(0, model.totals()["trained"] - rng.choice([0, 1, 4, -2]))

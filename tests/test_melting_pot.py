@@ -169,7 +169,8 @@ def _episode(environment: MeltingPot) -> Iterator[Step]:
     environment.reset()
     over = False
     while not over:
-        step = environment.step(rng.integers(0, environment.spec.actions, environment.spec.players, dtype=np.int32))
+        action = rng.integers(0, environment.spec.actions, (environment.spec.players,), dtype=np.int32)
+        step = environment.step(action)
         over = step.terminated or step.truncated
         assert over or not step.statistics
         yield step

@@ -85,7 +85,7 @@ def test_no_reader_ever_sees_half_a_version(store: Store, redis_url: str) -> Non
     writer = threading.Thread(target=publish)
     writer.start()
     try:
-        versions = []
+        versions: list[int] = []
         while len(set(versions)) < 100:
             weights = store.wait_for_weights("theta")
             values = {float(v) for x in weights.parameters.values() for v in x}

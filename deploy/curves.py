@@ -1,0 +1,149 @@
+"""Pictures of learning curves."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from common.config import Config
+from common.errors import ConfigError
+from common.files import read_lines
+from common.run_folder import RunFolder
+
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+GREY = "#6E6E6E"
+STYLE: Any = {
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#B0B0B0", "axes.grid": True,
+    "axes.axisbelow": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.6, "xtick.color": "#404040",
+    "ytick.color": "#404040", "axes.labelcolor": "#404040", "axes.titlelocation": "left", "axes.titlesize": 10,
+    "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.frameon": False, "legend.fontsize": 9,
+    "lines.solid_capstyle": "round", "savefig.dpi": 150, "figure.constrained_layout.use": True,
+}  # fmt: skip
+
+Lines = Sequence[dict[str, Any]]
+
+
+def draw_run(folder: RunFolder, path: Path) -> None:
+    """Draws one run: returns over player steps and, if it distils, the KL before and after each event below.
+
+    The random population's return is drawn if the run's summary has it.
+
+    Args:
+      folder: the run's.
+      path: the picture.
+
+    Raises:
+      ConfigError: if the folder holds no run.
+    """
+    config, lines, events = folder.read_config(), read_lines(folder.metrics), read_lines(folder.distillation)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 5.2 if events else 3.8))
+        ratios = [3, 1.1] if events else [1]
+        axes = figure.subplots(len(ratios), 1, height_ratios=ratios, sharex=True, squeeze=False)[:, 0]
+        _random(axes[0], _summarised(folder))
+        _curve(axes[0], lines, "return_fictitious", ORANGE, "fictitious players (phi)", linestyle="--")
+        _curve(axes[0], lines, "return_learning", BLUE, "learning players (theta)")
+        axes[0].set_title(f"{_game(config)}, {config.method.name}, seed {config.run.seed}")
+        _finish(axes[0], "return per player")
+        if events:
+            _distillation(axes[1], lines, events)
+        _steps(axes[-1])
+        figure.savefig(path)
+
+
+def compare_curves(folders: Sequence[RunFolder], path: Path) -> None:
+    """Draws the training returns of several runs in one picture: a panel for each game, a colour for each method.
+
+    The random population's return is drawn where a run's summary has it.
+
+    Args:
+      folders: the runs'.
+      path: the picture.
+
+    Raises:
+      ConfigError: if a folder holds no run.
+    """
+    runs = [(folder, folder.read_config(), read_lines(folder.metrics)) for folder in folders]
+    for folder, _, lines in runs:
+        if not lines:
+            raise ConfigError(f"{folder.metrics}: no update to draw")
+    games = list(dict.fromkeys(config.environment.substrate for _, config, _ in runs))
+    methods = list(dict.fromkeys(config.method.name for _, config, _ in runs))
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(methods)}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(max(6.0, 4.6 * len(games)), 3.8))
+        for axis, game in zip(figure.subplots(1, len(games), squeeze=False)[0], games, strict=True):
+            here = [run for run in runs if run[1].environment.substrate == game]
+            _random(axis, next(filter(None, (_summarised(folder) for folder, _, _ in here)), None))
+            seeds: dict[str, list[int]] = {}
+            for _, config, _ in here:
+                seeds.setdefault(config.method.name, []).append(config.run.seed)
+            labelled = set()
+            for _, config, lines in here:
+                name = config.method.name
+                count = len(seeds[name])
+                text = f"{name}, seed {seeds[name][0]}" if count == 1 else f"{name}, {count} seeds"
+                _curve(axis, lines, "return_learning", colours[name], "" if name in labelled else text)
+                labelled.add(name)
+            axis.set_title(_game(here[0][1]))
+            _finish(axis, "return per learning player")
+            _steps(axis)
+        figure.savefig(path)
+
+
+def _curve(axis: Any, lines: Lines, name: str, colour: str, label: str, **style: Any) -> None:
+    points = [(line["player_steps"], line[name]) for line in lines if line.get(name) is not None]
+    if points:
+        axis.plot(*zip(*points, strict=True), color=colour, lw=1.8, label=label or None, **style)
+
+
+def _random(axis: Any, random: tuple[float, float, float] | None) -> None:
+    if random is not None:
+        mean, low, high = random
+        axis.axhspan(low, high, color=GREY, alpha=0.18, lw=0)
+        axis.axhline(mean, color=GREY, lw=1.2, label="random population, with 95% interval")
+
+
+def _distillation(axis: Any, lines: Lines, events: Lines) -> None:
+    """A line for each event, from eq. 2 before it to eq. 2 after it, where its head is."""
+    steps = {line["updates"]: line["player_steps"] for line in lines}
+    for direction, colour, marker in (("forward", BLUE, "v"), ("reverse", VERMILLION, "^")):
+        found = [e for e in events if e["direction"] == direction and e["update"] in steps]
+        x = [steps[e["update"]] for e in found]
+        before, after = ([e[f"kl_{when}_nats"] for e in found] for when in ("before", "after"))
+        axis.vlines(x, before, after, color=colour, lw=1.2, alpha=0.6)
+        axis.plot(x, after, marker=marker, color=colour, ms=4.5, mew=0, ls="", label=direction)
+    _finish(axis, "KL, nats", columns=2)
+
+
+def _finish(axis: Any, label: str, columns: int = 1) -> None:
+    axis.set_ylabel(label)
+    axis.margins(x=0.01)
+    axis.set_xlim(left=0)
+    if axis.dataLim.ymin >= 0:
+        axis.set_ylim(bottom=0)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="upper left", ncols=columns)
+
+
+def _steps(axis: Any) -> None:
+    axis.set_xlabel("player steps")
+    axis.xaxis.set_major_formatter(EngFormatter(sep=" "))
+
+
+def _summarised(folder: RunFolder) -> tuple[float, float, float] | None:
+    path = folder.path / "summary.json"
+    if not path.exists():
+        return None
+    random = json.loads(path.read_text())["random"]
+    return random["mean"], random["low"], random["high"]
+
+
+def _game(config: Config) -> str:
+    return config.environment.substrate.replace("_in_the_matrix", "").replace("__", " ").replace("_", " ")

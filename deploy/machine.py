@@ -1,0 +1,48 @@
+"""On what a figure was measured: processor, versions, commit."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("bidist", "torch", "numpy", "dm-meltingpot", "dmlab2d")
+
+
+def circumstances() -> dict[str, Any]:
+    """All three, for a JSON file."""
+    return {"hardware": hardware(), "versions": versions(), "commit": commit()}
+
+
+def hardware() -> dict[str, Any]:
+    """The cores that this process may use, the processor's name, and the GPU's if torch sees one."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        named = [line for line in information.read_text().splitlines() if line.startswith("model name")]
+        model = named[0].partition(":")[2].strip() if named else model
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cores": len(os.sched_getaffinity(0)), "processor": model, "gpu": gpu}
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of the project and of what its speed and its games hang on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def commit() -> str | None:
+    """The commit that is checked out, with `-dirty` behind it if files were changed; None outside of a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,134 @@
+"""What a short run of a matrix game comes to: numbers, pictures, and the words on the terminal."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from common.config import Config, load_config
+from common.errors import CheckpointError, ConfigError
+from common.files import read_lines
+from common.run_folder import RunFolder
+from deploy.curves import compare_curves
+from deploy.machine import circumstances, commit
+from deploy.serial import Serial
+from deploy.summary import interval, main, wall_time_s, write_summary
+
+SUMMARY = {
+    "run", "method", "substrate", "seed", "player_steps", "updates", "wall_s", "player_steps_per_s", "return_learning",
+    "return_fictitious", "trained", "random", "checkpoint", "ledger", "circumstances",
+}  # fmt: skip
+
+
+def configuration(folder: Path, name: str, *overrides: str) -> Config:
+    common = [
+        "environment.substrate=matrix_coordination", "environment.episode_length=4", f"run.name={name}",
+        f"run.folder={folder}", "run.player_steps=200", "actor.environments=4", "actor.unroll_length=4",
+        "learner.batch_unrolls=4", "learner.epochs=1", "distiller.every=1", "distiller.burn_in=1", "network.dense=8",
+        "network.core_size=8",
+    ]  # fmt: skip
+    return load_config(overrides=[*common, *overrides], environ={})
+
+
+@pytest.fixture(scope="module")
+def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
+    """A run of BiDist and one of MAPPO."""
+    folder = tmp_path_factory.mktemp("runs")
+    configs = [configuration(folder, "a"), configuration(folder, "b", "method.name=mappo", "run.seed=3")]
+    for config in configs:
+        RunFolder.of(config.run).create(config)
+        with Serial(config, redis_url) as serial:
+            while not serial.learner.learner.finished:
+                serial.update()
+    return [RunFolder.of(config.run) for config in configs]
+
+
+def test_summary_of_a_run(runs: list[RunFolder], capsys: pytest.CaptureFixture[str]) -> None:
+    summary = write_summary(runs[0], episodes=6, ledger="produced = trained")
+    record: dict[str, Any] = json.loads((runs[0].path / "summary.json").read_text())
+    assert record.keys() == SUMMARY
+    last = read_lines(runs[0].metrics)[-1]
+    for name in ("player_steps", "updates", "return_learning", "return_fictitious"):
+        assert record[name] == last[name]
+    assert (record["run"], record["method"], record["seed"]) == ("a", "bidist", 0)
+    assert record["checkpoint"] == f"{last['updates']:08d}"
+    for name in ("trained", "random"):
+        found = record[name]
+        assert 0 <= found["low"] <= found["mean"] <= found["high"] <= 4
+        assert found["episodes"] == 6
+    assert record["player_steps_per_s"] == pytest.approx(record["player_steps"] / summary.wall_s, rel=0.2)
+    assert record["circumstances"]["hardware"]["cores"] >= 1
+    assert record["circumstances"]["versions"]["torch"] != "not installed"
+    picture = image.imread(runs[0].path / "learning_curve.png")
+    assert picture.shape[0] > 500 and picture.std() > 0.05
+    said = capsys.readouterr().out
+    for part in (f"{summary.trained.mean:.2f}", f"{summary.random.mean:.2f}", "produced = trained", str(runs[0].path)):
+        assert part in said.replace("\n", "")
+    assert str(runs[0].path) not in json.dumps(record)
+
+
+def test_the_same_run_has_the_same_returns(runs: list[RunFolder]) -> None:
+    first, again = (write_summary(runs[1], episodes=3) for _ in range(2))
+    assert (first.trained, first.random) == (again.trained, again.random)
+    assert first.return_fictitious is None
+
+
+def test_pictures_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -> None:
+    for count in (1, 2):
+        out = tmp_path / f"{count}.png"
+        assert main([*(str(run.path) for run in runs[:count]), "--out", str(out)]) == 0
+        assert image.imread(out).std() > 0.05
+    assert main([str(tmp_path), "--out", str(out)]) == 2
+
+
+def test_games_have_a_panel_each(runs: list[RunFolder], tmp_path: Path) -> None:
+    other = RunFolder(tmp_path / "other")
+    other.create(configuration(tmp_path, "other", "environment.substrate=matrix_chicken"))
+    with pytest.raises(ConfigError, match="no update"):
+        compare_curves([other], tmp_path / "x.png")
+    other.metrics.write_text(runs[0].metrics.read_text())
+    compare_curves([*runs, runs[0]], tmp_path / "one.png")
+    compare_curves([*runs, other], tmp_path / "two.png")
+    one, two = (image.imread(tmp_path / f"{name}.png").shape for name in ("one", "two"))
+    assert one[0] == two[0] and one[1] < two[1]
+
+
+def test_a_run_without_updates_or_checkpoints_has_no_summary(tmp_path: Path) -> None:
+    config = configuration(tmp_path, "empty")
+    folder = RunFolder.of(config.run)
+    folder.create(config)
+    with pytest.raises(CheckpointError, match="no update"):
+        write_summary(folder)
+    folder.metrics.write_text('{"updates": 1}\n')
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        write_summary(folder)
+
+
+def test_wall_time_leaves_pauses_out() -> None:
+    lines = [
+        {"time_s": 100.0, "wait_s": 1.0, "update_s": 2.0},
+        {"time_s": 104.0, "wait_s": 1.0, "update_s": 2.0},
+        {"time_s": 9000.0, "wait_s": 5.0, "update_s": 2.0},
+        {"time_s": 9003.5, "wait_s": 1.0, "update_s": 2.0},
+    ]
+    assert wall_time_s(lines) == 3 + 4 + 7 + 3.5
+    assert wall_time_s(lines[:1]) == 3
+
+
+def test_interval_holds_the_mean_in_95_of_100_cases() -> None:
+    rng = np.random.default_rng(0)
+    samples = [interval(rng.normal(2.0, 3.0, 40).tolist()) for _ in range(200)]
+    assert np.mean([s.low <= 2.0 <= s.high for s in samples]) == pytest.approx(0.95, abs=0.04)
+    constant = interval([1.5] * 8)
+    assert (constant.mean, constant.low, constant.high, constant.episodes) == (1.5, 1.5, 1.5, 8)
+    single = interval([2.0])
+    assert single.low == single.high == 2.0 and math.isfinite(single.mean)
+
+
+def test_circumstances_are_plain_json() -> None:
+    assert json.loads(json.dumps(circumstances())).keys() == {"hardware", "versions", "commit"}
+    assert commit() is None or len(str(commit())) >= 7
