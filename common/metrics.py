@@ -1,13 +1,18 @@
 """Where a role's scalars go: a file of JSON lines and TensorBoard."""
 
 import math
+import sys
 import time
+import types
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from common.files import append_line, cut_lines
+
+# TensorBoard takes TensorFlow for its files where it is installed, which takes seconds and memory to load; if this
+# module can be imported it goes without.
+sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
+from torch.utils.tensorboard import SummaryWriter  # noqa: E402
 
 
 class MetricsLog:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from common.config import NetworkConfig
 from common.environments import EnvironmentSpec
+from common.recurrence import gru
 
 # A CPU computes rows in pieces whose activations stay in its cache: 8192 rows at once take twice as long a row.
 PIECE = 1024
@@ -68,6 +69,10 @@ class StackedCore(nn.Module):
         self.hidden_bias = nn.Parameter(torch.zeros(policies, gates * size))
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        if self.kind == "gru" and not x.is_cuda:
+            inputs = torch.baddbmm(self.input_bias[:, None], x.flatten(1, 2), self.input_weight.transpose(1, 2))
+            hidden = gru(inputs.unflatten(1, x.shape[1:3]), state, self.hidden_weight, self.hidden_bias)
+            return hidden, hidden[:, -1]
         outputs, states = zip(*(self._one(p, x[p], state[p][None]) for p in range(len(x))), strict=True)
         return _stack(outputs), _stack(states)
 

@@ -36,5 +36,4 @@ def load_optimiser(optimiser: torch.optim.Optimizer, module: nn.Module, tensors:
     for label, value in tensors.items():
         name, _, key = label.partition("|")
         parameter = parameters[name]
-        on = value if key == "step" else value.to(parameter.device)
-        optimiser.state[parameter][key] = on.clone()
+        optimiser.state[parameter][key] = value.to(parameter.device, copy=True)

@@ -85,8 +85,8 @@ class Sequences:
         return Sequences(**parts)
 
 
-def learning_sequences(batch: Batch, policies: int, others: Tensor) -> tuple[Sequences, Tensor]:
-    """Takes the learning players' rows, and of `others` [T+1, R, D] the same rows as [P, T+1, S, D]."""
+def learning_sequences(batch: Batch, policies: int, *extra: Tensor) -> tuple[Sequences, tuple[Tensor, ...]]:
+    """Takes the learning players' rows, and the same rows of each extra [T+1, R, D] as [P, T+1, S, D]."""
     arrangement = arrange(np.where(batch.learning, batch.policy, -1), policies).to(batch.reward.device)
     take = arrangement.gather
     filled = {
@@ -95,7 +95,7 @@ def learning_sequences(batch: Batch, policies: int, others: Tensor) -> tuple[Seq
     }
     for name in ("valid", "mask"):
         filled[name] = filled[name] & arrangement.valid[:, None]
-    return Sequences(**filled, state=take(batch.state)), take(others, 1)
+    return Sequences(**filled, state=take(batch.state)), tuple(take(x, 1) for x in extra)
 
 
 def collate(unrolls: Sequence[Unroll], unroll_length: int, device: torch.device) -> Batch:

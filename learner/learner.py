@@ -46,7 +46,7 @@ class Learner:
         self.network = Network(spec.environment, config.network, spec.policies).to(device)
         self.value_norm = ValueNorm(spec.policies, config.learner.value_norm_beta).to(device)
         self._optimiser = torch.optim.Adam(
-            self.network.parameters(), lr=config.learner.learning_rate, eps=config.learner.adam_eps
+            self.network.parameters(), lr=config.learner.learning_rate, eps=config.learner.adam_eps, fused=True
         )
         self.updates = self.version = self.unrolls = self.player_steps = self.env_steps = 0
         self.episodes = Episodes()
@@ -89,7 +89,8 @@ class Learner:
             shuffled = torch.from_numpy(self._rng.permutation(old_values.shape[-1])).to(self.device)
             for columns in shuffled.tensor_split(min(config.minibatches, len(shuffled))):
                 part = sequences.columns(columns)
-                log_probs, values = self._evaluate(part, others[:, :, columns])
+                embedding = self._embed(part.rgb, part.features)
+                log_probs, values = self._evaluate(embedding, part.state, others[:, :, columns])
                 terms = ppo_terms(
                     log_probs[:, :-1], values[:, :-1], part.action, part.log_prob, advantages[:, :, columns],
                     returns[:, :, columns], old_values[:, :-1, columns], part.mask, config,
@@ -141,8 +142,9 @@ class Learner:
         everybody = arrange(batch.policy, self.spec.policies).to(self.device)
         seen = self._embed(everybody.gather(batch.rgb, 1), everybody.gather(batch.features, 1))
         embedding = everybody.scatter(seen.transpose(1, 2), len(batch.policy)).transpose(0, 1)
-        sequences, others = learning_sequences(batch, self.spec.policies, mean_of_others(embedding, batch.players))
-        log_probs, values = self._evaluate(sequences, others)
+        others = mean_of_others(embedding, batch.players)
+        sequences, (own, others) = learning_sequences(batch, self.spec.policies, embedding, others)
+        log_probs, values = self._evaluate(own, sequences.state, others)
         raw = self.value_norm.denormalise(values).transpose(0, 1)
         reward, discount, valid = (x.transpose(0, 1) for x in (sequences.reward, sequences.discount, sequences.valid))
         discount = discount * config.gamma
@@ -154,10 +156,9 @@ class Learner:
             targets = vtrace(reward, discount, raw, valid, config.gae_lambda, log_ratio)
         return sequences, others, values, Targets(*(x.transpose(0, 1) for x in targets))
 
-    def _evaluate(self, sequences: Sequences, others: Tensor) -> tuple[Tensor, Tensor]:
+    def _evaluate(self, embedding: Tensor, state: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities [P, T+1, S, A] and normalised values [P, T+1, S], from the unrolls' first states on."""
-        embedding = self._embed(sequences.rgb, sequences.features)
-        hidden, _ = self.network.remember(embedding, sequences.state)
+        hidden, _ = self.network.remember(embedding, state)
         return self.network.logits(hidden).log_softmax(-1), self.network.values(hidden, others)
 
     def _embed(self, rgb: Tensor, features: Tensor) -> Tensor:

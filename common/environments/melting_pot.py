@@ -81,16 +81,15 @@ def block_mean(rgb: Sequence[NDArray[np.uint8]], block: int) -> NDArray[np.uint8
     if block == 1:
         return np.stack(rgb)
     n, (height, width, _) = len(rgb), rgb[0].shape
-    rows = np.empty((n, height // block, width * 3), np.uint16 if block <= 16 else np.uint32)
-    for image, out in zip(rgb, rows, strict=True):
-        np.add.reduce(image.reshape(-1, block, width * 3), axis=1, dtype=rows.dtype, out=out)
-    # Column by column, for numpy reduces short axes slowly; and without BLAS, whose threads cost more than they save.
-    cells = rows.reshape(n * (height // block), width // block, block, 3)
-    total = cells[:, :, 0].copy()
-    for column in range(1, block):
-        total += cells[:, :, column]
+    # What is added up lies in front, first for rows, then for columns: numpy adds long arrays fast and short axes
+    # slowly. Not by BLAS, whose threads cost more than they save.
+    rows = np.empty((block, n, height // block, width * 3), np.uint16 if block <= 16 else np.uint32)
+    for i, image in enumerate(rgb):
+        rows[:, i] = image.reshape(height // block, block, width * 3).swapaxes(0, 1)
+    bands = np.add.reduce(rows, axis=0, dtype=rows.dtype).reshape(-1, block * 3)
+    total = np.add.reduce(np.ascontiguousarray(bands.T).reshape(block, 3, -1), axis=0, dtype=rows.dtype)
     means: NDArray[np.uint8] = np.rint(total.astype(np.float32) / np.float32(block**2)).astype(np.uint8)
-    return means.reshape(n, height // block, width // block, 3)
+    return np.ascontiguousarray(means.T).reshape(n, height // block, width // block, 3)
 
 
 class MeltingPot:
