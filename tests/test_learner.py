@@ -1,0 +1,206 @@
+"""The update: whose steps train theta and whose do not, and that it goes on after a stop as if nothing had been."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from unrolls import make_unroll
+
+from common.config import Config, load_config
+from common.environments import EnvironmentSpec
+from common.store import Store
+from common.unroll import Unroll, UnrollSpec
+from learner.batch import collate, learning_sequences
+from learner.learner import Learner, mean_of_others
+
+CPU = torch.device("cpu")
+PLAYERS, LENGTH, STATE = 3, 6, 8
+GAME = EnvironmentSpec("made_up", PLAYERS, 4, (7, 7, 3), 5)
+
+Build = Callable[..., Learner]
+
+
+@pytest.fixture
+def build(store: Store) -> Build:
+    def learner(*overrides: str) -> Learner:
+        settings = ["network.dense=12", f"network.core_size={STATE}", f"actor.unroll_length={LENGTH}",
+                    "learner.batch_unrolls=5", "learner.minibatches=2", "learner.epochs=2", "distiller.burn_in=1",
+                    "run.name=r"]  # fmt: skip
+        config: Config = load_config(overrides=[*settings, *overrides], environ={})
+        policies = PLAYERS if config.network.parameters == "per_player" else 1
+        spec = UnrollSpec(GAME, LENGTH, STATE, policies)
+        feed: Any = None  # batches are handed over directly
+        return Learner(config, store, spec, feed, CPU)
+
+    return learner
+
+
+def unrolls(learning: Sequence[Sequence[bool]], seed: int = 0, lengths: Sequence[int] = ()) -> list[Unroll]:
+    """One unroll for each row of v; made up but plausible: log-probabilities are negative, discounts 1."""
+    made = []
+    for i, v in enumerate(learning):
+        unroll = make_unroll(
+            UnrollSpec(GAME, LENGTH, STATE, 1), sequence=1 + i + 100 * seed, env_steps=lengths[i] if lengths else LENGTH
+        )
+        unroll.log_prob[:] = -1.4 + 0.1 * unroll.log_prob
+        unroll.active[:] = True
+        unroll.discount[:] = 1
+        made.append(Unroll(unroll.header.model_copy(update={"learning": list(v)}), **arrays(unroll)))
+    return made
+
+
+def arrays(unroll: Unroll) -> dict[str, Any]:
+    return {name: np.copy(array) for name, array in vars(unroll).items() if name != "header"}
+
+
+def with_policies(made: list[Unroll]) -> list[Unroll]:
+    """The same unrolls with a policy for each player."""
+    return [
+        Unroll(u.header.model_copy(update={"policy": list(range(PLAYERS))}), **arrays(u)) for u in made
+    ]  # fmt: skip
+
+
+def theta(learner: Learner) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in learner.network.named_parameters()}
+
+
+def same(x: dict[str, Tensor], y: dict[str, Tensor]) -> bool:
+    return all(torch.equal(x[name], y[name]) for name in x)
+
+
+V = [[True, False, True], [False, True, False], [True, True, True], [False, False, True], [True, False, False]]
+
+
+def test_what_fictitious_players_did_and_earned_does_not_touch_theta(build: Build) -> None:
+    made = unrolls(V)
+    changed = copy.deepcopy(made)
+    for unroll in changed:
+        away = ~np.array(unroll.header.learning)
+        unroll.action[:, away] = (unroll.action[:, away] + 1) % GAME.actions
+        unroll.reward[:, away] += 50
+        unroll.log_prob[:, away] -= 3
+        unroll.state[away] += 1
+        unroll.discount[:, away] = 0
+    first, second = build(), build()
+    before = theta(first)
+    first.update(collate(made, LENGTH, CPU))
+    second.update(collate(changed, LENGTH, CPU))
+    assert same(theta(first), theta(second))
+    assert not same(theta(first), before)
+    # The same change to the learning players does: the test can fail.
+    for unroll in changed:
+        unroll.reward[:, np.array(unroll.header.learning)] *= -2
+    third = build()
+    third.update(collate(changed, LENGTH, CPU))
+    assert not same(theta(first), theta(third))
+
+
+def test_the_policy_of_a_player_who_is_always_fictitious_stays_as_it_is(build: Build) -> None:
+    learner = build("network.parameters=per_player")
+    before = theta(learner)
+    made = with_policies(unrolls([[True, False, v[2]] for v in V]))
+    batch = collate(made, LENGTH, CPU)
+    for _ in range(3):
+        learner.update(batch)
+    after = theta(learner)
+    moved = [any(not torch.equal(after[name][p], before[name][p]) for name in before) for p in range(PLAYERS)]
+    assert moved == [True, False, True]
+
+
+def test_policies_of_their_own_learn_from_their_own_steps_alone(build: Build) -> None:
+    made = with_policies(unrolls([[True] * PLAYERS] * 5))
+    changed = copy.deepcopy(made)
+    for unroll in changed:
+        unroll.reward[:, 0] += np.linspace(0, 5, LENGTH, dtype=np.float32)
+    learners = [build("network.parameters=per_player") for _ in range(2)]
+    for learner, data in zip(learners, (made, changed), strict=True):
+        learner.update(collate(data, LENGTH, CPU))
+    first, second = (theta(learner) for learner in learners)
+    differs = [any(not torch.equal(first[name][p], second[name][p]) for name in first) for p in range(PLAYERS)]
+    assert differs == [True, False, False]
+
+
+def test_what_frozen_players_did_is_not_held_for_or_against_them(build: Build) -> None:
+    made = unrolls([[True] * PLAYERS] * 5)
+    for i, unroll in enumerate(made):
+        unroll.active[i : i + 2, i % PLAYERS] = False
+    changed = copy.deepcopy(made)
+    for unroll in changed:
+        unroll.action[~unroll.active] = (unroll.action[~unroll.active] + 1) % GAME.actions
+        unroll.log_prob[~unroll.active] -= 2
+    learners = [build(), build()]
+    metrics = [
+        learner.update(collate(data, LENGTH, CPU)) for learner, data in zip(learners, (made, changed), strict=True)
+    ]
+    assert same(theta(learners[0]), theta(learners[1]))
+    assert metrics[0] == metrics[1]
+
+
+def test_the_padding_of_short_unrolls_does_not_matter(build: Build) -> None:
+    made = unrolls([[True] * PLAYERS] * 4, lengths=[3] * 4)
+    longer, exact = build("learner.minibatches=1"), build("learner.minibatches=1")
+    padded = longer.update(collate(made, LENGTH, CPU))
+    trimmed = exact.update(collate(made, 3, CPU))
+    assert padded == pytest.approx(trimmed, rel=1e-4)
+    for name, x in theta(longer).items():
+        torch.testing.assert_close(x, theta(exact)[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [(), ("network.parameters=per_player", "learner.targets=vtrace")])
+def test_a_restored_learner_makes_the_same_next_update_to_the_last_bit(build: Build, options: tuple[str, ...]) -> None:
+    dealt = with_policies if options else list
+    batches = [collate(dealt(unrolls(V, seed)), LENGTH, CPU) for seed in (1, 2, 3)]
+    whole = build(*options)
+    for batch in batches[:2]:
+        whole.update(batch)
+        whole.updates += 1
+    tensors, counters = whole.tensors(), copy.deepcopy(whole.counters())
+    expected = whole.update(batches[2])
+    torch.manual_seed(99)  # whatever the process did in between
+    resumed = build(*options, "run.seed=7")
+    resumed.restore(tensors, counters)
+    assert resumed.updates == 2
+    assert resumed.update(batches[2]) == expected
+    assert same(theta(resumed), theta(whole))
+
+
+def test_the_value_loss_falls_and_the_variance_gets_explained_on_one_batch(build: Build) -> None:
+    learner = build("learner.learning_rate=0.003")
+    made = unrolls([[True] * PLAYERS] * 5)
+    for unroll in made:
+        unroll.log_prob[:] = -np.log(GAME.actions)
+    history = [learner.update(collate(made, LENGTH, CPU)) for _ in range(40)]
+    assert history[-1]["value_loss"] < 0.5 * history[0]["value_loss"]
+    assert history[-1]["explained_variance"] > 0.5
+    assert history[0]["explained_variance"] < 0.5
+
+
+def test_the_critic_sees_the_mean_of_the_others() -> None:
+    embedding = torch.randn(LENGTH, 2 * PLAYERS, 4)
+    others = mean_of_others(embedding, PLAYERS)
+    for row in range(2 * PLAYERS):
+        group = range(PLAYERS) if row < PLAYERS else range(PLAYERS, 2 * PLAYERS)
+        expected = torch.stack([embedding[:, other] for other in group if other != row]).mean(0)
+        torch.testing.assert_close(others[:, row], expected)
+    assert not mean_of_others(embedding, 1).any()
+
+
+def test_learning_sequences_are_the_rows_with_v_sorted_by_policy() -> None:
+    made = with_policies(unrolls(V, lengths=[LENGTH, 4, LENGTH, 2, 5]))
+    batch = collate(made, LENGTH, CPU)
+    numbers = torch.arange(len(V) * PLAYERS).float().expand(LENGTH + 1, -1)[..., None]
+    sequences, (rows,) = learning_sequences(batch, PLAYERS, numbers)
+    for player in range(PLAYERS):
+        expected = [i for i, v in enumerate(V) if v[player]]
+        for place, i in enumerate(expected):
+            length = made[i].env_steps
+            assert rows[player, 0, place].item() == i * PLAYERS + player
+            np.testing.assert_array_equal(sequences.action[player, :length, place], made[i].action[:, player])
+            np.testing.assert_array_equal(sequences.rgb[player, : length + 1, place], made[i].rgb[:, player])
+            np.testing.assert_array_equal(sequences.state[player, place], made[i].state[player])
+            assert sequences.mask[player, :, place].sum() == length
+        assert not sequences.mask[player, :, len(expected) :].any()

@@ -1,0 +1,109 @@
+"""GAE and V-trace against their definitions, summed up term by term."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from learner.returns import gae, vtrace
+
+T, S, GAMMA, LAMBDA = 9, 6, 0.9, 0.8
+
+
+@dataclass(frozen=True)
+class Case:
+    """Unrolls of all lengths; some terminate inside, so that their discount is 0 there."""
+
+    reward: Tensor
+    discount: Tensor
+    values: Tensor
+    valid: Tensor
+    log_ratio: Tensor
+    lengths: list[int]
+
+
+@pytest.fixture
+def case() -> Case:
+    torch.manual_seed(0)
+    lengths = [T, T, 1, 5, 8, T]
+    valid = torch.arange(T)[:, None] < torch.tensor(lengths)
+    discount = GAMMA * (torch.rand(T, S) > 0.2).double()
+    shape = (T, S)
+    return Case(torch.randn(shape).double(), discount, torch.randn(T + 1, S).double(), valid,
+                torch.randn(shape).double(), lengths)  # fmt: skip
+
+
+def delta(case: Case, s: int, t: int) -> float:
+    return float(case.reward[t, s] + case.discount[t, s] * case.values[t + 1, s] - case.values[t, s])
+
+
+def product(factors: list[float]) -> float:
+    result = 1.0
+    for factor in factors:
+        result *= factor
+    return result
+
+
+@pytest.mark.parametrize("trace", [0.0, LAMBDA, 1.0])
+def test_gae_is_the_discounted_sum_of_temporal_differences(case: Case, trace: float) -> None:
+    targets = gae(case.reward, case.discount, case.values, case.valid, trace)
+    for s, length in enumerate(case.lengths):
+        for t in range(length):
+            expected = sum(
+                product([trace * float(case.discount[i, s]) for i in range(t, k)]) * delta(case, s, k)
+                for k in range(t, length)
+            )
+            assert float(targets.advantages[t, s]) == pytest.approx(expected, abs=1e-12)
+            assert float(targets.returns[t, s]) == pytest.approx(expected + float(case.values[t, s]), abs=1e-12)
+
+
+@pytest.mark.parametrize("trace", [0.0, LAMBDA, 1.0])
+def test_vtrace_is_the_sum_of_its_paper(case: Case, trace: float) -> None:
+    targets = vtrace(case.reward, case.discount, case.values, case.valid, trace, case.log_ratio)
+    rho = case.log_ratio.exp().clamp(max=1.0)
+    for s, length in enumerate(case.lengths):
+
+        def vs(t: int, s: int = s, length: int = length) -> float:
+            terms = [
+                product([float(case.discount[i, s]) * trace * float(rho[i, s]) for i in range(t, k)])
+                * float(rho[k, s]) * delta(case, s, k)
+                for k in range(t, length)
+            ]  # fmt: skip
+            return float(case.values[t, s]) + sum(terms)
+
+        for t in range(length):
+            assert float(targets.returns[t, s]) == pytest.approx(vs(t), abs=1e-12)
+            ahead = vs(t + 1) if t + 1 < length else float(case.values[length, s])
+            expected = float(case.reward[t, s] + case.discount[t, s] * ahead - case.values[t, s])
+            assert float(targets.advantages[t, s]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_vtrace_on_policy_has_the_returns_of_gae(case: Case) -> None:
+    on_policy = vtrace(case.reward, case.discount, case.values, case.valid, LAMBDA, torch.zeros(T, S).double())
+    torch.testing.assert_close(
+        on_policy.returns, gae(case.reward, case.discount, case.values, case.valid, LAMBDA).returns
+    )
+
+
+@pytest.mark.parametrize("name", ["gae", "vtrace"])
+def test_nothing_flows_back_from_behind_an_unroll(case: Case, name: str) -> None:
+    def targets(reward: Tensor, values: Tensor) -> list[Tensor]:
+        extra = (case.log_ratio,) if name == "vtrace" else ()
+        found = {"gae": gae, "vtrace": vtrace}[name](reward, case.discount, values, case.valid, LAMBDA, *extra)
+        return [x[case.valid] for x in found]
+
+    behind = torch.arange(T + 1)[:, None] > torch.tensor(case.lengths)
+    reward = torch.where(case.valid, case.reward, 1e6)
+    values = torch.where(behind, -1e6, case.values)
+    for x, y in zip(targets(case.reward, case.values), targets(reward, values), strict=True):
+        assert torch.equal(x, y)
+
+
+def test_a_terminated_step_bootstraps_nothing_and_a_truncated_one_does() -> None:
+    reward, valid = torch.tensor([[1.0]]), torch.tensor([[True]])
+    values = torch.tensor([[0.0], [10.0]])
+    terminated = gae(reward, torch.tensor([[0.0]]), values, valid, LAMBDA)
+    truncated = gae(reward, torch.tensor([[GAMMA]]), values, valid, LAMBDA)
+    assert terminated.returns.item() == 1.0
+    assert truncated.returns.item() == pytest.approx(1.0 + GAMMA * 10.0)
