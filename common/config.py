@@ -145,7 +145,7 @@ class DistillerConfig(Section):
     """Passes over D of a forward event; few, so that phi keeps a trace of what it was."""
     reverse_epochs: int = Field(1, ge=1)
     """Passes over D of a reverse event."""
-    minibatches: int = Field(4, ge=1)
+    minibatches: int = Field(16, ge=1)
     """Parts that D is split into, by whole unrolls."""
     forward_learning_rate: float = Field(5e-4, gt=0)
     """eta_f, phi's step size towards theta."""

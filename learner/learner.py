@@ -80,10 +80,13 @@ class Learner:
     def update(self, batch: Batch) -> dict[str, float]:
         """PPO's epochs over the learning players of a batch."""
         config = self.config.learner
-        sequences, others, old_values, targets = self._prepare(batch)
+        sequences, others, old_log_prob, old_values, targets = self._prepare(batch)
         self.value_norm.update(targets.returns, sequences.mask)
         returns = self.value_norm.normalise(targets.returns)
-        advantages = standardise(targets.advantages, sequences.mask)
+        # An unroll acted on an older theta: its steps count by rho = min(1, pi / mu), and the clip range lies around
+        # theta as it is now, not as it was then (Hilton et al. 2022).
+        rho = (old_log_prob - sequences.log_prob).exp().clamp(max=1.0)
+        advantages = standardise(targets.advantages, sequences.mask) * rho
         history: list[dict[str, Tensor]] = []
         for _ in range(config.epochs):
             shuffled = torch.from_numpy(self._rng.permutation(old_values.shape[-1])).to(self.device)
@@ -92,8 +95,8 @@ class Learner:
                 embedding = self._embed(part.rgb, part.features)
                 log_probs, values = self._evaluate(embedding, part.state, others[:, :, columns])
                 terms = ppo_terms(
-                    log_probs[:, :-1], values[:, :-1], part.action, part.log_prob, advantages[:, :, columns],
-                    returns[:, :, columns], old_values[:, :-1, columns], part.mask, config,
+                    log_probs[:, :-1], values[:, :-1], part.action, old_log_prob[:, :, columns],
+                    advantages[:, :, columns], returns[:, :, columns], old_values[:, :-1, columns], part.mask, config,
                 )  # fmt: skip
                 self._optimiser.zero_grad()
                 terms.loss(config).backward()
@@ -135,9 +138,10 @@ class Learner:
             setattr(self, name, counters[name])
 
     @torch.no_grad()
-    def _prepare(self, batch: Batch) -> tuple[Sequences, Tensor, Tensor, Targets]:
+    def _prepare(self, batch: Batch) -> tuple[Sequences, Tensor, Tensor, Tensor, Targets]:
         """What the epochs need and do not change: the learning players' sequences, what the critic sees of the
-        others [P, T+1, S, D], the values before the update [P, T+1, S] in normalised units, and the targets."""
+        others [P, T+1, S, D]; before the update the log-probabilities of the actions taken [P, T, S] and the values
+        [P, T+1, S] in normalised units; and the targets."""
         config = self.config.learner
         everybody = arrange(batch.policy, self.spec.policies).to(self.device)
         seen = self._embed(everybody.gather(batch.rgb, 1), everybody.gather(batch.features, 1))
@@ -148,13 +152,13 @@ class Learner:
         raw = self.value_norm.denormalise(values).transpose(0, 1)
         reward, discount, valid = (x.transpose(0, 1) for x in (sequences.reward, sequences.discount, sequences.valid))
         discount = discount * config.gamma
+        log_prob = log_probs[:, :-1].gather(-1, sequences.action[..., None]).squeeze(-1)
         if config.targets == "gae":
             targets = gae(reward, discount, raw, valid, config.gae_lambda)
         else:
-            chosen = log_probs[:, :-1].gather(-1, sequences.action[..., None]).squeeze(-1)
-            log_ratio = (chosen - sequences.log_prob).transpose(0, 1)
+            log_ratio = (log_prob - sequences.log_prob).transpose(0, 1)
             targets = vtrace(reward, discount, raw, valid, config.gae_lambda, log_ratio)
-        return sequences, others, values, Targets(*(x.transpose(0, 1) for x in targets))
+        return sequences, others, log_prob, values, Targets(*(x.transpose(0, 1) for x in targets))
 
     def _evaluate(self, embedding: Tensor, state: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities [P, T+1, S, A] and normalised values [P, T+1, S], from the unrolls' first states on."""

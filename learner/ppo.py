@@ -63,7 +63,7 @@ class Terms:
 
 
 def ppo_terms(
-    log_probs: Tensor, values: Tensor, action: Tensor, behaviour: Tensor, advantage: Tensor,
+    log_probs: Tensor, values: Tensor, action: Tensor, old_log_prob: Tensor, advantage: Tensor,
     returns: Tensor, old_values: Tensor, mask: Tensor, config: LearnerConfig,
 ) -> Terms:  # fmt: skip
     """All parts of the objective.
@@ -72,14 +72,14 @@ def ppo_terms(
       log_probs: [P, T, S, A], of the policy as it is now.
       values: [P, T, S], normalised.
       action: [P, T, S] int64.
-      behaviour: [P, T, S], log-probability of `action` under the policy that acted.
+      old_log_prob: [P, T, S], log-probability of `action` before the update.
       advantage: [P, T, S], standardised.
       returns: [P, T, S], normalised.
       old_values: [P, T, S], normalised, from before the update.
       mask: [P, T, S] bool.
       config: clip ranges.
     """
-    log_ratio = log_probs.gather(-1, action[..., None]).squeeze(-1) - behaviour
+    log_ratio = log_probs.gather(-1, action[..., None]).squeeze(-1) - old_log_prob
     with torch.no_grad():
         ratio = log_ratio.exp()
         kl = policy_mean(ratio - 1 - log_ratio, mask)

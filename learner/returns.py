@@ -37,8 +37,8 @@ def gae(reward: Tensor, discount: Tensor, values: Tensor, valid: Tensor, trace: 
 def vtrace(reward: Tensor, discount: Tensor, values: Tensor, valid: Tensor, trace: float, log_ratio: Tensor) -> Targets:
     """V-trace with rho_bar = c_bar = 1 (Espeholt et al. 2018, eq. 1).
 
-    The advantage is r_t + d_t vs_{t+1} - V_t, as in their section 4.2 but without rho_t in front: the objective's
-    ratio pi / mu does that part.
+    The advantage is r_t + d_t vs_{t+1} - V_t, as in their section 4.2 but without rho_t in front, which the learner
+    multiplies any advantage with.
 
     Args:
       reward, discount, values, valid, trace: as in `gae`; lambda scales the trace coefficients c_t.

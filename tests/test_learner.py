@@ -150,6 +150,24 @@ def test_the_padding_of_short_unrolls_does_not_matter(build: Build) -> None:
         torch.testing.assert_close(x, theta(exact)[name], rtol=1e-4, atol=1e-5)
 
 
+def test_steps_of_an_older_theta_count_less_the_further_it_has_moved(build: Build) -> None:
+    """With rho at 0 nothing moves but the value head and the entropy; ratios above 1 are cut off at 1."""
+    made = unrolls([[True] * PLAYERS] * 5)
+    options = ("learner.entropy_coef=0", "learner.value_coef=0")
+
+    def after(log_prob: float) -> dict[str, Tensor]:
+        learner = build(*options)
+        for unroll in made:
+            unroll.log_prob[:] = log_prob
+        learner.update(collate(made, LENGTH, CPU))
+        return theta(learner)
+
+    likely, certain, unlikely, never = (after(x) for x in (300.0, -1e-9, -20.0, -30.0))
+    assert same(likely, theta(build(*options)))
+    assert not same(certain, likely)
+    assert same(unlikely, never)
+
+
 @pytest.mark.parametrize("options", [(), ("network.parameters=per_player", "learner.targets=vtrace")])
 def test_a_restored_learner_makes_the_same_next_update_to_the_last_bit(build: Build, options: tuple[str, ...]) -> None:
     dealt = with_policies if options else list
@@ -175,8 +193,7 @@ def test_the_value_loss_falls_and_the_variance_gets_explained_on_one_batch(build
         unroll.log_prob[:] = -np.log(GAME.actions)
     history = [learner.update(collate(made, LENGTH, CPU)) for _ in range(40)]
     assert history[-1]["value_loss"] < 0.5 * history[0]["value_loss"]
-    assert history[-1]["explained_variance"] > 0.5
-    assert history[0]["explained_variance"] < 0.5
+    assert history[-1]["explained_variance"] > history[0]["explained_variance"] + 0.1
 
 
 def test_the_critic_sees_the_mean_of_the_others() -> None:

@@ -19,7 +19,7 @@ def inputs() -> dict[str, Tensor]:
         "log_probs": torch.randn(P, T, S, A).double().log_softmax(-1),
         "values": torch.randn(P, T, S).double(),
         "action": torch.randint(0, A, (P, T, S)),
-        "behaviour": torch.randn(P, T, S).double() * 0.3 - 1,
+        "old_log_prob": torch.randn(P, T, S).double() * 0.3 - 1,
         "advantage": torch.randn(P, T, S).double(),
         "returns": torch.randn(P, T, S).double(),
         "old_values": torch.randn(P, T, S).double(),
@@ -40,7 +40,7 @@ def test_every_term_is_the_mean_of_its_steps() -> None:
         for t, s in places:
             at = {name: float(array[p, t, s]) for name, array in x.items() if name not in ("log_probs", "mask")}
             log_probs = x["log_probs"][p, t, s].tolist()
-            ratio = math.exp(log_probs[int(at["action"])] - at["behaviour"])
+            ratio = math.exp(log_probs[int(at["action"])] - at["old_log_prob"])
             clipped = min(max(ratio, 1 - CONFIG.clip), 1 + CONFIG.clip)
             sums["policy_loss"] -= min(ratio * at["advantage"], clipped * at["advantage"])
             step = min(max(at["values"] - at["old_values"], -CONFIG.clip), CONFIG.clip)

@@ -1,0 +1,82 @@
+"""The command `bidist`: exit statuses, and errors of one line that say what to do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.store import Store
+from deploy.cli import main
+
+
+def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a command ends with when it cannot do what it is asked to."""
+    assert main(arguments) == 2
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert len(printed) == 1, printed
+    assert printed[0].startswith("bidist: error: ")
+    return printed[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--substrate", "prisoners_dilema_in_the_matrix__arena"], ["prisoners_dilemma_in_the_matrix__arena"]),
+        (["--method", "bidis"], ["did you mean bidist"]),
+        (["--set", "learner.epoch=3"], ["learner.epoch: no such setting", "epochs"]),
+        (["--steps", "0"], ["run.player_steps", "greater than 0"]),
+        (["--preset", "larg"], ["no such preset", "small"]),
+        (["--resume", "nowhere"], ["there is no run at", "nowhere"]),
+        (["--substrate", "pettingzoo:nothing.here:make"], ["nothing.here"]),
+    ],
+)
+def test_a_run_that_cannot_be_says_why_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    line = error(capsys, "train", "--folder", str(tmp_path), *arguments)
+    assert all(word in line for word in words), line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_serial_training_of_a_named_run_and_what_becomes_of_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, redis_url: str
+) -> None:
+    folder = ["--folder", str(tmp_path)]
+    settings = ("environment.episode_length=8", "actor.unroll_length=8", "distiller.burn_in=1")
+    options = [word for setting in settings for word in ("--set", setting)]
+    name = ["--run", "cli-serial", "--substrate", "matrix_coordination", "--redis", redis_url]
+    assert main(["train", "--serial", *folder, *name, *options, "--steps", "3000"]) == 0
+    assert "produced" in capsys.readouterr().out
+    assert Store(redis_url, "cli-serial").finished
+
+    assert "--resume cli-serial" in error(capsys, "train", *folder, *name)
+    assert "--seed" in error(capsys, "train", *folder, "--resume", "cli-serial", "--seed", "3")
+    assert main(["train", "--serial", *folder, "--resume", "cli-serial", "--redis", redis_url, "--steps", "6000"]) == 0
+
+    assert main(["status", "--redis", redis_url, "--run", "cli-serial"]) == 0
+    shown = capsys.readouterr().out
+    assert "produced" in shown
+    assert main(["status", *folder, "--run", "cli-serial"]) == 0
+    assert "cli-serial" in capsys.readouterr().out
+    assert "knows no run 'other'" in error(capsys, "status", "--redis", redis_url, "--run", "other")
+    assert "no run" in error(capsys, "status", "--folder", str(tmp_path / "empty"))
+
+    # A ledger that does not add up is what `status` fails for.
+    Store(redis_url, "cli-serial").client.hincrby("bidist:cli-serial:ledger", "trained", 5)
+    assert main(["status", "--redis", redis_url, "--run", "cli-serial"]) == 1
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deploy.cli", "--debug", "train", "--folder", str(tmp_path), "--method", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("train", "learner", "actor", "distiller", "status", "watch", "doctor", "bench"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert command in capsys.readouterr().out

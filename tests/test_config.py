@@ -1,0 +1,118 @@
+"""Where settings come from, which wins, and what a wrong one is told."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+import common.config
+from common.config import Config, learner_threads, load_config, preset_names
+from common.errors import ConfigError
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("learner: {epochs: 2, clip: 0.1, gamma: 0.9, threads: 3}")
+    environ = {
+        f"BIDIST_LEARNER__{name}": value for name, value in (("CLIP", "0.3"), ("GAMMA", "0.8"), ("THREADS", "4"))
+    }
+    environ["OTHER__X"] = "1"
+    found = load_config(
+        str(preset), ["learner.gamma=0.7", "learner.threads=5"], {"learner.threads": 6}, environ
+    ).learner  # fmt: skip
+    assert (found.epochs, found.clip, found.gamma, found.threads) == (2, 0.3, 0.7, 6)
+    assert found.minibatches == Config().learner.minibatches
+
+
+def test_values_are_read_as_yaml() -> None:
+    overrides = ["distiller.reverse_bound=null", "network.channels=[4, 8]", "run.player_steps=2_000"]
+    found = load_config(overrides=overrides, environ={})
+    assert found.distiller.reverse_bound is None
+    assert found.network.channels == (4, 8)
+    assert found.run.player_steps == 2000
+
+
+def test_a_resolved_configuration_reads_back_as_itself() -> None:
+    config = load_config("small", ["distiller.reverse_bound=null", "run.name=x"], environ={})
+    text = yaml.safe_dump(config.model_dump(mode="json"))
+    assert Config.model_validate(yaml.safe_load(text)) == config
+    assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_valid_and_differs_from_the_defaults(name: str) -> None:
+    assert load_config(name, environ={}) != Config()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("learner.epoch=2", ["learner.epoch: no such setting", "epochs"]),
+        ("leaner.epochs=2", ["leaner: no such setting", "learner"]),
+        ("learner.epochs=two", ["learner.epochs", "integer", "found 'two'"]),
+        ("learner.epochs=0", ["learner.epochs", "greater than or equal to 1", "found 0"]),
+        ("learner.epochs", ["expected section.key=value"]),
+        ("epochs=2", ["expected section.key"]),
+        ("network.core=rnn", ["network.core", "'gru' or 'lstm'", "'rnn'"]),
+        ("learner.device=tpu", ["learner.device", "found 'tpu'"]),
+        ("run.name=../x", ["run.name", "'../x'"]),
+        ("learner.minibatches=64", ["learner.minibatches=64 is more than learner.batch_unrolls=16"]),
+        ("distiller.burn_in=32", ["distiller.burn_in=32 leaves nothing", "actor.unroll_length=32"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_found_and_what_is_accepted(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(overrides=[override], environ={})
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_several_wrong_settings_are_all_named() -> None:
+    with pytest.raises(ConfigError, match=r"learner\.clip.*distiller\.every|distiller\.every.*learner\.clip"):
+        load_config(overrides=["learner.clip=-1", "distiller.every=0"], environ={})
+
+
+def test_a_wrong_environment_variable_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"learner\.epochs"):
+        load_config(environ={"BIDIST_LEARNER__EPOCHS": "none"})
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [unclosed"])
+def test_a_preset_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        load_config(str(path), environ={})
+
+
+def test_an_unknown_preset_is_told_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'smal'.*the presets are .*small"):
+        load_config("smal", environ={})
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for name, section in Config.model_fields.items():
+        assert section.annotation is not None
+        for key, field in section.annotation.model_fields.items():
+            assert field.description, f"{name}.{key} has no docstring"
+
+
+def test_every_setting_is_used_somewhere() -> None:
+    root = Path(common.config.__file__).parents[1]
+    read = set()
+    for folder in ("actors", "common", "deploy", "distiller", "evaluator", "learner"):
+        for path in (root / folder).rglob("*.py"):
+            tree = ast.parse(path.read_text())
+            read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for name, section in Config.model_fields.items():
+        assert section.annotation is not None
+        unused = section.annotation.model_fields.keys() - read
+        assert not unused, f"{name}: nothing reads {sorted(unused)}"
+
+
+def test_threads_of_the_learner_leave_cores_to_actors() -> None:
+    learner = Config().learner
+    assert learner_threads(learner) >= 1
+    assert learner_threads(learner.model_copy(update={"threads": 7})) == 7

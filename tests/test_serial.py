@@ -1,0 +1,116 @@
+"""All roles in one process: the same seed gives the same run, and games of a few actions are learnt in seconds."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from common.config import Config, load_config
+from common.files import read_lines
+from common.run_folder import RunFolder
+from deploy.serial import Serial
+
+SMALL = [
+    "environment.episode_length=8", "actor.environments=8", "actor.unroll_length=8", "learner.batch_unrolls=8",
+    "distiller.every=3", "distiller.burn_in=1", "network.dense=16", "network.core_size=16", "learner.device=cpu",
+]  # fmt: skip
+
+
+def configuration(folder: Path, name: str, *overrides: str) -> Config:
+    common = ["environment.substrate=matrix_coordination", f"run.name={name}", f"run.folder={folder}"]
+    return load_config(overrides=[*common, *SMALL, *overrides], environ={})
+
+
+def train(config: Config, url: str, updates: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Theta and phi after some updates; the ledger has to add up."""
+    RunFolder.of(config.run).create(config)
+    with Serial(config, url) as serial:
+        for _ in range(updates):
+            serial.update()
+        theta, phi = (serial.store.weights(name) for name in ("theta", "phi"))
+        balance = serial.store.ledger.balance()
+    assert balance.holds
+    assert balance.trained == updates * config.learner.batch_unrolls
+    assert theta is not None
+    return dict(theta.parameters), {} if phi is None else dict(phi.parameters)
+
+
+def equal(x: dict[str, Tensor], y: dict[str, Tensor]) -> bool:
+    return all(torch.equal(x[name], y[name]) for name in x)
+
+
+@pytest.mark.parametrize("parameters", ["shared", "per_player"])
+def test_the_same_seed_repeats_a_run_to_the_last_bit_and_another_does_not(
+    redis_url: str, tmp_path: Path, parameters: str
+) -> None:
+    def run(name: str, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        stack = f"network.parameters={parameters}"
+        config = configuration(tmp_path, f"{parameters}-{name}", f"run.seed={seed}", stack, "environment.players=3")
+        return train(config, redis_url, updates=8)
+
+    (theta, phi), (theta_again, phi_again), (theta_other, phi_other) = run("a", 1), run("b", 1), run("c", 2)
+    assert equal(theta, theta_again)
+    assert equal(phi, phi_again)
+    assert not equal(theta, theta_other)
+    assert not equal(phi, phi_other)
+    assert not equal(theta, phi)
+
+
+@pytest.mark.parametrize(
+    ("method", "game", "random", "learnt"),
+    [
+        # Three conventions: two random players meet in one of them a third of the time, agreed ones always.
+        ("mappo", "matrix_coordination", 8 / 3, 7.0),
+        ("bidist", "matrix_coordination", 8 / 3, 6.0),
+        # Both defect in the end and get 1 a step, though random players get 2.25.
+        ("mappo", "matrix_prisoners_dilemma", 18.0, 9.0),
+    ],
+)
+def test_it_learns_a_matrix_game(
+    redis_url: str, tmp_path: Path, method: str, game: str, random: float, learnt: float
+) -> None:
+    config = configuration(
+        tmp_path, f"{method}-{game}", f"method.name={method}", f"environment.substrate={game}",
+        "learner.learning_rate=0.003", "actor.environments=16", "learner.batch_unrolls=16",
+    )  # fmt: skip
+    train(config, redis_url, updates=100)
+    lines = read_lines(RunFolder.of(config.run).metrics)
+    first, last = lines[1]["return_learning"], lines[-1]["return_learning"]
+    assert first == pytest.approx(random, rel=0.4)
+    assert last > learnt if game == "matrix_coordination" else last < learnt
+
+
+def test_between_events_phi_does_not_move(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, "rests", "distiller.every=4")
+    RunFolder.of(config.run).create(config)
+    seen = []
+    with Serial(config, redis_url) as serial:
+        for _ in range(12):
+            serial.update()
+            phi = serial.store.weights("phi")
+            assert phi is not None
+            seen.append(phi)
+    for update, (before, after) in enumerate(zip(seen, seen[1:], strict=False), start=2):
+        event = update % 4 == 0
+        assert (after.version != before.version) is event
+        assert equal(dict(before.parameters), dict(after.parameters)) is not event
+    events = read_lines(RunFolder.of(config.run).distillation)
+    assert [event["update"] for event in events] == [4, 8, 12]
+    assert [event["direction"] for event in events] == ["forward", "reverse", "forward"]
+
+
+def test_a_run_goes_on_from_its_checkpoint(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, "goes-on")
+    train(config, redis_url, updates=4)
+    with Serial(config, redis_url) as serial:
+        assert serial.learner.learner.updates == 4
+        for _ in range(3):
+            serial.update()
+        assert serial.store.ledger.balance().holds
+    folder = RunFolder.of(config.run)
+    lines = read_lines(folder.metrics)
+    assert [line["updates"] for line in lines] == list(range(1, 8))
+    steps = [line["player_steps"] for line in lines]
+    assert steps == [steps[0] * k for k in range(1, 8)]
+    assert [event["events"] for event in read_lines(folder.distillation)] == [1, 2]
