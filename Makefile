@@ -1,4 +1,4 @@
-# The README's commands and CI are these targets. ARGS go to the command: make train ARGS="--preset smoke"
+# The README's commands and CI are these targets. ARGS go to the command: make train ARGS="--method mappo"
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -13,8 +13,8 @@ setup: ## install what a run needs into .venv
 setup-test:
 	@scripts/setup test
 
-train: setup ## set up, then train; ARGS are those of `bidist train`
-	@$(BIN)/bidist train $(ARGS)
+train: setup ## set up, then train the small preset; ARGS are those of `bidist train`
+	@$(BIN)/bidist train --preset small $(ARGS)
 
 test: setup-test lint types ## lint, types and all tests; ARGS go to pytest
 	$(BIN)/pytest $(ARGS)

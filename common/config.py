@@ -33,7 +33,7 @@ class RunConfig(Section):
     """Name of the run, of its folder and of its keys in Redis; made from method, substrate and time if empty."""
     seed: int = Field(0, ge=0)
     """Seeds parameters, environments, draws of players and shuffles; actors derive theirs from it and their name."""
-    player_steps: int = Field(2_000_000, gt=0)
+    player_steps: int = Field(20_000_000, gt=0)
     """Length of the run: steps trained on or played beside, summed over players."""
     folder: Path = Path("runs")
     """Where run folders are made."""

@@ -60,9 +60,10 @@ def test_the_same_seed_repeats_a_run_to_the_last_bit_and_another_does_not(
 @pytest.mark.parametrize(
     ("method", "game", "random", "learnt"),
     [
-        # Three conventions: two random players meet in one of them a third of the time, agreed ones always.
+        # Three conventions: two random players meet in one of them a third of the time, agreed ones always. BiDist's
+        # learning players earn less while they train, for half of their partners lag behind.
         ("mappo", "matrix_coordination", 8 / 3, 7.0),
-        ("bidist", "matrix_coordination", 8 / 3, 6.0),
+        ("bidist", "matrix_coordination", 8 / 3, 4.5),
         # Both defect in the end and get 1 a step, though random players get 2.25.
         ("mappo", "matrix_prisoners_dilemma", 18.0, 9.0),
     ],

@@ -17,7 +17,7 @@ from common.store import Store
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 QUICK = ["--set", "run.heartbeat_s=0.5", "--set", "run.checkpoint_s=3", "--set", "distiller.every=3",
          "--set", "actor.environments=4", "--set", "learner.epochs=1"]  # fmt: skip
 

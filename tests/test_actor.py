@@ -1,0 +1,136 @@
+"""What an actor ships is what happened: each unroll is played over again from its header, its state and its weights."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from common import environments
+from common.config import Config, load_config
+from common.environments.matrix_game import PAYOFFS
+from common.network import Network
+from common.run_folder import RunFolder
+from common.store import Weights
+from common.unroll import Unroll
+from deploy.serial import Serial
+
+PLAYERS, LENGTH, EPISODE, ENVIRONMENTS = 3, 8, 11, 4
+GAME = "matrix_chicken"
+
+
+@pytest.fixture(scope="module", params=["shared", "per_player"])
+def played(
+    request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Config, list[Unroll], dict[tuple[str, int], Weights]]:
+    """Twelve updates' unrolls, and every version of theta and phi that was published meanwhile."""
+    config = load_config(
+        overrides=[
+            f"environment.substrate={GAME}", f"environment.players={PLAYERS}", f"environment.episode_length={EPISODE}",
+            f"actor.environments={ENVIRONMENTS}", f"actor.unroll_length={LENGTH}", "learner.batch_unrolls=6",
+            "distiller.every=2", "distiller.burn_in=1", "network.dense=8", "network.core_size=8",
+            f"network.parameters={request.param}", "method.learning_probability=0.6",
+            f"run.folder={tmp_path_factory.mktemp('runs')}", f"run.name=actor-{request.param}",
+        ],
+        environ={},
+    )  # fmt: skip
+    RunFolder.of(config.run).create(config)
+    unrolls: list[Unroll] = []
+    published: dict[tuple[str, int], Weights] = {}
+    with Serial(config, redis_url) as serial:
+
+        def keep() -> None:
+            for name in ("theta", "phi"):
+                weights = serial.store.weights(name)
+                assert weights is not None
+                published[name, weights.version] = weights
+
+        feed = serial.learner.feed
+        batches = feed.next_batch
+
+        def collected(*arguments: Any) -> list[Unroll] | None:
+            batch = batches(*arguments)
+            unrolls.extend(batch or [])
+            return batch
+
+        feed.next_batch = collected  # type: ignore[method-assign]
+        keep()
+        for _ in range(12):
+            serial.update()
+            keep()
+    return config, unrolls, published
+
+
+Played = tuple[Config, list[Unroll], dict[tuple[str, int], Weights]]
+
+
+def test_log_probabilities_are_those_of_the_versions_in_the_header(played: Played) -> None:
+    config, unrolls, published = played
+    network = Network(environments.spec(config.environment), config.network, 1)
+    for unroll in unrolls:
+        header = unroll.header
+        for player in range(PLAYERS):
+            name = "theta" if header.learning[player] else "phi"
+            weights = published[name, header.theta_version if name == "theta" else header.phi_version]
+            policy = header.policy[player]
+            network.load_state_dict({k: x[policy : policy + 1] for k, x in weights.parameters.items()})
+            with torch.no_grad():
+                seen = network.embed(
+                    torch.tensor(unroll.rgb[None, :, player]), torch.tensor(unroll.features[None, :, player])
+                )
+                hidden, _ = network.remember(seen[:, :, None], torch.tensor(unroll.state[None, None, player]))
+                log_probs = network.logits(hidden)[0, :, 0].log_softmax(-1)[:-1]
+            expected = log_probs.gather(-1, torch.tensor(unroll.action[:, player, None]).long())[:, 0]
+            np.testing.assert_allclose(unroll.log_prob[:, player], expected, atol=1e-5)
+    versions = {header.theta_version for header in (unroll.header for unroll in unrolls)}
+    assert len(versions) > 5
+    assert len({unroll.header.phi_version for unroll in unrolls}) > 3
+
+
+def test_rewards_follow_from_actions_and_observations_from_both(played: Played) -> None:
+    payoff = PAYOFFS[GAME]
+    for unroll in played[1]:
+        for t in range(unroll.env_steps):
+            actions = unroll.action[t]
+            meetings = [[payoff[a, b] for j, b in enumerate(actions) if j != i] for i, a in enumerate(actions)]
+            np.testing.assert_allclose(unroll.reward[t], np.mean(meetings, axis=1), atol=1e-6)
+            own = np.eye(len(payoff))[actions]
+            np.testing.assert_array_equal(unroll.features[t + 1][:, : len(payoff)], own)
+
+
+def test_unrolls_of_an_environment_join_up_into_episodes(played: Played) -> None:
+    config, unrolls, _ = played
+    policies = list(range(PLAYERS)) if config.network.parameters == "per_player" else [0] * PLAYERS
+    draws = []
+    for environment in range(ENVIRONMENTS):
+        own = [unroll for unroll in unrolls if unroll.header.environment == environment]
+        steps, returns = 0, np.zeros(PLAYERS)
+        for before, unroll in zip([None, *own], own, strict=False):
+            header = unroll.header
+            assert header.policy == policies
+            starts = before is None or before.header.episode is not None
+            if starts:
+                steps, returns = 0, np.zeros(PLAYERS)
+                draws.append(header.learning)
+                assert not unroll.state.any()
+                assert unroll.features[0, :, -1].all()
+            else:
+                assert before is not None
+                assert header.learning == before.header.learning
+                np.testing.assert_array_equal(unroll.features[0], before.features[-1])
+                assert unroll.state.any()
+            steps += unroll.env_steps
+            returns += unroll.reward.sum(0)
+            if header.episode is None:
+                assert unroll.discount.all()
+                continue
+            assert steps == header.episode.env_steps == EPISODE
+            assert not unroll.discount[-1].any()
+            assert unroll.discount[:-1].all()
+            np.testing.assert_allclose(header.episode.returns, returns, rtol=1e-5)
+    assert all(any(v) for v in draws)
+    assert 0.4 < np.mean(draws) < 0.95
+
+
+def test_sequence_numbers_have_no_gap(played: Played) -> None:
+    assert [unroll.header.sequence for unroll in played[1]] == list(range(1, len(played[1]) + 1))
