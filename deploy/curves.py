@@ -1,5 +1,6 @@
-"""Pictures of learning curves."""
+"""Learning curves: pictures, and the numbers in them."""
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,6 +96,30 @@ def compare_curves(folders: Sequence[RunFolder], path: Path) -> None:
             _finish(axis, "return per learning player")
             _steps(axis)
         figure.savefig(path)
+
+
+def write_numbers(folders: Sequence[RunFolder], path: Path, points: int = 100) -> None:
+    """Writes what the pictures show as CSV: about `points` rows a run, its last update among them.
+
+    Args:
+      folders: the runs'.
+      path: the file.
+      points: rows a run; in between, updates are left out.
+    """
+    columns = ("player_steps", "return_learning", "return_fictitious", "policy_lag_mean", "entropy_nats")
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["run", "method", "substrate", "seed", *columns])
+        for folder in folders:
+            config, lines = folder.read_config(), read_lines(folder.metrics)
+            kept = lines[:: -max(1, -(-len(lines) // points))][::-1]
+            for line in kept:
+                of_run = [config.run.name, config.method.name, config.environment.substrate, config.run.seed]
+                rows.writerow(of_run + [_rounded(line.get(name)) for name in columns])
+
+
+def _rounded(value: float | None) -> float | str:
+    return "" if value is None else round(value, 4)
 
 
 def _curve(axis: Any, lines: Lines, name: str, colour: str, label: str, **style: Any) -> None:

@@ -1,6 +1,7 @@
 """What a run came to: its returns beside those of a random population, its speed, and a picture of its learning curve.
 
-python -m deploy.summary RUN [RUN ...] --out FILE.png    draws the curves of several runs in one picture
+python -m deploy.summary RUN [RUN ...] --out FILE.png    draws the curves of several runs in one picture, with the
+                                                         numbers beside it as FILE.csv
 """
 
 import argparse
@@ -20,7 +21,7 @@ from rich.table import Table
 from common.errors import BidistError, CheckpointError
 from common.files import read_lines, write
 from common.run_folder import RunFolder
-from deploy.curves import compare_curves, draw_run
+from deploy.curves import compare_curves, draw_run, write_numbers
 from deploy.machine import circumstances
 from evaluator.self_play import ENVIRONMENTS, play, read_checkpoint
 
@@ -157,7 +158,7 @@ def _print(summary: Summary, folder: RunFolder, checkpoint: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws the learning curve of a run, or those of several in one picture."""
+    """Draws the learning curve of a run, or those of several in one picture, and writes the numbers beside it."""
     parser = argparse.ArgumentParser("python -m deploy.summary", description=main.__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.png")
@@ -168,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             draw_run(folders[0], arguments.out)
         else:
             compare_curves(folders, arguments.out)
+        write_numbers(folders, arguments.out.with_suffix(".csv"))
     except BidistError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """What a short run of a matrix game comes to: numbers, pictures, and the words on the terminal."""
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_pictures_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -
         out = tmp_path / f"{count}.png"
         assert main([*(str(run.path) for run in runs[:count]), "--out", str(out)]) == 0
         assert image.imread(out).std() > 0.05
+        rows = list(csv.DictReader(out.with_suffix(".csv").open()))
+        assert {row["run"] for row in rows} == {run.path.name for run in runs[:count]}
+        last = read_lines(runs[count - 1].metrics)[-1]
+        assert int(rows[-1]["player_steps"]) == last["player_steps"]
+        assert float(rows[-1]["return_learning"]) == pytest.approx(last["return_learning"], abs=1e-4)
     assert main([str(tmp_path), "--out", str(out)]) == 2
 
 
