@@ -100,8 +100,8 @@ class LearnerConfig(Section):
     """Where the learner computes: `auto` takes a GPU if there is one."""
     threads: int = Field(0, ge=0)
     """CPU threads that the learner computes with; 0 takes two fifths of the cores, and leaves the rest to actors."""
-    batch_unrolls: int = Field(16, ge=1)
-    """B, the unrolls of one update."""
+    batch_unrolls: int = Field(32, ge=1)
+    """B, the unrolls of one update; fewer are too noisy where rewards are rare."""
     queue_batches: float = Field(1.0, ge=1)
     """Unrolls that may be under way or waiting, in batches: the back-pressure, and so the usual policy lag."""
     max_policy_lag: int = Field(4, ge=0)
@@ -137,7 +137,7 @@ class LearnerConfig(Section):
 class DistillerConfig(Section):
     """Bidirectional distillation of theta into phi."""
 
-    every: int = Field(15, ge=1)
+    every: int = Field(8, ge=1)
     """k_d: learner updates from one distillation event to the next."""
     phase_events: int = Field(1, ge=1)
     """Events in the same direction before it turns: 1 alternates, more makes phases of consecutive updates."""
