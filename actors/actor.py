@@ -154,10 +154,9 @@ class Actor:
             self._recorder.begin(i, 0, state[i])
 
     def _ship(self, i: int, end: int, episode: EpisodeSummary | None) -> None:
-        piece = self._recorder.cut(i, end)
-        if piece is None:
+        arrays = self._recorder.cut(i, end)
+        if arrays is None:
             return
-        arrays = vars(piece)
         header = UnrollHeader(
             protocol=PROTOCOL, run=self.config.run.name, actor=self.name, incarnation=self.incarnation,
             sequence=self.outbox.produced + 1, environment=i,

@@ -1,25 +1,11 @@
 """Cuts what the environments of one actor play into unrolls."""
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.environments import EnvironmentSpec, Observation
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The arrays of one unroll, as `common.unroll.Unroll` has them."""
-
-    rgb: NDArray[np.uint8]
-    features: NDArray[np.float32]
-    active: NDArray[np.bool_]
-    action: NDArray[np.int32]
-    log_prob: NDArray[np.float32]
-    reward: NDArray[np.float32]
-    discount: NDArray[np.float32]
-    state: NDArray[np.float32]
 
 
 class Recorder:
@@ -64,22 +50,22 @@ class Recorder:
         self._start[environment] = row
         self._state[environment] = state
 
-    def cut(self, environment: int, end: int) -> Piece | None:
-        """Copies an environment's unroll up to the observation in row `end`; None if no step was played."""
+    def cut(self, environment: int, end: int) -> dict[str, NDArray[Any]] | None:
+        """Copies an environment's unroll up to the observation in row `end`; None if no step was played.
+
+        Returns: the arrays of a `common.unroll.Unroll`, by name.
+        """
         start = self._start[environment]
         if start == end:
             return None
         steps, rows = slice(start, end), slice(start, end + 1)
-        return Piece(
-            rgb=self.rgb[rows, environment].copy(),
-            features=self.features[rows, environment].copy(),
-            active=self.active[steps, environment].copy(),
-            action=self.action[steps, environment].copy(),
-            log_prob=self.log_prob[steps, environment].copy(),
-            reward=self.reward[steps, environment].copy(),
-            discount=self.discount[steps, environment].copy(),
-            state=self._state[environment].copy(),
-        )
+        parts: dict[str, NDArray[Any]] = {
+            "rgb": self.rgb[rows], "features": self.features[rows], "active": self.active[steps],
+            "action": self.action[steps], "log_prob": self.log_prob[steps], "reward": self.reward[steps],
+            "discount": self.discount[steps],
+        }  # fmt: skip
+        copies = {name: part[:, environment].copy() for name, part in parts.items()}
+        return copies | {"state": self._state[environment].copy()}
 
     def wrap(self) -> None:
         """Turns the clock back: the last observations become the first."""
