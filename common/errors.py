@@ -14,15 +14,25 @@ traceback.
 
 
 class BidistError(Exception):
-    """The root: catch this to catch whatever the project raises on purpose."""
+    """The root: catch this to catch whatever the project raises on purpose.
+
+    Attributes:
+      status: the exit status of a command that ends with it; 2 if trying again would not help.
+    """
+
+    status = 3
 
 
 class ConfigError(BidistError):
     """A setting is wrong."""
 
+    status = 2
+
 
 class SetupError(BidistError):
     """The machine lacks something that the project needs."""
+
+    status = 2
 
 
 class SubstrateError(BidistError):

@@ -24,7 +24,8 @@ DESCRIPTION = "Trains populations of agents that still work when they meet stran
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a sub-command.
 
-    Returns: 0; 1 if what was looked at is not in order; 2 if it cannot be done, with one line that says why.
+    Returns: 0; 1 if what was looked at is not in order; 2 if it cannot be done as asked, 3 if something broke on the
+    way and trying again may help; 2 and 3 with one line that says why.
     """
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         print(f"bidist: error: {error}", file=sys.stderr)
-        return 2
+        return error.status if isinstance(error, BidistError) else BidistError.status
 
 
 def _parser() -> argparse.ArgumentParser:

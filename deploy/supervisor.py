@@ -168,9 +168,11 @@ class Supervisor:
                 status = role.process.poll()
                 if status == 0:
                     continue
+                if status == SetupError.status:
+                    raise SetupError(f"{role.name} cannot run: {self._tail(role, 1).rpartition('error: ')[2]}")
                 role.deaths.append(now)
                 if len(role.deaths) == FAST_DEATHS and now - role.deaths[0] < FAST_DEATHS_S:
-                    raise SetupError(f"{role.name} died {FAST_DEATHS} times within a minute:\n{self._tail(role)}")
+                    raise SetupError(f"{role.name} died {FAST_DEATHS} times within a minute:\n{self._tail(role, 8)}")
                 role.due = now + min(10.0, 0.5 * 2 ** len(role.deaths))
                 self._console.print(f"[yellow]{role.name} died (status {status}): starting it again[/]")
             elif now >= role.due:
@@ -191,9 +193,9 @@ class Supervisor:
         assert self._server is not None
         return self._server.url
 
-    def _tail(self, role: Role) -> str:
+    def _tail(self, role: Role, count: int) -> str:
         lines = (self._folder.logs / f"{role.name}.log").read_text(errors="replace").splitlines()
-        return "\n".join(lines[-8:])
+        return "\n".join(lines[-count:])
 
 
 def _environment(threads: int) -> Mapping[str, Any]:

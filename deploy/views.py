@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common.config import Config
-from common.errors import StoreError
+from common.errors import ConfigError
 from common.files import read_lines
 from common.ledger import Balance
 from common.methods import method
@@ -175,14 +175,14 @@ def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
     if url is not None:
         names = runs(connect(url))
         if run is None and len(names) != 1:
-            raise StoreError(f"Redis at {url} knows {len(names)} runs: name one with --run ({', '.join(names)})")
+            raise ConfigError(f"Redis at {url} knows {len(names)} runs: name one with --run ({', '.join(names)})")
         run = run or names[0]
         if run not in names:
-            raise StoreError(f"Redis at {url} knows no run {run!r}; it knows {', '.join(names) or 'none'}")
+            raise ConfigError(f"Redis at {url} knows no run {run!r}; it knows {', '.join(names) or 'none'}")
         return Store(url, run)
     found = [p for p in folder.glob("*/config.yaml") if run is None or p.parent.name == run]
     if not found:
-        raise StoreError(f"no run {run or ''} in {folder}: name its --folder, or --redis for one that runs elsewhere")
+        raise ConfigError(f"no run {run or ''} in {folder}: name its --folder, or --redis for one that runs elsewhere")
     place = RunFolder(max(found, key=lambda p: p.stat().st_mtime).parent)
     address = place.redis / "url"
     if address.exists():

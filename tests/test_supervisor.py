@@ -130,4 +130,8 @@ def test_survives_the_death_of_redis(start: Callable[..., Training]) -> None:
 def test_a_role_that_cannot_start_ends_the_run_with_the_reason(start: Callable[..., Training]) -> None:
     training = start("--substrate", "matrix_coordination", "--set", "learner.device=cuda:7")
     assert training.process.wait(PATIENCE_S) == 2
-    assert "no GPU" in training.output()
+    assert (
+        training.output()
+        .splitlines()[-1]
+        .startswith("bidist: error: learner cannot run: learner.device=cuda:7: no GPU")
+    )
