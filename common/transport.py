@@ -15,7 +15,7 @@ from typing import Any
 
 import zmq
 
-from common.errors import WireError
+from common.errors import SetupError, WireError
 from common.unroll import PROTOCOL, Unroll, UnrollHeader, UnrollSpec
 from common.wire import Hello, Status, pack, pack_unroll, unpack_incoming, unpack_status, unpack_unroll
 
@@ -186,6 +186,9 @@ class Inbox:
       spec: what an unroll has to look like.
       capacity: unrolls that may wait to be taken, summed over actors.
       accounted: what is accounted for already, by incarnation, after a restart.
+
+    Raises:
+      SetupError: if it cannot listen there.
     """
 
     def __init__(
@@ -198,7 +201,11 @@ class Inbox:
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.IPV6, 1)
-        self._socket.bind(bind)
+        try:
+            self._socket.bind(bind)
+        except zmq.ZMQError as error:
+            self._socket.close()
+            raise SetupError(f"the learner cannot listen at {bind}: {error}; --listen takes another address") from None
         self._run, self._learner, self._spec, self._capacity = run, learner, spec, capacity
         self._accounted = accounted
         self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])

@@ -13,6 +13,7 @@ import zmq
 from unrolls import RUN, SPEC, make_unroll
 
 from common import transport
+from common.errors import SetupError
 from common.transport import Inbox, Outbox
 from common.unroll import ARRAYS
 from common.wire import pack_unroll
@@ -93,9 +94,16 @@ def ends() -> Iterator[Callable[..., Inbox]]:
     def make(
         capacity: int = 4, learner: str = "learner-1", port: str | int = "*", accounted: dict[str, int] | None = None
     ) -> Inbox:
-        inbox = Inbox(f"tcp://127.0.0.1:{port}", RUN, learner, SPEC, capacity, accounted or {})
-        made.callback(inbox.close)
-        return inbox
+        deadline = time.monotonic() + PATIENCE_S
+        while True:  # ZeroMQ lets go of a closed socket's port a little later
+            try:
+                inbox = Inbox(f"tcp://127.0.0.1:{port}", RUN, learner, SPEC, capacity, accounted or {})
+            except SetupError:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            else:
+                made.callback(inbox.close)
+                return inbox
 
     with made:
         yield make
@@ -150,6 +158,13 @@ def settle(inbox: Inbox, *outboxes: Outbox) -> None:
         pump_until(lambda: all(o._heard > h for o, h in zip(outboxes, heard, strict=True)), inbox, *outboxes)  # noqa: B023
 
 
+def settled(expected: Callable[[], bool], inbox: Inbox, *outboxes: Outbox) -> None:
+    """Waits until something is so, and sees that it stays so."""
+    pump_until(expected, inbox, *outboxes)
+    settle(inbox, *outboxes)
+    assert expected()
+
+
 def sequences(inbox: Inbox, actor: str = "a") -> list[int]:
     return [arrival.sequence for arrival in inbox.arrivals if arrival.incarnation == f"{actor}-1"]
 
@@ -179,14 +194,17 @@ def test_the_limit_holds_the_actor_back(ends: Callable[..., Inbox], outboxes: Ca
     outbox = outboxes(inbox)
     produce(outbox, 10)
     assert outbox.sent == 0, "nothing may be sent before the learner has answered"
-    settle(inbox, outbox)
-    assert (sequences(inbox), outbox.waiting, outbox.unaccounted) == ([1, 2, 3], 7, 10)
+    settled(lambda: (sequences(inbox), outbox.waiting, outbox.unaccounted) == ([1, 2, 3], 7, 10), inbox, outbox)
     inbox.take()
-    settle(inbox, outbox)
-    assert (sequences(inbox), outbox.waiting, outbox.unaccounted) == ([2, 3, 4], 6, 10)
+    settled(lambda: (sequences(inbox), outbox.waiting, outbox.unaccounted) == ([2, 3, 4], 6, 10), inbox, outbox)
     inbox.account("a-1", 1)
-    settle(inbox, outbox)
-    assert (sequences(inbox), outbox.waiting, outbox.unaccounted) == ([2, 3, 4], 6, 9)
+    settled(lambda: (sequences(inbox), outbox.waiting, outbox.unaccounted) == ([2, 3, 4], 6, 9), inbox, outbox)
+
+
+def test_a_learner_that_cannot_listen_says_where(ends: Callable[..., Inbox]) -> None:
+    inbox = ends()
+    with pytest.raises(SetupError, match=rf"cannot listen at tcp://127\.0\.0\.1:{inbox.port}: Address already in use"):
+        Inbox(f"tcp://127.0.0.1:{inbox.port}", RUN, "other", SPEC, 4, {})
 
 
 def test_duplicates_and_gaps_are_left_out(ends: Callable[..., Inbox]) -> None:
@@ -217,13 +235,11 @@ def test_a_learner_that_comes_back_gets_what_the_dead_one_did_not_account_for(
     first = ends(capacity=6)
     outbox = outboxes(first)
     produce(outbox, 8)
-    settle(first, outbox)
-    assert sequences(first) == [1, 2, 3, 4, 5, 6]
+    settled(lambda: sequences(first) == [1, 2, 3, 4, 5, 6], first, outbox)
     for _ in range(4):
         first.take()
     first.account("a-1", 2)
-    settle(first, outbox)
-    assert (outbox.accounted, outbox.sent) == (2, 8)
+    settled(lambda: (outbox.accounted, outbox.sent) == (2, 8), first, outbox)
     first.close()
 
     second = ends(6, "learner-2", first.port if same_port else "*", {"a-1": persisted})
@@ -231,8 +247,7 @@ def test_a_learner_that_comes_back_gets_what_the_dead_one_did_not_account_for(
         outbox.connect(f"tcp://127.0.0.1:{second.port}")
     produce(outbox, 1)
     pump_until(lambda: sequences(second)[-1:] == [min(9, persisted + 6)], second, outbox)
-    settle(second, outbox)
-    assert sequences(second) == list(range(persisted + 1, min(9, persisted + 6) + 1))
+    settled(lambda: sequences(second) == list(range(persisted + 1, min(9, persisted + 6) + 1)), second, outbox)
     assert outbox.accounted == persisted
     while (arrival := second.take()) is not None:
         second.account("a-1", arrival.sequence)
@@ -261,8 +276,7 @@ def test_lost_unrolls_are_sent_again(
         time.sleep(0.01)
     proxy.cut()
     pump_until(lambda: len(sequences(inbox)) == 6, inbox, outbox)
-    settle(inbox, outbox)
-    assert sequences(inbox) == [1, 2, 3, 4, 5, 6]
+    settled(lambda: sequences(inbox) == [1, 2, 3, 4, 5, 6], inbox, outbox)
 
 
 @pytest.mark.parametrize("side", ["actors_side", "learners_side"])
@@ -282,8 +296,7 @@ def test_a_line_that_only_one_end_knows_is_broken_is_replaced(
     proxy.cut(**{"actors_side": False, "learners_side": False} | {side: True})
     produce(outbox, 2)
     pump_until(lambda: len(sequences(inbox)) == 3, inbox, outbox)
-    settle(inbox, outbox)
-    assert sequences(inbox) == [1, 2, 3]
+    settled(lambda: sequences(inbox) == [1, 2, 3], inbox, outbox)
 
 
 def test_actors_share_the_capacity(ends: Callable[..., Inbox], outboxes: Callable[..., Outbox]) -> None:
@@ -292,12 +305,10 @@ def test_actors_share_the_capacity(ends: Callable[..., Inbox], outboxes: Callabl
     settle(inbox, *pair)
     for outbox, actor in zip(pair, ("a", "b"), strict=True):
         produce(outbox, 20, actor)
-    settle(inbox, *pair)
-    assert sequences(inbox, "a") == sequences(inbox, "b") == [1, 2, 3, 4]
+    settled(lambda: sequences(inbox, "a") == sequences(inbox, "b") == [1, 2, 3, 4], inbox, *pair)
     pair[1].close()
     pump_until(lambda: set(inbox.peers) == {"a-1"}, inbox, pair[0])
-    settle(inbox, pair[0])
-    assert sequences(inbox, "a") == [1, 2, 3, 4, 5, 6, 7, 8]
+    settled(lambda: sequences(inbox, "a") == [1, 2, 3, 4, 5, 6, 7, 8], inbox, pair[0])
     assert sequences(inbox, "b") == [1, 2, 3, 4], "what came before the goodbye stays"
 
 
@@ -320,20 +331,16 @@ def test_more_actors_than_capacity_still_get_one_each(
     settle(inbox, *trio)
     for outbox, actor in zip(trio, "abc", strict=True):
         produce(outbox, 3, actor)
-    settle(inbox, *trio)
-    assert [sequences(inbox, actor) for actor in "abc"] == [[1], [1], [1]]
+    settled(lambda: [sequences(inbox, actor) for actor in "abc"] == [[1], [1], [1]], inbox, *trio)
 
 
 def test_the_end_of_the_run_reaches_the_actor(ends: Callable[..., Inbox], outboxes: Callable[..., Outbox]) -> None:
     inbox = ends(capacity=2)
     outbox = outboxes(inbox)
     produce(outbox, 6)
-    settle(inbox, outbox)
-    assert not outbox.finished and outbox.waiting == 4
+    settled(lambda: not outbox.finished and outbox.waiting == 4, inbox, outbox)
     inbox.finished = True
-    settle(inbox, outbox)
-    assert outbox.finished
-    assert sequences(inbox) == [1, 2, 3, 4, 5, 6], "at the end nothing is held back, so that all can be accounted for"
+    settled(lambda: outbox.finished and sequences(inbox) == [1, 2, 3, 4, 5, 6], inbox, outbox)
 
 
 def test_goodbye_and_forgetting_remove_a_peer(ends: Callable[..., Inbox], outboxes: Callable[..., Outbox]) -> None:
@@ -341,7 +348,7 @@ def test_goodbye_and_forgetting_remove_a_peer(ends: Callable[..., Inbox], outbox
     pair = [outboxes(inbox, actor) for actor in ("a", "b")]
     for outbox, actor in zip(pair, ("a", "b"), strict=True):
         produce(outbox, 2, actor)
-    settle(inbox, *pair)
+    settled(lambda: sequences(inbox, "a") == sequences(inbox, "b") == [1, 2], inbox, *pair)
     inbox.forget("a-1")
     assert set(inbox.peers) == {"b-1"} and not sequences(inbox, "a") and sequences(inbox, "b") == [1, 2]
     pair[1].close()
