@@ -239,7 +239,9 @@ def _worker(fields: Mapping[str, str]) -> str:
     parts = [fields.get("state", "?")]
     if "player_steps_per_s" in fields:
         parts.append(f"{int(fields['player_steps_per_s']):,}/s")
-    parts += [f"{name} {fields[f'{name}_version']}" for name in ("theta", "phi") if f"{name}_version" in fields]
+    # -1 is what a method without phi has.
+    versions = {name: int(fields.get(f"{name}_version", -1)) for name in ("theta", "phi")}
+    parts += [f"{name} {version}" for name, version in versions.items() if version >= 0]
     return ", ".join(parts)
 
 

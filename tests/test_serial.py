@@ -65,7 +65,7 @@ def test_the_same_seed_repeats_a_run_to_the_last_bit_and_another_does_not(
         ("mappo", "matrix_coordination", 8 / 3, 7.0),
         ("bidist", "matrix_coordination", 8 / 3, 4.5),
         # Both defect in the end and get 1 a step, though random players get 2.25.
-        ("mappo", "matrix_prisoners_dilemma", 18.0, 9.0),
+        pytest.param("mappo", "matrix_prisoners_dilemma", 18.0, 9.0, marks=pytest.mark.slow),
     ],
 )
 def test_it_learns_a_matrix_game(
