@@ -71,6 +71,16 @@ class RunFolder:
         """Redis' files."""
         return self.path / "redis"
 
+    @property
+    def summary(self) -> Path:
+        """What the run came to, written at its end."""
+        return self.path / "summary.json"
+
+    @property
+    def learning_curve(self) -> Path:
+        """The picture of it."""
+        return self.path / "learning_curve.png"
+
     def create(self, config: Config) -> None:
         """Makes the folder and writes the configuration."""
         self.path.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import redis
 
 from common.config import Config, learner_threads, load_config, preset_names
 from common.errors import BidistError, ConfigError
+from common.files import read_lines
 from common.lifecycle import stop_on_signals
 from common.methods import METHODS
 from common.run_folder import RunFolder
@@ -151,6 +152,11 @@ def _train(arguments: argparse.Namespace) -> int:
         if not folder.config.exists():
             raise ConfigError(f"there is no run at {folder.path}: no {folder.config.name} was found in it")
         config = _resumed(arguments, folder)
+        done = read_lines(folder.metrics)[-1:]
+        if folder.summary.exists() and done and done[0]["player_steps"] >= config.run.player_steps:
+            raise ConfigError(
+                f"run {folder.path} is finished, with {done[0]['player_steps']} player steps: --steps raises it"
+            )
     else:
         config = _configuration(arguments)
         folder = RunFolder.of(config.run)

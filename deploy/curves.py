@@ -163,7 +163,7 @@ def _steps(axis: Any) -> None:
 
 
 def _summarised(folder: RunFolder) -> tuple[float, float, float] | None:
-    path = folder.path / "summary.json"
+    path = folder.summary
     if not path.exists():
         return None
     random = json.loads(path.read_text())["random"]

@@ -109,8 +109,8 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
         return_fictitious=last.get("return_fictitious"), **played, checkpoint=saved.path.name, ledger=ledger,
         circumstances=circumstances(),
     )  # fmt: skip
-    write(folder.path / "summary.json", json.dumps(asdict(summary), indent=1).encode())
-    draw_run(folder, folder.path / "learning_curve.png")
+    write(folder.summary, json.dumps(asdict(summary), indent=1).encode())
+    draw_run(folder, folder.learning_curve)
     _print(summary, folder, saved.path)
     return summary
 
@@ -153,7 +153,7 @@ def _print(summary: Summary, folder: RunFolder, checkpoint: Path) -> None:
     )
     if summary.ledger:
         console.print(f"ledger: {summary.ledger}")
-    for name, path in (("run", folder.path), ("checkpoint", checkpoint), ("curve", folder.path / "learning_curve.png")):
+    for name, path in (("run", folder.path), ("checkpoint", checkpoint), ("curve", folder.learning_curve)):
         console.print(f"{name + ':':<12}{path}", soft_wrap=True, highlight=False)
 
 

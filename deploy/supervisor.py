@@ -117,7 +117,9 @@ class Supervisor:
             (self._folder.redis / "url").write_text(url + "\n")
             store = Store(url, self._config.run.name, self._stopping)
             roles = topology(self._config, self._actors, url)
-            self._console.print(f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {url}")
+            self._console.print(
+                f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {url}", soft_wrap=True
+            )
             store.put_progress({"state": "starting"})
             try:
                 self._supervise(store, roles)

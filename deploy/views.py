@@ -173,6 +173,8 @@ def watch(url: str | None, run: str | None, folder: Path) -> int:
 def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
     """The run that was asked for; None, after saying what its folder holds, if it does not run now."""
     if url is not None:
+        if (refusal := _refusal(url)) is not None:
+            raise ConfigError(f"no Redis answers at {url}: {refusal}")
         names = runs(connect(url))
         if run is None and len(names) != 1:
             raise ConfigError(f"Redis at {url} knows {len(names)} runs: name one with --run ({', '.join(names)})")
@@ -187,13 +189,19 @@ def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
     address = place.redis / "url"
     if address.exists():
         url = address.read_text().strip()
-        try:
-            with redis.Redis.from_url(url, socket_timeout=2, retry=None) as client:
-                client.ping()
+        if _refusal(url) is None:
             return Store(url, place.path.name)
-        except redis.RedisError:
-            pass
     _print_folder(place)
+    return None
+
+
+def _refusal(url: str) -> str | None:
+    """Why no Redis answers at an address now; None if one does."""
+    try:
+        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=None) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        return str(error)
     return None
 
 
@@ -230,7 +238,7 @@ def _distillation(s: Snapshot) -> str:
         return "none yet"
     d = s.distillation
     return (
-        f"{d['events']} events, last {d['direction']}: KL {float(d['kl_before_nats']):.3f} -> "
+        f"event {d['events']}, {d['direction']}: KL {float(d['kl_before_nats']):.3f} -> "
         f"{float(d['kl_after_nats']):.3f} nats, phi's entropy {float(d['phi_entropy_after_nats']):.2f}"
     )
 

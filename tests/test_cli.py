@@ -54,6 +54,9 @@ def test_serial_training_of_a_named_run_and_what_becomes_of_it(
     assert "--seed" in error(capsys, "train", *folder, "--resume", "cli-serial", "--seed", "3")
     assert main(["train", "--serial", *folder, "--resume", "cli-serial", "--redis", redis_url, "--steps", "6000"]) == 0
 
+    (tmp_path / "cli-serial" / "summary.json").write_text("{}")
+    assert "is finished" in error(capsys, "train", *folder, "--resume", "cli-serial", "--redis", redis_url)
+
     assert main(["status", "--redis", redis_url, "--run", "cli-serial"]) == 0
     shown = capsys.readouterr().out
     assert "produced" in shown
@@ -61,6 +64,8 @@ def test_serial_training_of_a_named_run_and_what_becomes_of_it(
     assert "cli-serial" in capsys.readouterr().out
     assert "knows no run 'other'" in error(capsys, "status", "--redis", redis_url, "--run", "other")
     assert "no run" in error(capsys, "status", "--folder", str(tmp_path / "empty"))
+    assert "no Redis answers at redis://127.0.0.1:1/0" in error(capsys, "status", "--redis", "redis://127.0.0.1:1/0")
+    assert "no Redis answers at nonsense" in error(capsys, "watch", "--redis", "nonsense")
 
     # A ledger that does not add up is what `status` fails for.
     Store(redis_url, "cli-serial").client.hincrby("bidist:cli-serial:ledger", "trained", 5)
