@@ -152,7 +152,7 @@ class DistillerConfig(Section):
     reverse_learning_rate: float = Field(1e-4, gt=0)
     """eta_r, phi's step size away from theta."""
     reverse_bound: float | None = Field(1.0, gt=0)
-    """Mean KL in nats at which a reverse event stops; null lifts the bound, as in the paper."""
+    """A reverse event stops at a minibatch whose mean KL in nats has reached this; null: never, as in the paper."""
     max_grad_norm: float = Field(0.5, gt=0)
     """Gradients are scaled down to this norm, each policy by itself."""
     burn_in: int = Field(8, ge=0)

@@ -154,7 +154,7 @@ def _finish(axis: Any, label: str, columns: int = 1) -> None:
     if axis.dataLim.ymin >= 0:
         axis.set_ylim(bottom=0)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc="upper left", ncols=columns)
+        axis.legend(loc="best", ncols=columns)
 
 
 def _steps(axis: Any) -> None:

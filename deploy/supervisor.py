@@ -28,7 +28,7 @@ from deploy.redis_server import RedisServer, with_parent
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
-PLAIN_EVERY_S = 10.0
+LIVE_EVERY_S, PLAIN_EVERY_S = 1.0, 10.0
 FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
 LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0}
 
@@ -146,16 +146,17 @@ class Supervisor:
                 self._mend(store, roles)
                 if not learner.running and learner.due == 0.0:
                     return
-                try:
-                    snapshot = views.snapshot(store)
-                except (BidistError, redis.RedisError):
-                    snapshot = None
-                if snapshot is not None and self._console.is_terminal:
-                    live.update(views.render(snapshot), refresh=True)
-                elif snapshot is not None and time.monotonic() - said > PLAIN_EVERY_S:
-                    print(views.plain(snapshot), flush=True)
+                if time.monotonic() - said > (LIVE_EVERY_S if self._console.is_terminal else PLAIN_EVERY_S):
                     said = time.monotonic()
+                    with contextlib.suppress(BidistError, redis.RedisError):
+                        self._show(views.snapshot(store), live)
                 self._stopping.wait(TICK_S)
+
+    def _show(self, snapshot: views.Snapshot, live: Live) -> None:
+        if self._console.is_terminal:
+            live.update(views.render(snapshot), refresh=True)
+        else:
+            print(views.plain(snapshot), flush=True)
 
     def _mend(self, store: Store, roles: list[Role]) -> None:
         """Starts again what died: Redis at once, a role after a pause that grows with its deaths."""

@@ -100,13 +100,11 @@ class Distiller:
         return len(parts)
 
     def _ascend(self, data: "_Data", teacher: Tensor) -> int:
-        """Reverse: phi <- phi + eta_r grad L(phi), stopping once L reaches the bound."""
-        bound = self._config.reverse_bound
+        """Reverse: phi <- phi + eta_r grad L(phi), up to the first minibatch on which L has reached the bound."""
         parts = self._parts(data, self._config.reverse_epochs)
         for taken, columns in enumerate(parts):
-            if bound is not None and self._measure(data, teacher)[0] >= bound:
+            if not self._step(data, teacher, columns, sign=-1.0, bound=self._config.reverse_bound):
                 return taken
-            self._step(data, teacher, columns, sign=-1.0)
         return len(parts)
 
     def _parts(self, data: "_Data", epochs: int) -> list[Tensor]:
@@ -115,13 +113,17 @@ class Distiller:
         count = min(self._config.minibatches, columns)
         return [part for shuffled in shuffles for part in shuffled.tensor_split(count)]
 
-    def _step(self, data: "_Data", teacher: Tensor, columns: Tensor, sign: float) -> None:
+    def _step(self, data: "_Data", teacher: Tensor, columns: Tensor, sign: float, bound: float | None = None) -> bool:
+        """One gradient step on a minibatch; none, and False, if the minibatch's L has reached the bound."""
         part = data.columns(columns)
-        loss = sign * kl_divergence(teacher[:, :, columns], part.log_probs(self.phi), part.mask).sum()
+        divergence = kl_divergence(teacher[:, :, columns], part.log_probs(self.phi), part.mask)
+        if bound is not None and divergence.detach().mean() >= bound:
+            return False
         self._optimiser.zero_grad()
-        loss.backward()
+        (sign * divergence.sum()).backward()
         clip_gradients(self.phi.parameters(), self._config.max_grad_norm)
         self._optimiser.step()
+        return True
 
     @torch.no_grad()
     def _measure(self, data: "_Data", teacher: Tensor) -> tuple[float, float]:
