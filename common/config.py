@@ -86,7 +86,7 @@ class ActorConfig(Section):
     """How an actor process plays."""
 
     environments: int = Field(8, ge=1)
-    """Copies of the game that one actor process steps; their players share each forward pass."""
+    """Copies of the game that one actor process steps; their players share a forward pass. More: faster, staler."""
     unroll_length: int = Field(32, ge=1)
     """T, the steps of an unroll; an unroll also ends where an episode does."""
     threads: int = Field(1, ge=1)
