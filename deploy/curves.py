@@ -154,7 +154,9 @@ def _finish(axis: Any, label: str, columns: int = 1) -> None:
     if axis.dataLim.ymin >= 0:
         axis.set_ylim(bottom=0)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc="best", ncols=columns)
+        low, high = axis.get_ylim()
+        axis.set_ylim(top=low + 1.3 * (high - low))  # room for the legend above the curves
+        axis.legend(loc="upper left", ncols=columns)
 
 
 def _steps(axis: Any) -> None:
