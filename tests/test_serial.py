@@ -62,7 +62,7 @@ def test_the_same_seed_repeats_a_run_to_the_last_bit_and_another_does_not(
     [
         # Three conventions: two random players meet in one of them a third of the time, agreed ones always. BiDist's
         # learning players earn less while they train, for half of their partners lag behind.
-        ("mappo", "matrix_coordination", 8 / 3, 7.0),
+        pytest.param("mappo", "matrix_coordination", 8 / 3, 7.0, marks=pytest.mark.slow),
         ("bidist", "matrix_coordination", 8 / 3, 4.5),
         # Both defect in the end and get 1 a step, though random players get 2.25.
         pytest.param("mappo", "matrix_prisoners_dilemma", 18.0, 9.0, marks=pytest.mark.slow),
