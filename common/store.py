@@ -223,10 +223,10 @@ class Store:
         fields |= {name: np.ascontiguousarray(a).tobytes() for name, a in arrays.items()}
         self.client.xadd(self.key("observations"), fields, maxlen=2, approximate=False)
 
-    def observations(self, after: int) -> Observations | None:
-        """The newest D, if it comes from a later update than `after`."""
+    def observations(self, other_than: int) -> Observations | None:
+        """The newest D, if it comes from another update than this; an earlier one, if the learner had to go back."""
         entries: Any = self.client.xrevrange(self.key("observations"), count=1)
-        if not entries or int(entries[0][1][b"update"]) <= after:
+        if not entries or int(entries[0][1][b"update"]) == other_than:
             return None
         fields = entries[0][1]
         table = msgpack.unpackb(fields[b"table"])

@@ -137,10 +137,11 @@ def _resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
         what = ", ".join([f"--{name}" for name in given] + ["--set"] * bool(arguments.overrides))
         raise ConfigError(f"run {folder.path} has its settings already: {what} cannot change them; --steps can")
     config = folder.read_config()
+    # The run lies where it was found, whatever the place it was started from was called there.
+    found: dict[str, object] = {"folder": folder.path.parent}
     if arguments.steps is not None:
-        run = config.run.model_copy(update={"player_steps": arguments.steps})
-        config = config.model_copy(update={"run": run})
-    return config
+        found["player_steps"] = arguments.steps
+    return config.model_copy(update={"run": config.run.model_copy(update=found)})
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -171,7 +172,13 @@ def _train(arguments: argparse.Namespace) -> int:
         return train(config, arguments.redis)
     from deploy.supervisor import Supervisor
 
-    actors = arguments.actors or max(1, len(os.sched_getaffinity(0)) - learner_threads(config.learner))
+    if arguments.actors is not None and arguments.actors < 0:
+        raise ConfigError(f"--actors {arguments.actors}: expected how many, 0 if all of them run elsewhere")
+    actors = (
+        arguments.actors
+        if arguments.actors is not None
+        else max(1, len(os.sched_getaffinity(0)) - learner_threads(config.learner))
+    )
     return Supervisor(config, actors, arguments.redis, stop_on_signals()).run()
 
 

@@ -51,7 +51,7 @@ class DistillerService:
 
     def step(self) -> bool:
         """Distils if the learner left new observations; says whether it did."""
-        observations = self.store.observations(after=self.update)
+        observations = self.store.observations(other_than=self.update)
         if observations is None:
             return False
         started = time.monotonic()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from common.config import Config
+from common.errors import ConfigError
 from common.methods import method
 from common.network import Network, arrange
 from common.optimisation import clip_gradients, load_optimiser, optimiser_tensors
@@ -78,7 +79,11 @@ class Learner:
         return metrics | {"wait_s": received - started, "update_s": time.monotonic() - received}
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """PPO's epochs over the learning players of a batch."""
+        """PPO's epochs over the learning players of a batch.
+
+        Raises:
+          ConfigError: if it diverged; nothing of it was published.
+        """
         config = self.config.learner
         sequences, others, old_log_prob, old_values, targets = self._prepare(batch)
         self.value_norm.update(targets.returns, sequences.mask)
@@ -104,6 +109,11 @@ class Learner:
                 self._optimiser.step()
                 history.append(terms.numbers() | {"gradient_norm": norms.mean()})
         means = {name: float(torch.stack([entry[name] for entry in history]).mean()) for name in history[0]}
+        if not math.isfinite(means["policy_loss"] + means["value_loss"] + means["gradient_norm"]):
+            raise ConfigError(
+                f"update {self.updates + 1} diverged, its policy loss is {means['policy_loss']:g} and its value loss "
+                f"{means['value_loss']:g}: learner.learning_rate={config.learning_rate:g} may be too high"
+            )
         return means | {"explained_variance": _explained(old_values[:, :-1], returns, sequences.mask)}
 
     def publish(self) -> None:

@@ -67,8 +67,7 @@ class LearnerService:
         capacity = max(1, round(config.learner.queue_batches * config.learner.batch_unrolls))
         saved = checkpoint.newest(self.folder.checkpoints)
         store.put_config(config)
-        if saved is not None:
-            store.ledger.rewind(saved.state["unrolls"])
+        store.ledger.rewind(0 if saved is None else saved.state["unrolls"])
         accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
         inbox = Inbox(listen, config.run.name, self.incarnation, spec, capacity, accounted)
         self.feed = Feed(inbox, store.ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
@@ -201,13 +200,12 @@ def run(store: Store, config: Config, listen: str, host: str) -> None:
     """Lives a learner's life: until it is told to stop, or the budget is used up."""
     service = LearnerService(store, config, listen, host)
     with Presence(store, "learner", "learner", service.incarnation, config.run.heartbeat_s) as presence:
-        try:
-            while not (store.stopping.is_set() or service.learner.finished):
-                updated = service.step(config.run.heartbeat_s)
-                presence.say(
-                    state="learning" if updated else "waiting for unrolls", updates=service.learner.updates,
-                    theta_version=service.learner.version,
-                )  # fmt: skip
-        finally:
-            service.close()
+        while not (store.stopping.is_set() or service.learner.finished):
+            updated = service.step(config.run.heartbeat_s)
+            presence.say(
+                state="learning" if updated else "waiting for unrolls", updates=service.learner.updates,
+                theta_version=service.learner.version,
+            )  # fmt: skip
+        # Not after an error: what broke may be in the parameters, and the newest checkpoint is whole.
+        service.close()
     log.info("%d updates, %d player steps", service.learner.updates, service.learner.player_steps)

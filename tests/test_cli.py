@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from common.files import read_lines
 from common.store import Store
 from deploy.cli import main
 
@@ -70,6 +71,24 @@ def test_serial_training_of_a_named_run_and_what_becomes_of_it(
     # A ledger that does not add up is what `status` fails for.
     Store(redis_url, "cli-serial").client.hincrby("bidist:cli-serial:ledger", "trained", 5)
     assert main(["status", "--redis", redis_url, "--run", "cli-serial"]) == 1
+
+
+def test_a_run_is_resumed_where_it_lies_from_wherever(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    train = ["train", "--serial", "--redis", redis_url]
+    settings = ("environment.episode_length=8", "actor.unroll_length=8", "distiller.burn_in=1")
+    options = [word for setting in settings for word in ("--set", setting)]
+    monkeypatch.chdir(here)
+    assert main([*train, "--run", "cli-far", "--substrate", "matrix_coordination", *options, "--steps", "1500"]) == 0
+    monkeypatch.chdir(there)
+    assert main([*train, "--folder", str(here / "runs"), "--resume", "cli-far", "--steps", "3000"]) == 0
+    assert list(there.iterdir()) == []
+    updates = [line["updates"] for line in read_lines(here / "runs" / "cli-far" / "metrics.jsonl")]
+    assert updates == list(range(1, len(updates) + 1)) and len(updates) > 3
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from unrolls import make_unroll
 
 from common.config import Config, load_config
 from common.environments import EnvironmentSpec
+from common.errors import ConfigError
 from common.store import Store
 from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate, learning_sequences
@@ -194,6 +195,12 @@ def test_the_value_loss_falls_and_the_variance_gets_explained_on_one_batch(build
     history = [learner.update(collate(made, LENGTH, CPU)) for _ in range(40)]
     assert history[-1]["value_loss"] < 0.5 * history[0]["value_loss"]
     assert history[-1]["explained_variance"] > history[0]["explained_variance"] + 0.1
+
+
+def test_an_update_that_diverges_says_so(build: Build) -> None:
+    learner = build("learner.learning_rate=1e30")
+    with pytest.raises(ConfigError, match=r"update 1 diverged.*learner\.learning_rate=1e\+30 may be too high"):
+        learner.update(collate(unrolls(V), LENGTH, CPU))
 
 
 def test_the_critic_sees_the_mean_of_the_others() -> None:

@@ -109,16 +109,16 @@ def observations(update: int) -> Observations:
 
 
 def test_the_newest_observations_stay(store: Store) -> None:
-    assert store.observations(after=0) is None
+    assert store.observations(other_than=0) is None
     for update in (15, 30, 45, 60):
         store.put_observations(observations(update))
-    found = store.observations(after=15)
+    found = store.observations(other_than=15)
     assert found is not None and found.update == 60
     for name, expected in vars(observations(60)).items():
         got = getattr(found, name)
         assert np.array_equal(got, expected)
         assert name == "update" or got.dtype == expected.dtype
-    assert store.observations(after=60) is None
+    assert store.observations(other_than=60) is None
     assert store.client.xlen(store.key("observations")) == 2
 
 
@@ -128,7 +128,7 @@ def test_observations_without_images_or_features(store: Store) -> None:
         np.zeros((1, 2), np.int64), np.ones((2, 1, 2), np.bool_),
     )  # fmt: skip
     store.put_observations(empty)
-    found = store.observations(after=0)
+    found = store.observations(other_than=0)
     assert found is not None
     assert found.rgb.shape == (2, 1, 2, 0, 0, 3) and found.features.shape == (2, 1, 2, 0) and found.mask.all()
 
