@@ -156,7 +156,7 @@ def _train(arguments: argparse.Namespace) -> int:
         done = read_lines(folder.metrics)[-1:]
         if folder.summary.exists() and done and done[0]["player_steps"] >= config.run.player_steps:
             raise ConfigError(
-                f"run {folder.path} is finished, with {done[0]['player_steps']} player steps: --steps raises it"
+                f"run {folder.path} is finished, with {done[0]['player_steps']} player steps: raise --steps"
             )
     else:
         config = _configuration(arguments)
@@ -174,11 +174,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     if arguments.actors is not None and arguments.actors < 0:
         raise ConfigError(f"--actors {arguments.actors}: expected how many, 0 if all of them run elsewhere")
-    actors = (
-        arguments.actors
-        if arguments.actors is not None
-        else max(1, len(os.sched_getaffinity(0)) - learner_threads(config.learner))
-    )
+    left = max(1, len(os.sched_getaffinity(0)) - learner_threads(config.learner))
+    actors = left if arguments.actors is None else arguments.actors
     return Supervisor(config, actors, arguments.redis, stop_on_signals()).run()
 
 
