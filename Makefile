@@ -14,7 +14,7 @@ setup-test:
 	@scripts/setup test
 
 train: setup ## set up, then train the small preset; ARGS are those of `bidist train`
-	@$(BIN)/bidist train --preset small $(ARGS)
+	@$(BIN)/bidist train $(ARGS)
 
 test: setup-test lint types ## lint, types and all tests; ARGS go to pytest
 	$(BIN)/pytest $(ARGS)

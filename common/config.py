@@ -192,6 +192,7 @@ def load_config(
     overrides: Iterable[str] = (),
     values: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] = os.environ,
+    base: Config | None = None,
 ) -> Config:
     """Resolves a configuration from its four sources.
 
@@ -200,11 +201,12 @@ def load_config(
       overrides: `section.key=value` strings from the command line; values are read as YAML.
       values: `section.key` to value, from named options such as `--seed`; they go over everything else.
       environ: the environment variables, `BIDIST_SECTION__KEY`.
+      base: what to start from; None takes the defaults.
 
     Raises:
       ConfigError: naming the setting, what was found and what is accepted.
     """
-    tree: dict[str, Any] = {}
+    tree: dict[str, Any] = {} if base is None else base.model_dump()
     if preset is not None:
         _merge(tree, read_yaml(preset_path(preset)))
     for name, text in environ.items():

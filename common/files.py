@@ -1,10 +1,15 @@
-"""Files that are whole or not there, and files of JSON lines."""
+"""Files that are whole or not there, files of JSON lines, and files that one process at a time may hold."""
 
+import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+POLL_S = 0.02
 
 
 def write(path: Path, data: bytes) -> None:
@@ -41,3 +46,27 @@ def cut_lines(path: Path, key: str, last: int) -> None:
     if path.exists():
         kept = [json.dumps(record) + "\n" for record in read_lines(path) if record[key] <= last]
         write(path, "".join(kept).encode())
+
+
+@contextlib.contextmanager
+def locked(path: Path, timeout_s: float = 0.0) -> Iterator[IO[bytes]]:
+    """Holds a file's lock until the block is left or the process ends, whatever ends it.
+
+    Args:
+      path: the file; made if missing, and left there.
+      timeout_s: how long to wait while another process holds it.
+
+    Raises:
+      TimeoutError: if another process held it all the while.
+    """
+    deadline = time.monotonic() + timeout_s
+    with path.open("ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"{path} is held by another process") from None
+                time.sleep(POLL_S)
+        yield file

@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 Outcome = Literal["trained", "stale", "rejected"]
 
+Entry = tuple[str, int, Outcome, str]
+"""What became of one unroll: its incarnation, its sequence number, the outcome, and the reason or ''."""
+
 # KEYS: ledger, sequences, closed. What is accounted for can run ahead of what was said to be produced, when Redis came
 # back from an older state of its file: the account is then made whole here, and only here.
 _PRODUCE = """
@@ -123,8 +126,8 @@ class Ledger:
         """
         return bool(self._produce(keys=self._keys, args=[incarnation, sequence]))
 
-    def account(self, entries: Iterable[tuple[str, int, Outcome, str]]) -> None:
-        """Says what became of unrolls: (incarnation, sequence, outcome, reason or ''), in order of sequence."""
+    def account(self, entries: Iterable[Entry]) -> None:
+        """Says what became of unrolls, those of an incarnation in order of sequence."""
         args = [field for entry in entries for field in entry]
         if args:
             self._account(keys=self._keys, args=args)

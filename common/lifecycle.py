@@ -60,6 +60,7 @@ class Presence:
             "started": int(time.time()),
             "state": "starting",
         }
+        self._clashed = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -68,7 +69,7 @@ class Presence:
         self._fields.update(fields)
 
     def __enter__(self) -> Self:
-        self._report()
+        self._report(first=True)
         self._store.put_event(self._role, self._name, "start", incarnation=self._fields["incarnation"])
         self._thread.start()
         return self
@@ -94,6 +95,12 @@ class Presence:
             except (BidistError, redis.RedisError) as error:
                 log.warning("no report to Redis: %s", error)
 
-    def _report(self) -> None:
+    def _report(self, first: bool = False) -> None:
         fields = dict(self._fields, reported=round(time.time(), 3))
-        self._store.put_worker(self._role, self._name, fields, MISSED_REPORTS * self._heartbeat_s)
+        before = self._store.put_worker(self._role, self._name, fields, MISSED_REPORTS * self._heartbeat_s)
+        if not (first or self._clashed or before in (None, fields["incarnation"])):
+            self._clashed = True
+            log.warning(
+                "another %s of run %s calls itself %s too (%s): give each a name of its own",
+                self._role, self._store.run, self._name, before,
+            )  # fmt: skip

@@ -9,15 +9,19 @@ tensorboard/         the same for TensorBoard
 logs/                one file a role
 redis/               the append-only file, if `train` started Redis
 learning_curve.png, summary.json    written at the end
+.train, .learner     held by the process that trains it, and by its learner
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from common.config import Config, RunConfig, read_yaml, validate
-from common.files import write
+from common.errors import ConfigError
+from common.files import locked, write
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,30 @@ class RunFolder:
         """The picture of it."""
         return self.path / "learning_curve.png"
 
+    @contextlib.contextmanager
+    def held(self, role: str, timeout_s: float = 0.0) -> Iterator[None]:
+        """Holds the folder in a role, of which it has room for one.
+
+        Args:
+          role: `train` or `learner`.
+          timeout_s: how long to wait for another holder to leave.
+
+        Raises:
+          ConfigError: if another process holds it all the while.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path / f".{role}", timeout_s))
+            except TimeoutError:
+                raise ConfigError(
+                    f"run {self.path} is running already, another `bidist {role}` holds it: "
+                    f"see it with bidist watch --run {self.path.name}"
+                ) from None
+            yield
+
     def create(self, config: Config) -> None:
-        """Makes the folder and writes the configuration."""
+        """Writes the configuration, making the folder for it."""
         self.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write(self.config, text.encode())

@@ -106,6 +106,18 @@ def connect(url: str, stopping: threading.Event | None = None) -> Any:
         ) from None
 
 
+def refusal(url: str) -> str | None:
+    """Why no Redis answers at an address now; None if one does."""
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=None) as client:
+            client.ping()
+    except redis.BusyLoadingError:
+        return None
+    except (redis.RedisError, ValueError) as error:
+        return str(error)
+    return None
+
+
 def runs(client: Any) -> list[str]:
     """Names of the runs that Redis knows."""
     keys = client.scan_iter(match=f"{PREFIX}:*:config", count=1000)
@@ -241,21 +253,26 @@ class Store:
         self.client.hset(self.key("queue"), mapping=dict(gauges))
 
     def put_progress(self, fields: Mapping[str, str | int | float]) -> None:
-        """Writes how far the run is: `state` is running, stopped or finished."""
+        """Writes how far the run is: `state` is starting, running, finishing, finished or stopped."""
         self.client.hset(self.key("progress"), mapping=dict(fields))
 
     @property
     def finished(self) -> bool:
-        """Whether the learner said that the run's budget is used up."""
-        return bool(self.client.hget(self.key("progress"), "state") == b"finished")
+        """Whether the learner said that the run's budget is used up, though it may not have left yet."""
+        return self.client.hget(self.key("progress"), "state") in (b"finishing", b"finished")
 
-    def put_worker(self, role: str, name: str, fields: Mapping[str, str | int | float], ttl_s: float) -> None:
-        """Says that a role is alive; the word fades after `ttl_s` seconds."""
+    def put_worker(self, role: str, name: str, fields: Mapping[str, str | int | float], ttl_s: float) -> str | None:
+        """Says that a role is alive; the word fades after `ttl_s` seconds.
+
+        Returns the incarnation that spoke last under this name, None if none did for long.
+        """
         key = self.key(f"worker:{role}:{name}")
         with self.client.pipeline(transaction=True) as pipe:
+            pipe.hget(key, "incarnation")
             pipe.hset(key, mapping=dict(fields))
             pipe.pexpire(key, int(ttl_s * 1000))
-            pipe.execute()
+            before = pipe.execute()[0]
+        return None if before is None else str(before.decode())
 
     def remove_worker(self, role: str, name: str) -> None:
         """Says that a role left in good order."""

@@ -9,7 +9,7 @@ again, from the first that was not received, when the learner is another one, or
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,6 @@ class Outbox:
 
     def __init__(self, run: str, actor: str, incarnation: str, endpoint: str) -> None:
         self._hello = Hello(protocol=PROTOCOL, kind="hello", run=run, actor=actor, incarnation=incarnation)
-        self._socket: zmq.Socket[bytes] | None = None
         self._kept: deque[tuple[int, list[Any]]] = deque()
         self._learner = ""
         self._received = 0
@@ -50,14 +49,16 @@ class Outbox:
         self.sent = 0
         self.accounted = 0
         self.finished = False
-        self.connect(endpoint)
+        self._open(endpoint)
 
     def connect(self, endpoint: str) -> None:
         """Turns to a learner that listens elsewhere; what it has not received is sent again."""
-        if self._socket is not None:
-            self._socket.close(linger=0)
+        self._socket.close(linger=0)
+        self._open(endpoint)
+
+    def _open(self, endpoint: str) -> None:
         self.endpoint = endpoint
-        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, self._hello.incarnation.encode())
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
@@ -90,15 +91,18 @@ class Outbox:
         """Takes an unroll whose header bears the next sequence number, and sends it if it may.
 
         The arrays must not be changed afterwards.
+
+        Raises:
+          ValueError: if it bears another number.
         """
+        if unroll.header.sequence != self.produced + 1:
+            raise ValueError(f"unroll {unroll.header.sequence} put after {self.produced}")
         self.produced += 1
-        assert unroll.header.sequence == self.produced
         self._kept.append((self.produced, pack_unroll(unroll)))
         self.pump()
 
     def pump(self, timeout_s: float = 0.0) -> None:
         """Hears the learner, waiting up to a timeout for it, then sends what may be sent."""
-        assert self._socket is not None
         if self._socket.poll(int(timeout_s * 1000)):
             while self._socket.poll(0):
                 self._hear(self._socket.recv_multipart())
@@ -125,13 +129,11 @@ class Outbox:
 
     def close(self) -> None:
         """Says goodbye and closes."""
-        if self._socket is not None:
+        if not self._socket.closed:
             self._say(self._hello.model_copy(update={"kind": "bye"}))
             self._socket.close(linger=200)
-            self._socket = None
 
     def _say(self, message: Hello) -> None:
-        assert self._socket is not None
         self._socket.send(pack(message))
         self._said = time.monotonic()
 
@@ -211,7 +213,8 @@ class Inbox:
         self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         self.peers: dict[str, Peer] = {}
         self.arrivals: deque[Arrival] = deque()
-        self.malformed: dict[str, int] = {}
+        self.malformed: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
         self.finished = False
 
     def poll(self, timeout_s: float = 0.0) -> bool:
@@ -283,7 +286,8 @@ class Inbox:
         try:
             unroll = unpack_unroll(header, frames, self._spec)
         except WireError as error:
-            log.warning("unroll %d of %s rejected: %s", header.sequence, header.incarnation, error)
+            if _worth_saying(self._rejected, error.reason):
+                log.warning("unroll %d of %s rejected: %s", header.sequence, header.incarnation, error)
             return Arrival(header.incarnation, header.sequence, None, error.reason)
         return Arrival(header.incarnation, header.sequence, unroll)
 
@@ -299,6 +303,11 @@ class Inbox:
         self._socket.send_multipart([incarnation.encode(), pack(status)])
 
     def _malformed(self, error: WireError) -> None:
-        count = self.malformed[error.reason] = self.malformed.get(error.reason, 0) + 1
-        if count & (count - 1) == 0:
-            log.warning("dropped a message that is none of this run's actors' (%d so far): %s", count, error)
+        if _worth_saying(self.malformed, error.reason):
+            log.warning("dropped a message that is none of this run's actors': %s", error)
+
+
+def _worth_saying(counts: Counter[str], reason: str) -> bool:
+    """Counts; says whether this is the 1st, 2nd, 4th, 8th, ... of its kind, for a flood must not flood the log."""
+    counts[reason] += 1
+    return counts[reason].bit_count() == 1

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import redis
 
+from common import environments
 from common.config import Config, learner_threads, load_config, preset_names
-from common.errors import BidistError, ConfigError
+from common.errors import BidistError, ConfigError, StoreError
 from common.files import read_lines
 from common.lifecycle import stop_on_signals
-from common.methods import METHODS
+from common.methods import METHODS, method
 from common.run_folder import RunFolder
-from common.store import Store
+from common.store import Store, refusal
 
+PRESET = "small"
+LEARNER_LEAVES_S = 30.0
 DESCRIPTION = "Trains populations of agents that still work when they meet strangers."
 
 
@@ -102,7 +105,7 @@ def _add_configuration(parser: argparse.ArgumentParser, name: bool = True) -> No
     group = parser.add_argument_group("configuration")
     group.add_argument("--substrate", help="a Melting Pot substrate, a matrix game or pettingzoo:module:function")
     group.add_argument("--method", help=f"one of {', '.join(METHODS)}")
-    group.add_argument("--preset", default="small", help=f"{', '.join(preset_names())} or a YAML file (default: small)")
+    group.add_argument("--preset", help=f"{', '.join(preset_names())} or a YAML file (default: {PRESET})")
     group.add_argument("--steps", type=int, metavar="N", help="length of the run in steps, summed over players")
     group.add_argument("--seed", type=int)
     group.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
@@ -112,7 +115,7 @@ def _add_configuration(parser: argparse.ArgumentParser, name: bool = True) -> No
         group.add_argument("--run", metavar="NAME", help="name of the run (default: made from method, game and time)")
 
 
-def _configuration(arguments: argparse.Namespace) -> Config:
+def _named(arguments: argparse.Namespace) -> dict[str, object]:
     named = {
         "environment.substrate": arguments.substrate,
         "method.name": arguments.method,
@@ -121,74 +124,94 @@ def _configuration(arguments: argparse.Namespace) -> Config:
         "run.name": arguments.run,
         "run.folder": arguments.folder,
     }
-    values = {path: value for path, value in named.items() if value is not None}
-    config = load_config(arguments.preset, arguments.overrides, values)
-    if config.run.name:
-        return config
-    game = config.environment.substrate.replace("_in_the_matrix", "").rpartition(":")[2]
-    name = f"{config.method.name}-{game}-{time.strftime('%m%d-%H%M%S')}"
-    return load_config(arguments.preset, arguments.overrides, {**values, "run.name": name})
+    return {path: value for path, value in named.items() if value is not None}
+
+
+def _new(arguments: argparse.Namespace) -> Config:
+    """The configuration of a run that is to be made; it is checked, and has a name."""
+    preset, values = arguments.preset or PRESET, _named(arguments)
+    config = load_config(preset, arguments.overrides, values)
+    if not config.run.name:
+        game = config.environment.substrate.replace("_in_the_matrix", "").rpartition(":")[2]
+        name = f"{config.method.name}-{game}-{time.strftime('%m%d-%H%M%S')}"
+        config = load_config(preset, arguments.overrides, {**values, "run.name": name})
+    method(config.method)
+    environments.spec(config.environment)
+    return config
 
 
 def _resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
-    """A run's own configuration, with a larger budget if one is asked for."""
-    given = [n for n in ("substrate", "method", "seed") if getattr(arguments, n) is not None]
-    if given or arguments.overrides:
-        what = ", ".join([f"--{name}" for name in given] + ["--set"] * bool(arguments.overrides))
-        raise ConfigError(f"run {folder.path} has its settings already: {what} cannot change them; --steps can")
+    """A run's own configuration, with another budget if one is asked for.
+
+    Raises:
+      ConfigError: if anything else is asked for than the run has.
+    """
     config = folder.read_config()
     # The run lies where it was found, whatever the place it was started from was called there.
-    found: dict[str, object] = {"folder": folder.path.parent}
-    if arguments.steps is not None:
-        found["player_steps"] = arguments.steps
-    return config.model_copy(update={"run": config.run.model_copy(update=found)})
+    config = config.model_copy(update={"run": config.run.model_copy(update={"folder": folder.path.parent})})
+    asked = load_config(arguments.preset, arguments.overrides, _named(arguments), base=config)
+    is_now, would_be = config.model_dump(), asked.model_dump()
+    changed = [
+        f"{section}.{key} is {value!r} and cannot become {would_be[section][key]!r}"
+        for section, settings in is_now.items()
+        for key, value in settings.items()
+        if value != would_be[section][key] and (section, key) != ("run", "player_steps")
+    ]
+    if changed:
+        raise ConfigError(f"run {folder.path} has its settings already: {'; '.join(changed)}; --steps alone can change")
+    return asked
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from common import environments
-    from common.methods import method
-
     if arguments.resume:
         folder = RunFolder((arguments.folder or Path("runs")) / Path(arguments.resume).name)
         if not folder.config.exists():
             raise ConfigError(f"there is no run at {folder.path}: no {folder.config.name} was found in it")
         config = _resumed(arguments, folder)
-        done = read_lines(folder.metrics)[-1:]
-        if folder.summary.exists() and done and done[0]["player_steps"] >= config.run.player_steps:
+        done = sum(line["player_steps"] for line in read_lines(folder.metrics)[-1:])
+        if done >= config.run.player_steps and (folder.summary.exists() or arguments.steps is not None):
             raise ConfigError(
-                f"run {folder.path} is finished, with {done[0]['player_steps']} player steps: raise --steps"
+                f"run {folder.path} has made {done} player steps, and was to make {config.run.player_steps}: "
+                "it is finished, unless you raise --steps"
             )
     else:
-        config = _configuration(arguments)
+        config = _new(arguments)
         folder = RunFolder.of(config.run)
         if folder.path.exists():
             raise ConfigError(f"{folder.path} exists: go on with --resume {config.run.name}, or give another --run")
-    method(config.method)
-    environments.spec(config.environment)
-    folder.create(config)
+    if arguments.redis:
+        _require(arguments.redis)
+    if arguments.actors is not None and arguments.actors < 0:
+        raise ConfigError(f"--actors {arguments.actors}: expected how many, 0 if all of them run elsewhere")
     if arguments.serial:
         from deploy.serial import train
 
-        return train(config, arguments.redis)
-    from deploy.supervisor import Supervisor
+        ledger = train(config, arguments.redis, stop_on_signals())
+    else:
+        from deploy.supervisor import Supervisor
 
-    if arguments.actors is not None and arguments.actors < 0:
-        raise ConfigError(f"--actors {arguments.actors}: expected how many, 0 if all of them run elsewhere")
-    left = max(1, len(os.sched_getaffinity(0)) - learner_threads(config.learner))
-    actors = left if arguments.actors is None else arguments.actors
-    return Supervisor(config, actors, arguments.redis, stop_on_signals()).run()
+        left = max(1, len(os.sched_getaffinity(0)) - learner_threads(config.learner))
+        actors = left if arguments.actors is None else arguments.actors
+        ledger = Supervisor(config, actors, arguments.redis, stop_on_signals()).run()
+    if ledger is None:
+        print(f"stopped; go on with: bidist train --resume {folder.path.name}")
+    else:
+        from deploy.summary import write_summary
+
+        write_summary(folder, ledger=ledger)
+    return 0
 
 
 def _learner(arguments: argparse.Namespace) -> int:
     from learner import service
 
     folder = RunFolder((arguments.folder or Path("runs")) / arguments.run)
-    if folder.config.exists():
-        config = _resumed(arguments, folder)
-    else:
-        config = _configuration(arguments)
+    config = _resumed(arguments, folder) if folder.config.exists() else _new(arguments)
+    service.device_of(config.learner.device)
+    store = _store(arguments)
+    with folder.held("learner", LEARNER_LEAVES_S):
         folder.create(config)
-    service.run(Store(arguments.redis, arguments.run, stop_on_signals()), config, arguments.listen, arguments.host)
+        service.run(store, config, arguments.listen, arguments.host)
     return 0
 
 
@@ -196,15 +219,27 @@ def _actor(arguments: argparse.Namespace) -> int:
     from actors import actor
 
     name = arguments.name or f"{socket.gethostname()}-{os.getpid()}"
-    actor.run(Store(arguments.redis, arguments.run, stop_on_signals()), name)
+    actor.run(_store(arguments), name)
     return 0
 
 
 def _distiller(arguments: argparse.Namespace) -> int:
     from distiller import service
 
-    service.run(Store(arguments.redis, arguments.run, stop_on_signals()))
+    service.run(_store(arguments))
     return 0
+
+
+def _store(arguments: argparse.Namespace) -> Store:
+    """The keys of a role's run, in a Redis that answers."""
+    _require(arguments.redis)
+    return Store(arguments.redis, arguments.run, stop_on_signals())
+
+
+def _require(url: str) -> None:
+    """Says at once, rather than after patience, that no Redis is where one was said to be."""
+    if (reason := refusal(url)) is not None:
+        raise StoreError(f"no Redis answers at {url}: {reason}; start one there, or name another with --redis")
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,6 @@ outlives the server.
 """
 
 import contextlib
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -26,6 +25,7 @@ from urllib.parse import quote
 import redis
 
 from common.errors import SetupError, StoreError
+from common.files import locked
 
 LOG_NAME = "redis.log"
 LOG_TAIL_LINES = 10
@@ -235,17 +235,13 @@ class RedisServer:
 
     @contextlib.contextmanager
     def _lock(self, deadline: float) -> Iterator[IO[bytes]]:
-        with (self._folder / "lock").open("wb") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise StoreError(
-                            f"{self._folder} is in use by another Redis server: does this run already run?"
-                        ) from None
-                    time.sleep(POLL_S)
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(locked(self._folder / "lock", deadline - time.monotonic()))
+            except TimeoutError:
+                raise StoreError(
+                    f"{self._folder} is in use by another Redis server: does this run already run?"
+                ) from None
             yield file
 
     def _problem(self) -> str | None:

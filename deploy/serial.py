@@ -6,6 +6,7 @@ On the CPU, with a game that repeats itself, the same seed gives the same parame
 import contextlib
 import logging
 import threading
+from types import TracebackType
 
 import torch
 
@@ -27,7 +28,7 @@ SAY_EVERY = 20
 class Serial:
     """A run whose roles take turns: the actor plays a batch, the learner updates, the distiller looks for work.
 
-    A context manager; everything is closed on leaving, the run's checkpoint written.
+    A context manager; everything is closed on leaving, the run's checkpoint written unless something broke.
 
     Args:
       config: the run's.
@@ -54,13 +55,17 @@ class Serial:
             self._presences.enter_context(presence).say(state="serial")
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.actor.outbox.close()
+        if kind is None:
+            self.learner.leave()
         self.learner.close()
         if self.distiller is not None:
             self.distiller.close()
         self.actor.close()
-        self._presences.close()
+        self._presences.__exit__(kind, error, trace)
 
     def update(self) -> None:
         """One round: as many steps as a batch needs, one update, and a distillation event if one is due."""
@@ -73,18 +78,20 @@ class Serial:
             self.distiller.step()
 
 
-def train(config: Config, url: str | None) -> int:
-    """Trains serially until the budget is used up; returns the exit status."""
+def train(config: Config, url: str | None, stopping: threading.Event) -> str | None:
+    """Trains until the budget is used up, and returns the ledger in words; None if `stopping` was set before."""
     folder = RunFolder.of(config.run)
     with contextlib.ExitStack() as stack:
+        for role in ("train", "learner"):
+            stack.enter_context(folder.held(role))
+        folder.create(config)
         if url is None:
             server = stack.enter_context(RedisServer(folder.redis))
             url = server.url
             (folder.redis / "url").write_text(url + "\n")
         with Serial(config, url) as serial:
-            while not serial.learner.learner.finished:
+            while not (serial.learner.learner.finished or stopping.is_set()):
                 serial.update()
                 if serial.learner.learner.updates % SAY_EVERY == 0:
                     print(views.plain(views.snapshot(serial.store)), flush=True)
-        print(serial.store.ledger.balance())
-    return 0
+        return str(serial.store.ledger.balance()) if serial.store.finished else None

@@ -25,7 +25,7 @@ from deploy.curves import compare_curves, draw_run, write_numbers
 from deploy.machine import circumstances
 from evaluator.self_play import ENVIRONMENTS, play, read_checkpoint
 
-EPISODES = 8
+EPISODES = 16
 BOOTSTRAP_DRAWS = 10_000
 # Between two updates of one life of the learner nothing takes as long, save a stop and a resumption.
 PAUSE_S = 30.0
@@ -97,7 +97,10 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
             for name, theta in (("trained", saved.tensors["theta"]), ("random", None)):
                 # Without a forward pass to share, one game at a time is kinder to the processor's cache.
                 games = play(config, theta, episodes, config.run.seed, copies=ENVIRONMENTS if theta else 1)
-                shown = progress.track(games, episodes, description=f"playing the {name} population")
+                what = f"playing {episodes} episodes of the {name} population"
+                if progress.disable:
+                    print(what, flush=True)
+                shown = progress.track(games, episodes, description=what)
                 played[name] = interval([episode.mean_return for episode in shown])
     finally:
         torch.set_num_threads(threads)

@@ -93,7 +93,7 @@ class Supervisor:
     """A run on one machine.
 
     Args:
-      config: the run's; its folder exists.
+      config: the run's.
       actors: how many actor processes.
       url: an external Redis server; None starts one in the run's folder.
       stopping: set when the run is to stop.
@@ -102,18 +102,26 @@ class Supervisor:
     def __init__(self, config: Config, actors: int, url: str | None, stopping: threading.Event) -> None:
         self._config, self._stopping, self._actors = config, stopping, actors
         self._folder = RunFolder.of(config.run)
-        self._folder.logs.mkdir(parents=True, exist_ok=True)
-        self._folder.redis.mkdir(parents=True, exist_ok=True)
-        self._server = None if url else RedisServer(self._folder.redis)
+        self._server: RedisServer | None = None
         self._url = url
         self._console = Console()
 
-    def run(self) -> int:
-        """Trains until the budget is used up or the run is to stop; returns the exit status."""
+    def run(self) -> str | None:
+        """Trains until the budget is used up, and returns the ledger in words; None if it was to stop before.
+
+        Raises:
+          ConfigError: if the run is running already.
+          SetupError: if a role cannot run, or dies again and again.
+        """
         with contextlib.ExitStack() as stack:
-            if self._server is not None:
-                stack.enter_context(self._server)
-            url = self._url or self._server_url()
+            stack.enter_context(self._folder.held("train"))
+            self._folder.create(self._config)
+            self._folder.logs.mkdir(exist_ok=True)
+            self._folder.redis.mkdir(exist_ok=True)
+            url = self._url
+            if url is None:
+                self._server = stack.enter_context(RedisServer(self._folder.redis))
+                url = self._server.url
             (self._folder.redis / "url").write_text(url + "\n")
             store = Store(url, self._config.run.name, self._stopping)
             roles = topology(self._config, self._actors, url)
@@ -127,14 +135,7 @@ class Supervisor:
                 self._leave(roles)
             finished = store.finished
             self._console.print(views.render(views.snapshot(store)))
-            ledger = store.ledger.balance()
-        if finished:
-            from deploy.summary import write_summary
-
-            write_summary(self._folder, ledger=str(ledger))
-        else:
-            self._console.print(f"stopped; go on with: bidist train --resume {self._config.run.name}")
-        return 0
+            return str(store.ledger.balance()) if finished else None
 
     def _supervise(self, store: Store, roles: list[Role]) -> None:
         learner = roles[0]
@@ -169,7 +170,7 @@ class Supervisor:
                 continue
             if role.due == 0.0:
                 status = role.process.poll()
-                if status == 0:
+                if status == 0 and _over(store):
                     continue
                 if status == SetupError.status:
                     raise SetupError(f"{role.name} cannot run: {self._tail(role, 1).rpartition('error: ')[2]}")
@@ -177,7 +178,8 @@ class Supervisor:
                 if len(role.deaths) == FAST_DEATHS and now - role.deaths[0] < FAST_DEATHS_S:
                     raise SetupError(f"{role.name} died {FAST_DEATHS} times within a minute:\n{self._tail(role, 8)}")
                 role.due = now + min(10.0, 0.5 * 2 ** len(role.deaths))
-                self._console.print(f"[yellow]{role.name} died (status {status}): starting it again[/]")
+                how = "left" if status == 0 else f"died (status {status})"
+                self._console.print(f"[yellow]{role.name} {how}: starting it again[/]")
             elif now >= role.due:
                 role.due = 0.0
                 role.start(self._folder.logs)
@@ -192,13 +194,17 @@ class Supervisor:
             for role in leaving:
                 role.wait(LEAVE_S[kind])
 
-    def _server_url(self) -> str:
-        assert self._server is not None
-        return self._server.url
-
     def _tail(self, role: Role, count: int) -> str:
         lines = (self._folder.logs / f"{role.name}.log").read_text(errors="replace").splitlines()
         return "\n".join(lines[-count:])
+
+
+def _over(store: Store) -> bool:
+    """Whether the run's budget is used up, as far as Redis can say."""
+    try:
+        return store.finished
+    except (BidistError, redis.RedisError):
+        return False
 
 
 def _environment(threads: int) -> Mapping[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import redis
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -21,7 +20,7 @@ from common.files import read_lines
 from common.ledger import Balance
 from common.methods import method
 from common.run_folder import RunFolder
-from common.store import Store, connect, runs
+from common.store import Store, connect, refusal, runs
 
 TICK_S = 1.0
 POINTS = 60
@@ -173,8 +172,8 @@ def watch(url: str | None, run: str | None, folder: Path) -> int:
 def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
     """The run that was asked for; None, after saying what its folder holds, if it does not run now."""
     if url is not None:
-        if (refusal := _refusal(url)) is not None:
-            raise ConfigError(f"no Redis answers at {url}: {refusal}")
+        if (reason := refusal(url)) is not None:
+            raise ConfigError(f"no Redis answers at {url}: {reason}")
         names = runs(connect(url))
         if run is None and len(names) != 1:
             raise ConfigError(f"Redis at {url} knows {len(names)} runs: name one with --run ({', '.join(names)})")
@@ -189,19 +188,9 @@ def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
     address = place.redis / "url"
     if address.exists():
         url = address.read_text().strip()
-        if _refusal(url) is None:
+        if refusal(url) is None:
             return Store(url, place.path.name)
     _print_folder(place)
-    return None
-
-
-def _refusal(url: str) -> str | None:
-    """Why no Redis answers at an address now; None if one does."""
-    try:
-        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=None) as client:
-            client.ping()
-    except (redis.RedisError, ValueError) as error:
-        return str(error)
     return None
 
 
@@ -211,12 +200,21 @@ def _print_folder(place: RunFolder) -> None:
     lines = read_lines(place.metrics)
     saved = checkpoints(place.checkpoints)
     console = Console()
-    console.print(f"run [bold]{place.path.name}[/] is not running")
+    finished = place.summary.exists()
+    console.print(f"run [bold]{place.path.name}[/] is {'finished' if finished else 'not running'}")
     if lines:
         last = lines[-1]
-        console.print(f"  {last['player_steps']:,} player steps, return {_number(last, 'return_learning')}")
-    console.print(f"  newest checkpoint: {saved[-1] if saved else 'none'}")
-    console.print(f"  go on with: bidist train --resume {place.path.name}")
+        console.print(f"  {last['player_steps']:,} player steps, return {_number(last, 'return_learning')} in training")
+    if finished:
+        summary = json.loads(place.summary.read_text())
+        for name in ("trained", "random"):
+            found = summary[name]
+            interval = f"95% interval {found['low']:.2f} to {found['high']:.2f}, {found['episodes']} episodes"
+            console.print(f"  return of the {name} population among itself: {found['mean']:.2f} ({interval})")
+        console.print(f"  ledger: {summary['ledger']}")
+    console.print(f"  newest checkpoint: {saved[-1] if saved else 'none'}", soft_wrap=True)
+    more = " --steps N, with a larger N" if finished else ""
+    console.print(f"  go on with: bidist train --resume {place.path.name}{more}")
 
 
 def _starting(s: Snapshot) -> str:

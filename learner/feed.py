@@ -3,7 +3,7 @@
 import logging
 import time
 
-from common.ledger import Ledger, Outcome
+from common.ledger import Entry, Ledger, Outcome
 from common.transport import GONE_S, Arrival, Inbox
 from common.unroll import Unroll
 
@@ -24,7 +24,7 @@ class Feed:
         self.inbox, self._ledger = inbox, ledger
         self._batch_unrolls, self._max_policy_lag = batch_unrolls, max_policy_lag
         self._fresh: list[Unroll] = []
-        self._outcomes: list[tuple[Arrival, Outcome, str]] = []
+        self._outcomes: list[Entry] = []
 
     @property
     def waiting(self) -> int:
@@ -41,6 +41,7 @@ class Feed:
                 self._sort(arrival, version)
                 took = True
             if took:
+                self._settle()
                 self.inbox.answer_all()
             if len(self._fresh) == self._batch_unrolls:
                 batch, self._fresh = self._fresh, []
@@ -52,17 +53,14 @@ class Feed:
 
     def account(self) -> None:
         """Writes to the ledger what became of everything taken so far; to be called when a batch has been trained."""
-        assert not self._fresh
-        self._ledger.account((a.incarnation, a.sequence, outcome, reason) for a, outcome, reason in self._outcomes)
-        for arrival, _, _ in self._outcomes:
-            self.inbox.account(arrival.incarnation, arrival.sequence)
-        self._outcomes.clear()
+        self._write(self._outcomes)
+        self._outcomes = []
         self.inbox.answer_all()
 
     def sweep(self, living: set[str]) -> None:
         """Closes the incarnations that are gone: no heartbeat, silent, and nothing of theirs waiting here."""
         now = time.monotonic()
-        waiting = {a.incarnation for a in self.inbox.arrivals} | {a.incarnation for a, _, _ in self._outcomes}
+        waiting = {a.incarnation for a in self.inbox.arrivals} | {incarnation for incarnation, *_ in self._outcomes}
         heard = {name for name, peer in self.inbox.peers.items() if now - peer.heard < GONE_S}
         for incarnation in self._ledger.incarnations().keys() - living - waiting - heard:
             lost = self._ledger.close(incarnation)
@@ -87,18 +85,40 @@ class Feed:
 
     def _write_off(self, reason: str, spared: set[str]) -> None:
         """Counts whatever was not trained on as stale, but for what comes from some incarnations."""
-        taken = [(a, "stale" if o == "trained" else o, r or reason) for a, o, r in self._outcomes]
+        taken: list[Entry] = [(i, s, "stale" if o == "trained" else o, r or reason) for i, s, o, r in self._outcomes]
         while (arrival := self.inbox.take()) is not None:
-            taken.append((arrival, "stale", reason) if arrival.unroll else (arrival, "rejected", arrival.reason))
-        self._outcomes = [entry for entry in taken if entry[0].incarnation not in spared]
+            outcome: tuple[Outcome, str] = ("stale", reason) if arrival.unroll else ("rejected", arrival.reason)
+            taken.append((arrival.incarnation, arrival.sequence, *outcome))
+        self._outcomes = [entry for entry in taken if entry[0] not in spared]
         self._fresh.clear()
         self.account()
 
     def _sort(self, arrival: Arrival, version: int) -> None:
+        outcome: tuple[Outcome, str] = ("trained", "")
         if arrival.unroll is None:
-            self._outcomes.append((arrival, "rejected", arrival.reason))
+            outcome = ("rejected", arrival.reason)
         elif version - arrival.unroll.header.theta_version > self._max_policy_lag:
-            self._outcomes.append((arrival, "stale", "lag"))
+            outcome = ("stale", "lag")
         else:
             self._fresh.append(arrival.unroll)
-            self._outcomes.append((arrival, "trained", ""))
+        self._outcomes.append((arrival.incarnation, arrival.sequence, *outcome))
+
+    def _settle(self) -> None:
+        """Writes what need not wait for the batch: of each incarnation, whatever came before its first to be trained.
+
+        Without this, a run in which nothing can be trained on would say nothing and remember everything.
+        """
+        waiting: set[str] = set()
+        settled: list[Entry] = []
+        kept: list[Entry] = []
+        for entry in self._outcomes:
+            if entry[2] == "trained":
+                waiting.add(entry[0])
+            (kept if entry[0] in waiting else settled).append(entry)
+        self._write(settled)
+        self._outcomes = kept
+
+    def _write(self, entries: list[Entry]) -> None:
+        self._ledger.account(entries)
+        for incarnation, sequence, _, _ in entries:
+            self.inbox.account(incarnation, sequence)

@@ -1,5 +1,6 @@
 """The learner's life: restore, listen, step until the budget is used up, checkpoint, leave."""
 
+import contextlib
 import logging
 import time
 
@@ -8,7 +9,7 @@ import torch
 
 from common import checkpoint, environments
 from common.config import Config, learner_threads
-from common.errors import ConfigError, StoreError
+from common.errors import ConfigError, SetupError, StoreError
 from common.lifecycle import Presence, new_incarnation
 from common.methods import method
 from common.metrics import MetricsLog
@@ -66,7 +67,6 @@ class LearnerService:
         spec = unroll_spec(config)
         capacity = max(1, round(config.learner.queue_batches * config.learner.batch_unrolls))
         saved = checkpoint.newest(self.folder.checkpoints)
-        store.put_config(config)
         store.ledger.rewind(0 if saved is None else saved.state["unrolls"])
         accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
         inbox = Inbox(listen, config.run.name, self.incarnation, spec, capacity, accounted)
@@ -79,8 +79,8 @@ class LearnerService:
         published = store.version("theta")
         if published is not None:
             self.learner.version = max(self.learner.version, published) + 1
-        self.learner.publish()
-        self._publish_first_phi(saved)
+        self.endpoint = f"tcp://{host}:{inbox.port}"
+        self._announce(saved)
         self.metrics = MetricsLog(
             self.folder.metrics, self.folder.tensorboard / "learner", "updates", self.learner.updates
         )
@@ -89,8 +89,7 @@ class LearnerService:
         self._waited_s = self._updated_s = 0.0
         self._rate = 0.0
         self.report()
-        store.put_endpoint(f"tcp://{host}:{inbox.port}")
-        log.info("learning on %s, listening at %s, port %d", device, host, inbox.port)
+        log.info("learning on %s, listening at %s", device, self.endpoint)
 
     def step(self, timeout_s: float) -> bool:
         """One update, or none if no batch came in time; then whatever is due by the clock. Says whether it updated."""
@@ -109,7 +108,17 @@ class LearnerService:
         return metrics is not None
 
     def report(self) -> None:
-        """Writes the gauges, and closes the accounts of actors that are gone."""
+        """Writes the gauges, and closes the accounts of actors that are gone.
+
+        Raises:
+          SetupError: if another learner took the run over.
+        """
+        endpoint = self.store.endpoint()
+        if endpoint is None:
+            log.warning("Redis has forgotten the run: telling it again")
+            self._announce(checkpoint.newest(self.folder.checkpoints))
+        elif endpoint != self.endpoint:
+            raise SetupError(f"another learner, at {endpoint}, took run {self.store.run} over; a run has one")
         workers = self.store.workers()
         actors = [fields for (role, _), fields in workers.items() if role == "actor"]
         self.feed.sweep({fields["incarnation"] for fields in actors})
@@ -160,10 +169,11 @@ class LearnerService:
         self._last_checkpoint = time.monotonic()
         self.store.put_event("learner", "learner", "checkpoint", path=str(path), updates=self.learner.updates)
 
-    def close(self) -> None:
-        """Saves, ends the run if its budget is used up, and stops listening."""
+    def leave(self) -> None:
+        """Saves, accounts for what is under way, and ends the run if its budget is used up."""
         self.save()
         if self.learner.finished:
+            self.progress("finishing")
             self.feed.finish(FINISH_S)
         else:
             self.feed.stop()
@@ -171,11 +181,23 @@ class LearnerService:
             for incarnation in self.store.ledger.incarnations():
                 self.store.ledger.close(incarnation)
         self.progress("finished" if self.learner.finished else "stopped")
+
+    def close(self) -> None:
+        """Stops listening and closes its files."""
         self.feed.inbox.close()
         self.metrics.close()
 
+    def _announce(self, saved: checkpoint.Checkpoint | None) -> None:
+        """Tells Redis what the other roles need: configuration, theta, phi, and last of all where to find the learner.
+
+        phi starts as a copy of theta; a Redis that has forgotten it gets the checkpoint's.
+        """
+        self.store.put_config(self.config)
+        self.learner.publish()
+        self._publish_first_phi(saved)
+        self.store.put_endpoint(self.endpoint)
+
     def _publish_first_phi(self, saved: checkpoint.Checkpoint | None) -> None:
-        """phi starts as a copy of theta; a Redis that has forgotten it gets the checkpoint's."""
         if not self.learner.method.directions or self.store.version("phi") is not None:
             return
         if saved is not None and "phi" in saved.tensors:
@@ -189,7 +211,7 @@ class LearnerService:
             return "no actor is there: the learner waits"
         busy = self._waited_s + self._updated_s
         if not busy:
-            return "the learner waits for its first batch since the last report"
+            return "the learner waits for a whole batch"
         share = self._waited_s / busy
         if share > 0.5:
             return f"the learner waits for actors, {share:.0%} of its time: add actors"
@@ -199,7 +221,10 @@ class LearnerService:
 def run(store: Store, config: Config, listen: str, host: str) -> None:
     """Lives a learner's life: until it is told to stop, or the budget is used up."""
     service = LearnerService(store, config, listen, host)
-    with Presence(store, "learner", "learner", service.incarnation, config.run.heartbeat_s) as presence:
+    with (
+        contextlib.closing(service),
+        Presence(store, "learner", "learner", service.incarnation, config.run.heartbeat_s) as presence,
+    ):
         while not (store.stopping.is_set() or service.learner.finished):
             updated = service.step(config.run.heartbeat_s)
             presence.say(
@@ -207,5 +232,5 @@ def run(store: Store, config: Config, listen: str, host: str) -> None:
                 theta_version=service.learner.version,
             )  # fmt: skip
         # Not after an error: what broke may be in the parameters, and the newest checkpoint is whole.
-        service.close()
+        service.leave()
     log.info("%d updates, %d player steps", service.learner.updates, service.learner.player_steps)

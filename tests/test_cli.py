@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from common.files import read_lines
+from common.run_folder import RunFolder
 from common.store import Store
 from deploy.cli import main
 
 
 def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line that a command ends with when it cannot do what it is asked to."""
-    assert main(arguments) == 2
+    assert main(arguments) in (2, 3)
     printed = capsys.readouterr().err.strip().splitlines()
     assert len(printed) == 1, printed
     assert printed[0].startswith("bidist: error: ")
@@ -24,12 +25,14 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ("arguments", "words"),
     [
         (["--substrate", "prisoners_dilema_in_the_matrix__arena"], ["prisoners_dilemma_in_the_matrix__arena"]),
+        (["--substrate", "matrix_coordinatio"], ["no matrix game", "matrix_coordination"]),
         (["--method", "bidis"], ["did you mean bidist"]),
         (["--set", "learner.epoch=3"], ["learner.epoch: no such setting", "epochs"]),
         (["--steps", "0"], ["run.player_steps", "greater than 0"]),
         (["--preset", "larg"], ["no such preset", "small"]),
         (["--resume", "nowhere"], ["there is no run at", "nowhere"]),
         (["--substrate", "pettingzoo:nothing.here:make"], ["nothing.here"]),
+        (["--redis", "redis://127.0.0.1:1/0"], ["no Redis answers at redis://127.0.0.1:1/0"]),
     ],
 )
 def test_a_run_that_cannot_be_says_why_and_leaves_nothing(
@@ -52,17 +55,22 @@ def test_serial_training_of_a_named_run_and_what_becomes_of_it(
     assert Store(redis_url, "cli-serial").finished
 
     assert "--resume cli-serial" in error(capsys, "train", *folder, *name)
-    assert "--seed" in error(capsys, "train", *folder, "--resume", "cli-serial", "--seed", "3")
+    resume = ["train", "--serial", *folder, "--resume", "cli-serial"]
+    assert "run.seed is 0 and cannot become 3" in error(capsys, *resume, "--seed", "3")
+    assert "run.name is 'cli-serial'" in error(capsys, *resume, "--run", "other")
+    assert "learner.epochs is" in error(capsys, *resume, "--set", "learner.epochs=9")
+    for more in (options, ["--steps", "100"]):
+        assert "has made 3072 player steps" in error(capsys, *resume, *more)
+    with RunFolder(tmp_path / "cli-serial").held("train"):
+        assert "is running already" in error(capsys, *resume, "--redis", redis_url, "--steps", "6000")
+    assert main(["status", *folder, "--run", "cli-serial"]) == 0
+    shown = capsys.readouterr().out
+    assert all(words in shown for words in ("is finished", "return of the trained population", "produced"))
     assert main(["train", "--serial", *folder, "--resume", "cli-serial", "--redis", redis_url, "--steps", "6000"]) == 0
-
-    (tmp_path / "cli-serial" / "summary.json").write_text("{}")
-    assert "is finished" in error(capsys, "train", *folder, "--resume", "cli-serial", "--redis", redis_url)
 
     assert main(["status", "--redis", redis_url, "--run", "cli-serial"]) == 0
     shown = capsys.readouterr().out
     assert "produced" in shown
-    assert main(["status", *folder, "--run", "cli-serial"]) == 0
-    assert "cli-serial" in capsys.readouterr().out
     assert "knows no run 'other'" in error(capsys, "status", "--redis", redis_url, "--run", "other")
     assert "no run" in error(capsys, "status", "--folder", str(tmp_path / "empty"))
     assert "no Redis answers at redis://127.0.0.1:1/0" in error(capsys, "status", "--redis", "redis://127.0.0.1:1/0")
@@ -71,6 +79,31 @@ def test_serial_training_of_a_named_run_and_what_becomes_of_it(
     # A ledger that does not add up is what `status` fails for.
     Store(redis_url, "cli-serial").client.hincrby("bidist:cli-serial:ledger", "trained", 5)
     assert main(["status", "--redis", redis_url, "--run", "cli-serial"]) == 1
+
+
+def test_a_learner_started_again_with_the_same_options_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, redis_url: str
+) -> None:
+    settings = ("environment.episode_length=8", "actor.unroll_length=8", "distiller.burn_in=1")
+    options = [word for setting in settings for word in ("--set", setting)]
+    common = ["--folder", str(tmp_path), "--run", "cli-again", "--redis", redis_url]
+    game = ["--substrate", "matrix_coordination", "--steps", "1500", *options]
+    assert main(["train", "--serial", *common, *game]) == 0
+    assert main(["learner", *common, *game]) == 0
+    assert main(["learner", *common]) == 0
+    assert "environment.substrate is" in error(capsys, "learner", *common, "--substrate", "matrix_chicken")
+    assert "no substrate is called 'x'" in error(capsys, "learner", *common[:3], "new", *common[4:], "--substrate", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["cli-again"]
+
+
+@pytest.mark.parametrize("role", ["actor", "distiller", "learner"])
+def test_a_role_without_redis_says_so_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = error(capsys, role, "--redis", "redis://127.0.0.1:1/0", "--run", "x")
+    assert "no Redis answers at redis://127.0.0.1:1/0" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_is_resumed_where_it_lies_from_wherever(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from common.config import Config, load_config
+from common.errors import SetupError
 from common.files import read_lines
 from common.run_folder import RunFolder
 from deploy.serial import Serial
@@ -115,3 +116,36 @@ def test_a_run_goes_on_from_its_checkpoint(redis_url: str, tmp_path: Path) -> No
     steps = [line["player_steps"] for line in lines]
     assert steps == [steps[0] * k for k in range(1, 8)]
     assert [event["events"] for event in read_lines(folder.distillation)] == [1, 2]
+
+
+def test_a_redis_that_has_forgotten_the_run_is_told_again(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, "forgotten", "run.heartbeat_s=0.001")
+    RunFolder.of(config.run).create(config)
+    with Serial(config, redis_url) as serial:
+        for _ in range(4):
+            serial.update()
+        serial.learner.save()
+        phi = serial.store.weights("phi")
+        for key in serial.store.client.scan_iter(match=serial.store.key("*")):
+            serial.store.client.delete(key)
+        serial.learner.report()
+        assert serial.store.config(timeout_s=0) == config
+        assert serial.store.endpoint() == serial.learner.endpoint
+        again = serial.store.weights("phi")
+        assert phi is not None and again is not None
+        assert (again.version, again.direction) == (phi.version, phi.direction)
+        assert equal(dict(phi.parameters), dict(again.parameters))
+        for _ in range(4):
+            serial.update()
+        assert serial.store.ledger.balance().holds
+
+
+def test_a_learner_leaves_when_another_one_takes_the_run_over(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, "taken-over")
+    RunFolder.of(config.run).create(config)
+    taken_over = pytest.raises(SetupError, match="another learner, at tcp://elsewhere:1, took run taken-over over")
+    with taken_over, Serial(config, redis_url) as serial:
+        serial.update()
+        serial.store.put_endpoint("tcp://elsewhere:1")
+        serial.learner.report()
+    assert not RunFolder.of(config.run).checkpoints.exists(), "the run is another's now: nothing of it is written"

@@ -49,10 +49,10 @@ class Training:
         found = [w["incarnation"] for (r, _), w in self.store.workers().items() if r == role]
         return found[0] if found else None
 
-    def kill(self, role: str) -> None:
-        """kill -9, then waits until another life of the role is there and the run goes on."""
+    def kill(self, role: str, how: signal.Signals) -> None:
+        """Ends a role, then waits until another life of it is there and the run goes on."""
         worker = next(w for (r, _), w in self.store.workers().items() if r == role)
-        os.kill(int(worker["pid"]), signal.SIGKILL)
+        os.kill(int(worker["pid"]), how)
         self.until(f"{role} is back", lambda: self.incarnation(role) not in (None, worker["incarnation"]))
         updates = self.updates()
         self.until("the run goes on", lambda: self.updates() > updates + 1)
@@ -92,7 +92,7 @@ def test_heals_on_a_real_substrate_stops_in_order_and_resumes(start: Callable[..
     training = start("--substrate", "coins", "--actors", "2", *QUICK)
     training.until("it updates", lambda: training.updates() > 3)
     for role in ("actor", "distiller", "learner"):
-        training.kill(role)
+        training.kill(role, signal.SIGKILL)
     balance = training.settled()
     assert balance.holds, balance
     assert balance.trained > 0
@@ -125,6 +125,21 @@ def test_survives_the_death_of_redis(start: Callable[..., Training]) -> None:
     balance = training.settled()
     assert balance.holds, balance
     assert training.stop() == 0
+
+
+def test_roles_that_are_told_to_leave_come_back_and_only_one_may_train_a_run(start: Callable[..., Training]) -> None:
+    training = start("--substrate", "matrix_coordination", "--set", "actor.unroll_length=16", *QUICK)
+    training.until("it updates", lambda: training.updates() > 3)
+    settings = (training.folder / "config.yaml").read_bytes()
+    command = ["train", "--folder", str(training.folder.parent), "--resume", "run", "--steps", "99000000"]
+    second = subprocess.run([sys.executable, "-m", "deploy.cli", *command], capture_output=True, text=True, check=False)
+    assert (second.returncode, second.stdout) == (2, "")
+    assert "is running already" in second.stderr
+    assert (training.folder / "config.yaml").read_bytes() == settings
+    for role in ("actor", "distiller", "learner"):
+        training.kill(role, signal.SIGTERM)
+    assert training.settled().holds
+    assert training.stop() == 0, training.output()
 
 
 def test_a_role_that_cannot_start_ends_the_run_with_the_reason(start: Callable[..., Training]) -> None:

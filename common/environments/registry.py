@@ -5,6 +5,7 @@ from common.environments.interface import Environment, EnvironmentSpec
 from common.environments.matrix_game import PAYOFFS, MatrixGame
 from common.environments.melting_pot import MeltingPot
 from common.environments.pettingzoo import PettingZoo
+from common.errors import ConfigError
 
 
 def build(config: EnvironmentConfig, seed: int) -> Environment:
@@ -17,6 +18,8 @@ def build(config: EnvironmentConfig, seed: int) -> Environment:
     name = config.substrate
     if name in PAYOFFS:
         return MatrixGame(name, config.players or 2, config.episode_length)
+    if name.startswith("matrix_"):
+        raise ConfigError(f"no matrix game is called {name!r}; there are {', '.join(PAYOFFS)}")
     if name.startswith("pettingzoo:"):
         return PettingZoo(name.removeprefix("pettingzoo:"), config.block, seed)
     return MeltingPot(name, config.block, seed)

@@ -1,0 +1,76 @@
+"""What became of each unroll reaches the ledger, whatever else does or does not arrive."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from unrolls import RUN, SPEC, make_unroll
+
+from common.store import Store
+from common.transport import Inbox, Outbox
+from learner.feed import Feed
+
+PATIENCE_S = 30.0
+LEARNT_FROM = 12  # the version of theta that `make_unroll` acts on
+
+
+@pytest.fixture
+def ends(store: Store) -> Iterator[tuple[Feed, Outbox]]:
+    """A feed of batches of two unrolls that bears a lag of one, and an actor's end of the line."""
+    inbox = Inbox("tcp://127.0.0.1:*", RUN, "learner-1", SPEC, 8, {})
+    outbox = Outbox(RUN, "a", "a-1", f"tcp://127.0.0.1:{inbox.port}")
+    yield Feed(inbox, store.ledger, batch_unrolls=2, max_policy_lag=1), outbox
+    outbox.close()
+    inbox.close()
+
+
+def ship(outbox: Outbox, store: Store, count: int, broken: bool = False) -> None:
+    for _ in range(count):
+        unroll = make_unroll(sequence=outbox.produced + 1)
+        if broken:
+            unroll.action[:] = 99
+        store.ledger.produced("a-1", unroll.header.sequence)
+        outbox.put(unroll)
+
+
+def hear(feed: Feed, outbox: Outbox, unaccounted: int, version: int) -> None:
+    """Lets both ends talk until that many unrolls are left that the learner has not accounted for."""
+    deadline = time.monotonic() + PATIENCE_S
+    while outbox.unaccounted != unaccounted:
+        assert time.monotonic() < deadline
+        outbox.pump(0.01)
+        assert feed.next_batch(version, timeout_s=0.0) is None
+
+
+def test_what_cannot_be_trained_on_is_accounted_for_though_no_batch_ever_fills(
+    ends: tuple[Feed, Outbox], store: Store
+) -> None:
+    feed, outbox = ends
+    ship(outbox, store, 20, broken=True)
+    hear(feed, outbox, 0, version=LEARNT_FROM)
+    ship(outbox, store, 5)
+    hear(feed, outbox, 0, version=LEARNT_FROM + 2)
+    balance = store.ledger.balance()
+    assert balance.holds
+    assert (balance.rejected, balance.stale, balance.in_flight) == (20, 5, 0)
+
+
+def test_what_comes_after_an_unroll_to_be_trained_on_waits_for_it(ends: tuple[Feed, Outbox], store: Store) -> None:
+    feed, outbox = ends
+    ship(outbox, store, 3, broken=True)
+    ship(outbox, store, 1)
+    ship(outbox, store, 2, broken=True)
+    hear(feed, outbox, 3, version=LEARNT_FROM)
+    balance = store.ledger.balance()
+    assert (balance.rejected, balance.in_flight, balance.lost) == (3, 3, 0)
+
+    ship(outbox, store, 1)
+    batch = None
+    while batch is None:
+        outbox.pump(0.01)
+        batch = feed.next_batch(LEARNT_FROM, timeout_s=0.0)
+    feed.account()
+    assert [unroll.header.sequence for unroll in batch] == [4, 7]
+    balance = store.ledger.balance()
+    assert balance.holds
+    assert (balance.trained, balance.rejected, balance.in_flight, balance.lost) == (2, 5, 0, 0)
