@@ -56,13 +56,14 @@ class Players:
 
     @torch.no_grad()
     def act(
-        self, rgb: NDArray[np.uint8], features: NDArray[np.float32]
+        self, rgb: NDArray[np.uint8], features: NDArray[np.float32], race: NDArray[np.float64] | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Chooses an action for every row, and moves the recurrent state on.
 
         Args:
           rgb: [R, H, W, 3].
           features: [R, F].
+          race: what `draw` draws with; None draws it from the generator of these players.
 
         Returns: actions [R] and their log-probabilities [R].
         """
@@ -73,15 +74,26 @@ class Players:
         logits = self._arrangement.scatter(self._network.logits(hidden[:, 0]), rows)
         self.state = self._arrangement.scatter(state, rows)
         log_probs = logits.log_softmax(-1)
-        action = self._draw(log_probs)
+        if race is None:
+            times = torch.empty_like(log_probs).exponential_(generator=self._generator)
+        else:
+            times = torch.from_numpy(race).to(log_probs.dtype)
+        action = draw(log_probs, times)
         log_prob = log_probs.gather(-1, action[:, None])[:, 0]
         return action.to(torch.int32).numpy(), log_prob.numpy()
-
-    def _draw(self, log_probs: Tensor) -> Tensor:
-        """Draws by exponential race: argmin of E / p with E ~ Exp(1) has distribution p."""
-        race = torch.empty_like(log_probs).exponential_(generator=self._generator).log_()
-        return (log_probs - race).argmax(-1)
 
     def _load(self, weights: Weights, place: slice) -> None:
         for name, parameter in self._network.named_parameters():
             parameter[place] = weights.parameters[name]
+
+
+def draw(logits: Tensor, race: Tensor) -> Tensor:
+    """Draws actions by an exponential race: argmin of E / p with E ~ Exp(1) has distribution p.
+
+    Args:
+      logits: [R, A].
+      race: E, [R, A].
+
+    Returns: [R] int64.
+    """
+    return (logits - race.log()).argmax(-1)

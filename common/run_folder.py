@@ -9,6 +9,7 @@ tensorboard/         the same for TensorBoard
 logs/                one file a role
 redis/               the append-only file, if `train` started Redis
 learning_curve.png, summary.json    written at the end
+evaluation.jsonl     one line an episode of an official scenario
 .train, .learner     held by the process that trains it, and by its learner
 """
 
@@ -79,6 +80,11 @@ class RunFolder:
     def summary(self) -> Path:
         """What the run came to, written at its end."""
         return self.path / "summary.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """How its populations did in official scenarios, a JSON object an episode."""
+        return self.path / "evaluation.jsonl"
 
     @property
     def learning_curve(self) -> Path:

@@ -84,6 +84,23 @@ def _parser() -> argparse.ArgumentParser:
         look.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
         look.set_defaults(run_command=_status if name == "status" else _watch)
 
+    evaluate = commands.add_parser("evaluate", help="play checkpoints in official scenarios, with DeepMind's bots")
+    evaluate.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder, or its name in --folder")
+    evaluate.add_argument("--random", action="append", default=[], metavar="SUBSTRATE",
+                          help="players who act at random, in this game; may be given more than once")  # fmt: skip
+    evaluate.add_argument("--scenario", action="append", metavar="NAME", dest="scenarios",
+                          help="default: 0 to 4 of the run's game; may be given more than once")  # fmt: skip
+    evaluate.add_argument("--checkpoint", action="append", metavar="NAME", dest="checkpoints",
+                          help="newest (default), all, or the name of one; may be given more than once")  # fmt: skip
+    evaluate.add_argument("--episodes", type=int, default=20, metavar="N", help="of each scenario (default: 20)")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the evaluation (default: 0)")
+    evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="results (default: evaluation.jsonl in the run)")
+    evaluate.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+    evaluate.add_argument("--follow", action="store_true", help="evaluate each newest checkpoint until the run ends")
+    evaluate.add_argument("--reference", action="store_true", help="through Melting Pot's own API: slow")
+    evaluate.set_defaults(run_command=_evaluate)
+
     doctor = commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
     doctor.set_defaults(run_command=_doctor)
 
@@ -252,6 +269,38 @@ def _watch(arguments: argparse.Namespace) -> int:
     from deploy import views
 
     return views.watch(arguments.redis, arguments.run, arguments.folder)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from evaluator import evaluate
+
+    if arguments.episodes < 1 or arguments.workers < 0:
+        raise ConfigError(f"--episodes {arguments.episodes} --workers {arguments.workers}: expected positive numbers")
+    if not arguments.runs and not arguments.random:
+        raise ConfigError("nobody to evaluate: name a run, or --random SUBSTRATE")
+    stopping = stop_on_signals()
+    options = {
+        "scenarios": arguments.scenarios, "episodes": arguments.episodes, "seed": arguments.seed,
+        "workers": arguments.workers, "original": arguments.reference, "stopping": stopping,
+    }  # fmt: skip
+    folders = [RunFolder(p if (p := Path(run)).is_dir() else arguments.folder / run) for run in arguments.runs]
+    if arguments.follow:
+        if len(folders) != 1 or arguments.random:
+            raise ConfigError("--follow follows one run: name one")
+        evaluate.follow(folders[0], arguments.out or folders[0].evaluation, **options)
+        return 0
+    people = {f.evaluation: evaluate.populations(f, arguments.checkpoints or ["newest"]) for f in folders}
+    for substrate in arguments.random:
+        person = evaluate.random_population(substrate)
+        people[RunFolder(arguments.folder / person.run).evaluation] = [person]
+    if arguments.out:
+        people = {arguments.out: [person for group in people.values() for person in group]}
+    for out, group in people.items():
+        if not evaluate.evaluate(group, out=out, **options):
+            print("stopped; the same command goes on")
+            return 0
+        evaluate.show(group, out)
+    return 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

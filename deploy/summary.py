@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -24,21 +23,11 @@ from common.run_folder import RunFolder
 from deploy.curves import compare_curves, draw_run, write_numbers
 from deploy.machine import circumstances
 from evaluator.self_play import ENVIRONMENTS, play, read_checkpoint
+from evaluator.statistics import Interval, interval
 
 EPISODES = 16
-BOOTSTRAP_DRAWS = 10_000
 # Between two updates of one life of the learner nothing takes as long, save a stop and a resumption.
 PAUSE_S = 30.0
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over episodes, and its 95% interval by the bootstrap."""
-
-    mean: float
-    low: float
-    high: float
-    episodes: int
 
 
 @dataclass(frozen=True)
@@ -116,13 +105,6 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
     draw_run(folder, folder.learning_curve)
     _print(summary, folder, saved.path)
     return summary
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """The mean of episodes' returns and the bootstrap's 95% interval, by the percentiles of resampled means."""
-    draws = np.random.default_rng(0).choice(values, (BOOTSTRAP_DRAWS, len(values))).mean(1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Interval(float(np.mean(values)), float(low), float(high), len(values))
 
 
 def wall_time_s(lines: Sequence[dict[str, Any]]) -> float:

@@ -17,7 +17,7 @@ import logging
 import sys
 import types
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -36,11 +36,14 @@ ORES = {1: "iron", 2: "gold"}
 
 
 @cache
-def _package() -> types.ModuleType:
-    """Melting Pot's substrate configurations, without running the package's own `__init__`.
+def light_meltingpot() -> None:
+    """Lets Melting Pot's sub-packages be imported without running the package's own `__init__`.
 
     That file imports the bots' machinery, and with it TensorFlow. An empty module of its name with the same path
     lets the sub-packages be found; where the real package was imported before, it stays.
+
+    Raises:
+      SetupError: if Melting Pot is not installed.
     """
     if "meltingpot" not in sys.modules:
         spec = importlib.util.find_spec("meltingpot")
@@ -51,6 +54,10 @@ def _package() -> types.ModuleType:
         module.__spec__ = spec
         sys.modules["meltingpot"] = module
     logging.getLogger("absl").setLevel(logging.WARNING)
+
+
+def _package() -> types.ModuleType:
+    light_meltingpot()
     from meltingpot.configs import substrates
 
     return substrates  # type: ignore[no-any-return]
@@ -100,13 +107,21 @@ class MeltingPot:
       block: edge of the squares of pixels whose mean a policy sees.
       seed: seeds the game as Melting Pot's own builder does with the same number.
       roles: one role a player; None takes the substrate's own.
+      shown: the players, from 0, that an `Observation` has rows for; None shows all.
 
     Raises:
       ConfigError: if there is no such substrate, or its image cannot be cut into such squares.
       SetupError: if Melting Pot is not installed.
     """
 
-    def __init__(self, name: str, block: int = 8, seed: int = 1, roles: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        block: int = 8,
+        seed: int = 1,
+        roles: Sequence[str] | None = None,
+        shown: Sequence[int] | None = None,
+    ) -> None:
         config = _config(name)
         from dmlab2d import runfiles_helper
 
@@ -114,9 +129,10 @@ class MeltingPot:
         roles = config.default_player_roles if roles is None else roles
         self._settings = _settings(config.lab2d_settings_builder(config=config, roles=roles))
         self._root = runfiles_helper.find()
-        self._seeds = (s % (MAX_SEED + 1) for s in itertools.count(seed))
+        self._seeds = _seeds(seed)
         players = range(1, len(roles) + 1)
         individual = config.individual_observation_names
+        self._shown = list(range(len(roles))) if shown is None else list(shown)
         self._rgb = [f"{i}.RGB" for i in players]
         self._reward = [f"{i}.REWARD" for i in players]
         features = [name for name in FEATURES if name in individual]
@@ -135,15 +151,21 @@ class MeltingPot:
         widths = [int(np.prod(self._env.observation_spec(f"1.{f}")["shape"])) for f in features]
         ends = np.cumsum(widths).tolist()
         self._features = [
-            (i, slice(end - width, end), f"{i + 1}.{f}")
-            for i in range(len(roles))
+            (row, slice(end - width, end), f"{i + 1}.{f}")
+            for row, i in enumerate(self._shown)
             for f, width, end in zip(features, widths, ends, strict=True)
         ]
         reduced = (shape[0] // block, shape[1] // block, 3)
         self.spec = EnvironmentSpec(name, len(roles), len(self._action_set), reduced, sum(widths))
 
-    def reset(self) -> Observation:
-        """See `Environment`. Melting Pot builds the game anew for each episode, and so does this."""
+    def reset(self, seed: int | None = None) -> Observation:
+        """See `Environment`. Melting Pot builds the game anew for each episode, and so does this.
+
+        Args:
+          seed: begins the sequence of seeds anew; None goes on with it.
+        """
+        if seed is not None:
+            self._seeds, self._fresh = _seeds(seed), False
         if not self._fresh:
             self._rebuild()
         self._fresh = False
@@ -175,16 +197,25 @@ class MeltingPot:
         del self._env
 
     def rgb(self) -> list[NDArray[np.uint8]]:
-        """The whole images that the players see now, each [H, W, 3]."""
-        return [self._env.observation(name) for name in self._rgb]
+        """The whole images that the shown players see now, each [H, W, 3]."""
+        return [self.image(i) for i in self._shown]
+
+    def image(self, player: int) -> NDArray[np.uint8]:
+        """The whole image that a player, from 0, sees now, [H, W, 3]."""
+        found: NDArray[np.uint8] = self._env.observation(self._rgb[player])
+        return found
+
+    def observations(self, player: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """What a player, from 0, is told now, by Melting Pot's names, shown or not."""
+        return {name: self._env.observation(f"{player + 1}.{name}") for name in names}
 
     def _observe(self) -> Observation:
-        features = np.empty((self.spec.players, self.spec.features), np.float32)
-        for player, place, name in self._features:
-            features[player, place] = self._env.observation(name)
+        features = np.empty((len(self._shown), self.spec.features), np.float32)
+        for row, place, name in self._features:
+            features[row, place] = self._env.observation(name)
         rgb = block_mean(self.rgb(), self._block)
         # Who was removed from the game sees black.
-        active = (self._frozen <= 0) & rgb.any(axis=(1, 2, 3))
+        active = (self._frozen[self._shown] <= 0) & rgb.any(axis=(1, 2, 3))
         return Observation(rgb, features, active)
 
     def _hear(self, event: str, payload: dict[bytes, Any]) -> None:
@@ -211,6 +242,10 @@ class MeltingPot:
             [[entry[name.partition(".")[2]] for name in names] for entry in self._action_set], np.int32
         )
         self._columns = np.arange(len(names))
+
+
+def _seeds(first: int) -> Iterator[int]:
+    return (s % (MAX_SEED + 1) for s in itertools.count(first))
 
 
 def _settings(lab2d_settings: Any) -> dict[str, Any]:

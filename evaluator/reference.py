@@ -1,0 +1,97 @@
+"""The slow original: official scenarios through Melting Pot's own API, its bots in TensorFlow one at a time.
+
+Here to be compared with `evaluator/rollout.py`, which has to give the same returns, and for bots whose networks that
+cannot read.
+"""
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.config import Config
+from common.environments import EnvironmentSpec
+from common.environments.melting_pot import FEATURES, block_mean, light_meltingpot
+from common.players import Players
+from common.store import Weights
+from evaluator.rollout import Episode, episode_seeds
+from evaluator.scenarios import Scenario, require_bots
+
+
+def play(
+    jobs: Iterable[tuple[Scenario, int]], config: Config, theta: Mapping[str, Tensor] | None, seed: int
+) -> Iterator[Episode]:
+    """Plays whole episodes one after the other; arguments and result as in `evaluator.rollout.play`.
+
+    The same number and seed draw other bots and actions here than there: the two agree in distribution.
+    """
+    light_meltingpot()
+    from meltingpot import scenario as scenarios
+
+    built: tuple[str, Any] | None = None
+    for scenario, number in jobs:
+        require_bots([scenario])
+        if built is None or built[0] != scenario.name:
+            if built is not None:
+                built[1].close()
+            built = scenario.name, scenarios.build(scenario.name)
+        yield _play(built[1], scenario, number, config, theta, seed)
+    if built is not None:
+        built[1].close()
+
+
+def _play(
+    environment: Any, scenario: Scenario, number: int, config: Config, theta: Mapping[str, Tensor] | None, seed: int
+) -> Episode:
+    background, focal = (int(s.generate_state(1)[0]) for s in episode_seeds(seed, scenario, number)[1:])
+    random.seed(background)
+    rng = np.random.default_rng(focal)
+    names: list[Sequence[str]] = []
+    rewards: list[NDArray[np.float64]] = []
+    heard = environment.observables().background
+    with heard.names.subscribe(names.append), heard.timestep.subscribe(lambda t: rewards.append(np.array(t.reward))):
+        timestep = environment.reset()
+        actions = environment.action_spec()[0].num_values
+        players = len(timestep.reward)
+        acting: Players | None = None
+        policies: list[int] = []
+        returns, env_steps = np.zeros(players), 0
+        while not timestep.last():
+            if theta is None:
+                action = rng.integers(0, actions, players, np.int32)
+            else:
+                rgb, features = _observe(timestep.observation, config.environment.block)
+                if acting is None:
+                    spec = EnvironmentSpec(scenario.substrate, players, actions, rgb.shape[1:], features.shape[1])
+                    acting, policies = _players(spec, config, theta, rng)
+                action, _ = acting.act(rgb, features)
+            timestep = environment.step(action)
+            returns += timestep.reward
+            env_steps += 1
+    background_returns = np.sum(rewards[1:], 0)
+    return Episode(
+        scenario.name, number, float(returns.mean()),
+        float(background_returns.mean()) if len(background_returns) else math.nan, env_steps, policies, list(names[-1]),
+    )  # fmt: skip
+
+
+def _observe(observations: Sequence[Mapping[str, Any]], block: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """What focal players see, from Melting Pot's observations: images [N, H, W, 3] and features [N, F]."""
+    rows = [[x for name in FEATURES if name in seen for x in np.ravel(seen[name])] for seen in observations]
+    features = np.array(rows, np.float32).reshape(len(observations), -1)
+    return block_mean([seen["RGB"] for seen in observations], block), features
+
+
+def _players(
+    spec: EnvironmentSpec, config: Config, theta: Mapping[str, Tensor], rng: np.random.Generator
+) -> tuple[Players, list[int]]:
+    policies = len(next(iter(theta.values())))
+    drawn = rng.integers(0, policies, spec.players)
+    players = Players(spec, config.network, policies, False, spec.players, int(rng.integers(2**62)))
+    players.load_theta(Weights(0, theta))
+    players.assign(drawn, np.ones(spec.players, bool))
+    return players, drawn.tolist()

@@ -1,0 +1,57 @@
+"""Plays bots through Melting Pot's own classes and writes down what their networks saw and thought.
+
+    python puppet_reference.py STEPS OUT.npz SCENARIO...
+
+It has a process of its own, for Melting Pot brings TensorFlow along. Every slot of the scenarios' game is played by
+one of their bots, so that the networks see what they see in play.
+"""
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tree
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+def main() -> None:
+    steps, out, names = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    from meltingpot import bot, scenario, substrate
+
+    random.seed(0)
+    configs = [scenario.get_config(name) for name in names]
+    known = sorted({name for config in configs for bots in config.bots_by_role.values() for name in bots})
+    environment = substrate.build(configs[0].substrate, roles=configs[0].roles)
+    timestep = environment.reset()
+    policies = {name: bot.build(name) for name in known}
+    players = [random.choice(known) for _ in timestep.reward]
+    states = [policies[name].initial_state() for name in players]
+    log: dict[str, list[Any]] = {}
+    for _ in range(steps):
+        actions = []
+        for i, name in enumerate(players):
+            own = timestep._replace(observation=timestep.observation[i], reward=timestep.reward[i])
+            puppeteer_memory, (key, state) = states[i]
+            told, puppeteer_memory = policies[name]._puppeteer.step(own, puppeteer_memory)
+            seen = {k: np.asarray(v, np.float32) if v.dtype == np.float64 else v for k, v in told.observation.items()}
+            told = told._replace(step_type=int(told.step_type), observation=seen)
+            key, ((action, thought), state) = policies[name]._puppet._model.step(key, told, state)
+            states[i] = puppeteer_memory, (key, state)
+            actions.append(int(action))
+            entry = {name: seen[name] for name in ("RGB", "GOAL", "INVENTORY", "READY_TO_SHOOT") if name in seen}
+            entry |= {"logits": thought["policy"].numpy(), "action": int(action)}
+            entry |= {part: getattr(state["lstm_state"], part).numpy() for part in ("hidden", "cell")}
+            for what, value in entry.items():
+                log.setdefault(what, []).append(value)
+        timestep = environment.step(actions)
+    shape = (steps, len(players))
+    arrays = {what: np.stack(values).reshape(*shape, *np.shape(values[0])) for what, values in log.items()}
+    np.savez(out, bots=np.array(players), **arrays)
+    tree.map_structure(lambda p: p.close(), policies)
+
+
+if __name__ == "__main__":
+    main()

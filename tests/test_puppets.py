@@ -1,0 +1,61 @@
+"""The bots' networks in PyTorch against the SavedModels that they were read out of."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from common.errors import SetupError
+from evaluator.puppets import puppet
+from evaluator.scenarios import bot_config, require_bots, scenarios_of
+
+ARENAS = [f"{game}_in_the_matrix__arena" for game in ("prisoners_dilemma", "chicken", "pure_coordination")]
+SUBSTRATES = ["coins", "coop_mining", *ARENAS, *(name.replace("arena", "repeated") for name in ARENAS)]
+STEPS = 300
+
+
+@pytest.fixture(autouse=True)
+def bots_are_installed(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("no_bots_needed"):
+        return
+    try:
+        require_bots([s for name in SUBSTRATES for s in scenarios_of(name)])
+    except SetupError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("substrate", SUBSTRATES)
+def test_networks_think_what_the_originals_think_through_hundreds_of_steps_of_play(
+    tmp_path: Path, substrate: str
+) -> None:
+    out = tmp_path / "transcript.npz"
+    scenarios = [s.name for s in scenarios_of(substrate)]
+    command = [sys.executable, str(Path(__file__).with_name("puppet_reference.py")), str(STEPS), str(out), *scenarios]
+    subprocess.run(command, check=True, capture_output=True)
+    said = np.load(out)
+    models = {bot_config(name).model for name in said["bots"].tolist()}
+    (model,) = models
+    assert model is not None
+    network = puppet(model, tmp_path / "cache")
+    steps, players = said["action"].shape
+    assert steps == STEPS
+    state = torch.zeros(players, network.state_size)
+    last = torch.zeros(players, dtype=torch.int64)
+    for t in range(steps):
+        seen = [said[name][t].reshape(players, -1) for name in network.inputs]
+        inputs = np.concatenate(seen or [np.zeros((players, 0))], 1)
+        logits, state = network.step(
+            torch.from_numpy(said["RGB"][t]), torch.from_numpy(inputs.astype(np.float32)),
+            torch.from_numpy(said["GOAL"][t].astype(np.float32)), last, state,
+        )  # fmt: skip
+        theirs = torch.from_numpy(said["logits"][t])
+        torch.testing.assert_close(logits.softmax(-1), theirs.softmax(-1), atol=2e-5, rtol=1e-4)
+        remembered = np.concatenate([said["hidden"][t], said["cell"][t]], 1)
+        torch.testing.assert_close(state, torch.from_numpy(remembered), atol=5e-5, rtol=1e-4)
+        last = torch.from_numpy(said["action"][t].astype(np.int64))
+    probabilities = torch.from_numpy(said["logits"]).softmax(-1)
+    assert probabilities.std((0, 1)).min() > 1e-3, "a policy that never changes would compare nothing"
