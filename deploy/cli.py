@@ -101,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--reference", action="store_true", help="through Melting Pot's own API: slow")
     evaluate.set_defaults(run_command=_evaluate)
 
+    report = commands.add_parser("report", help="tables and pictures from results, beside what was published")
+    report.add_argument("results", nargs="+", type=Path, metavar="RESULTS",
+                        help="files of results, run folders, or folders with run folders in them")  # fmt: skip
+    report.add_argument("--out", type=Path, default=Path("report"), metavar="FOLDER", help="where (default: report)")
+    report.set_defaults(run_command=_report)
+
     doctor = commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
     doctor.set_defaults(run_command=_doctor)
 
@@ -300,6 +306,22 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             print("stopped; the same command goes on")
             return 0
         evaluate.show(group, out)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from deploy.curves import compare_curves
+    from evaluator.report import read_results, write_report
+
+    rows = read_results(arguments.results)
+    folders = [RunFolder(c.parent) for path in arguments.results if path.is_dir() for c in path.rglob("config.yaml")]
+    trained = [folder for folder in folders if read_lines(folder.metrics)]
+    curves = None
+    if trained:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        curves = arguments.out / "learning_curves.png"
+        compare_curves(trained, curves)
+    print(f"{len(rows)} episodes; report: {write_report(rows, arguments.out, curves)}")
     return 0
 
 

@@ -14,18 +14,7 @@ from common.config import Config
 from common.errors import ConfigError
 from common.files import read_lines
 from common.run_folder import RunFolder
-
-# Okabe and Ito's colours, which the colour-blind can tell apart.
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
-GREY = "#6E6E6E"
-STYLE: Any = {
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#B0B0B0", "axes.grid": True,
-    "axes.axisbelow": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.6, "xtick.color": "#404040",
-    "ytick.color": "#404040", "axes.labelcolor": "#404040", "axes.titlelocation": "left", "axes.titlesize": 10,
-    "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.frameon": False, "legend.fontsize": 9,
-    "lines.solid_capstyle": "round", "savefig.dpi": 150, "figure.constrained_layout.use": True,
-}  # fmt: skip
+from evaluator.style import BLUE, COLOURS, GREY, ORANGE, STYLE, VERMILLION
 
 Lines = Sequence[dict[str, Any]]
 
