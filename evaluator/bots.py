@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.environments.melting_pot import MeltingPot, light_meltingpot
 from common.players import draw
-from evaluator.puppets import CACHE, Puppet, puppet
+from evaluator.puppets import Puppet, puppet
 from evaluator.scenarios import Scenario, bot_config
 
 NO_ACTION = 0
@@ -53,13 +53,12 @@ class Background:
       scenario: what is played.
       game: where it is played; to be reset before the first `look`.
       seed: of the episode.
-      cache: where the weights of the bots' networks are kept.
 
     Attributes:
       names: the bots' names, in the order of their slots.
     """
 
-    def __init__(self, scenario: Scenario, game: MeltingPot, seed: np.random.SeedSequence, cache: Path = CACHE) -> None:
+    def __init__(self, scenario: Scenario, game: MeltingPot, seed: np.random.SeedSequence) -> None:
         dice, race = seed.spawn(2)
         self.game = game
         self._dice = random.Random(int(dice.generate_state(1, np.uint64)[0]))
@@ -72,7 +71,7 @@ class Background:
             if config.model is None:
                 continue
             if config.model not in self.troupes:
-                self.troupes[config.model] = Troupe(_network(config.model, cache))
+                self.troupes[config.model] = Troupe(puppet(config.model))
             troupe = self.troupes[config.model]
             troupe.players.append(player)
             troupe.puppeteers.append(config.puppeteer())
@@ -132,11 +131,6 @@ def act(backgrounds: Sequence[Background]) -> None:
         ends = np.cumsum(sizes)
         for troupe, own_state, size, end in zip(troupes, state.split(sizes), sizes, ends, strict=True):
             troupe.state, troupe.action = own_state, action[end - size : end]
-
-
-@cache
-def _network(model: Path, cache: Path) -> Puppet:
-    return puppet(model, cache)
 
 
 @cache

@@ -6,35 +6,31 @@ Every puppet that DeepMind trained for the official scenarios is the same networ
     flat, the last action (one-hot), INVENTORY, READY_TO_SHOOT -> dense, relu -> dense, relu -> LSTM -> dense, relu
     -> K policies [K, A], mixed by softmax(W goal)
 
-where the goal comes from a puppeteer. `evaluator/saved_model.py` reads the weights out of Melting Pot's SavedModel
-once, in a process of its own; they are kept in a cache outside of any repository. `tests/test_puppets.py` holds the two
-networks against each other over hundreds of steps of play.
+where the goal comes from a puppeteer. `evaluator/saved_model.py` reads the weights out of Melting Pot's SavedModel;
+`tests/test_puppets.py` holds the two networks against each other over hundreds of steps of play.
 """
 
-import hashlib
-import json
-import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
 from common.errors import SetupError
+from evaluator import saved_model
 
-CACHE = Path("~/.cache/bidist/puppets")
-EXTRACTION_S = 300.0
 FORGET_BIAS = 1.0
+# Of the first convolution's squares, in pixels; bytes of the words that are hashed; how many are remembered.
+EDGE, WORD, MOST_SQUARES = 8, 8, 1 << 16
 
 
 class Puppet:
     """One network and its weights.
 
     Args:
-      weights: a file that `evaluator/saved_model.py` wrote.
+      model: the `saved_model.pb` that it is read out of.
 
     Attributes:
       inputs: the observations besides RGB that it sees, in order.
@@ -42,15 +38,11 @@ class Puppet:
       state_size: length of a bot's recurrent state, which starts as zeros: the LSTM's hidden values, then its cells.
     """
 
-    def __init__(self, weights: Path) -> None:
-        with safe_open(weights, "pt") as file:
-            self.inputs: list[str] = json.loads(file.metadata()["inputs"])
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        self._bias = {name.removesuffix(".bias"): x for name, x in tensors.items() if name.endswith(".bias")}
-        weight = {name.removesuffix(".weight"): x for name, x in tensors.items() if name.endswith(".weight")}
-        self._patch, _, self._colours, _ = weight["conv_1"].shape
-        # Its squares do not overlap, so the first convolution is a product with each square of pixels.
-        weight["conv_1"] = weight["conv_1"].flatten(0, 2) / 255
+    def __init__(self, model: Path) -> None:
+        weights, biases, self.inputs = saved_model.read(model)
+        weight = {name: torch.from_numpy(x) for name, x in weights.items()}
+        self._bias = {name: torch.from_numpy(x) for name, x in biases.items()}
+        self._squares = _Squares(weight["conv_1"].flatten(0, 2) / 255, self._bias["conv_1"])
         weight["conv_2"] = weight["conv_2"].permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
         self._weight = weight
         self._mixture = len(self._bias["goal"])
@@ -86,12 +78,7 @@ class Puppet:
         return logits, torch.cat([hidden, cell], 1)
 
     def _look(self, rgb: Tensor) -> Tensor:
-        rows, height, width, _ = rgb.shape
-        p = self._patch
-        squares = rgb.view(rows, height // p, p, width // p, p * self._colours).transpose(2, 3)
-        x = squares.reshape(-1, p * p * self._colours).to(torch.float32)
-        x = F.relu(torch.addmm(self._bias["conv_1"], x, self._weight["conv_1"]))
-        image = x.view(rows, height // p, width // p, -1).permute(0, 3, 1, 2)
+        image = self._squares.look(rgb).permute(0, 3, 1, 2)
         x = F.relu(F.conv2d(image, self._weight["conv_2"], self._bias["conv_2"]))
         return x.permute(0, 2, 3, 1).flatten(1)
 
@@ -99,34 +86,70 @@ class Puppet:
         return torch.addmm(self._bias[layer], x, self._weight[layer])
 
 
-def puppet(model: Path, cache: Path = CACHE) -> Puppet:
-    """Loads a bot's network, reading it out of its SavedModel if that was not done before.
+class _Squares:
+    """The first convolution and its relu.
+
+    Its squares of 8x8 pixels do not overlap, and they are the game's sprites, of which there are few. So the outcome
+    for a square is computed when it is first seen, and looked up by a hash of the square's bytes from then on. Two
+    squares with the same hash would be taken for one; with 64 bits and thousands of squares that does not happen.
+
+    Args:
+      weight: [8 * 8 * 3, C].
+      bias: [C].
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self._weight, self._bias = weight, bias
+        words = EDGE * 3 // WORD
+        multipliers = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, (EDGE, 1, words)) | 1
+        self._multipliers = torch.from_numpy(multipliers)
+        # The table is never empty: a black square has the hash 0, and all that it gives is the bias.
+        self._known = torch.zeros(1, dtype=torch.int64)
+        self._outcome = F.relu(bias)[None]
+
+    def look(self, rgb: Tensor) -> Tensor:
+        """[R, H, W, 3] uint8 -> [R, H / 8, W / 8, C]."""
+        rows, height, width, colours = rgb.shape
+        shape = (rows, height // EDGE, width // EDGE)
+        lines = rgb.view(rows, height // EDGE, EDGE, width * colours).view(torch.int64)
+        hashes = (lines.unflatten(-1, (shape[2], -1)) * self._multipliers).sum((2, 4)).flatten()
+        place = torch.searchsorted(self._known, hashes)
+        # What is beyond the last place is not known either.
+        if not bool((self._known.gather(0, place.clamp(max=len(self._known) - 1)) == hashes).all()):
+            self._learn(rgb.view(*shape[:2], EDGE, shape[2], -1).transpose(2, 3).flatten(3).flatten(0, 2), hashes)
+            place = torch.searchsorted(self._known, hashes)
+        return self._outcome[place].view(*shape, -1)
+
+    def _learn(self, squares: Tensor, hashes: Tensor) -> None:
+        if len(self._known) > MOST_SQUARES:
+            self._known, self._outcome = self._known[:1], self._outcome[:1]
+        known = torch.isin(hashes, self._known)
+        fresh, first = np.unique(hashes[~known].numpy(), return_index=True)
+        seen = squares[~known][torch.from_numpy(first)].to(torch.float32)
+        outcome = F.relu(torch.addmm(self._bias, seen, self._weight))
+        self._known, order = torch.cat([self._known, torch.from_numpy(fresh)]).sort()
+        self._outcome = torch.cat([self._outcome, outcome])[order]
+
+
+@cache
+def puppet(model: Path) -> Puppet:
+    """Reads a bot's network out of its SavedModel, once a process: that takes a tenth of a second.
 
     Args:
       model: the SavedModel's folder.
-      cache: where the weights are kept.
 
     Raises:
       SetupError: if the model is not installed, or is of another make.
     """
     graph = model / "saved_model.pb"
-    if not graph.is_file():
+    try:
+        return Puppet(graph)
+    except FileNotFoundError:
         raise SetupError(
             f"the bot {model.parent.name}/{model.name} is not installed: {graph} is missing; bidist doctor says how to "
             "get the bots"
-        )
-    digest = hashlib.sha256(graph.read_bytes()).hexdigest()[:16]
-    weights = cache.expanduser() / f"{model.parent.name}-{model.name}-{digest}.safetensors"
-    if not weights.exists():
-        _extract(model, weights)
-    return Puppet(weights)
-
-
-def _extract(model: Path, weights: Path) -> None:
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = weights.with_suffix(f".{np.random.default_rng().integers(2**32)}")
-    command = [sys.executable, "-m", "evaluator.saved_model", str(model), str(unfinished)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=EXTRACTION_S)
-    if done.returncode:
-        raise SetupError(f"cannot read the bot's network: {done.stderr.strip().splitlines()[-1]}")
-    unfinished.rename(weights)
+        ) from None
+    except LookupError as error:
+        raise SetupError(
+            f"the bot {model.parent.name}/{model.name} is not a puppet of the known make, {error}; --reference plays it"
+        ) from None

@@ -9,7 +9,6 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,6 @@ from common.players import Players
 from common.store import Weights
 from evaluator import bots
 from evaluator.bots import Background
-from evaluator.puppets import CACHE
 from evaluator.scenarios import Scenario
 
 TABLES = 16
@@ -57,7 +55,6 @@ def play(
     theta: Mapping[str, Tensor] | None,
     seed: int,
     tables: int = TABLES,
-    cache: Path = CACHE,
 ) -> Iterator[Episode]:
     """Plays whole episodes and yields each as it ends.
 
@@ -70,13 +67,12 @@ def play(
         players act uniformly at random.
       seed: of the evaluation.
       tables: episodes at once.
-      cache: where the weights of the bots' networks are kept.
 
     Raises:
       SetupError: if a bot is not installed.
     """
     jobs = iter(jobs)
-    hall = [_Table(config, seed, cache) for _ in range(tables)]
+    hall = [_Table(config, seed) for _ in range(tables)]
     focal: _Random | _Population | None = None
     try:
         while True:
@@ -111,8 +107,8 @@ class _Table:
     game: MeltingPot
     background: Background
 
-    def __init__(self, config: Config, seed: int, cache: Path) -> None:
-        self._block, self._seed, self._cache = config.environment.block, seed, cache
+    def __init__(self, config: Config, seed: int) -> None:
+        self._block, self._seed = config.environment.block, seed
         self.playing = False
         self.scenario: Scenario | None = None
         self.policies: list[int] = []
@@ -129,7 +125,7 @@ class _Table:
             self.observation = self.game.reset()
         self.scenario, self.number, self.playing = scenario, number, True
         self.rng = np.random.default_rng(focal)
-        self.background = Background(scenario, self.game, background, self._cache)
+        self.background = Background(scenario, self.game, background)
         self._returns = np.zeros(len(scenario.roles))
         self._env_steps = 0
 

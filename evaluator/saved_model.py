@@ -1,20 +1,18 @@
-"""Reads the constants of a bot's network out of its SavedModel; a process of its own, for this needs TensorFlow.
-
-python -m evaluator.saved_model FOLDER OUT.safetensors
+"""Reads the constants of a bot's network out of its SavedModel, without TensorFlow.
 
 DeepMind published the bots as frozen JAX programs: every weight is a constant in the graph of the function `step`. The
 puppets are all of one make (`evaluator/puppets.py` says which); a weight is found by the name of the layer that
 multiplies by it, and by nothing else. A model of another make is refused.
 """
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from tensorboard.compat.proto import meta_graph_pb2
+from tensorboard.util import tensor_util
 
 LAYERS = {
     "conv_1": "conv2_d/XlaConvV2",
@@ -29,45 +27,50 @@ LAYERS = {
 # What the torso's first layer sees behind image and last action, in this order as far as the model has it.
 INPUTS = ("INVENTORY", "READY_TO_SHOOT")
 
-
-def main() -> int:
-    """Writes a safetensors file: weight and bias of each of `LAYERS`, and in its header `inputs`."""
-    folder, out = map(Path, sys.argv[1:])
-    try:
-        tensors, header = _read(folder / "saved_model.pb")
-    except LookupError as error:
-        print(f"{folder}: not a puppet of the known make, {error}", file=sys.stderr)
-        return 2
-    save_file(tensors, out, {name: json.dumps(value) for name, value in header.items()})
-    return 0
+Array = NDArray[np.float32]
 
 
-def _read(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
-    from tensorflow.core.protobuf import saved_model_pb2
+def read(path: Path) -> tuple[dict[str, Array], dict[str, Array], list[str]]:
+    """Weights and biases by the names of `LAYERS`, and the observations besides RGB that the network sees.
 
-    model = saved_model_pb2.SavedModel()
-    model.ParseFromString(path.read_bytes())
-    functions = model.meta_graphs[0].graph_def.library.function
+    Args:
+      path: a `saved_model.pb`.
+
+    Raises:
+      LookupError: if it is of another make; the message says what was found.
+    """
+    functions = _functions(path.read_bytes())
     found = [f for f in functions if any(node.name.endswith(LAYERS["lstm"]) for node in f.node_def)]
     if len(found) != 1:
         raise LookupError(f"{len(found)} of its functions have an LSTM, expected one")
-    graph = Graph(found[0])
-    tensors = {}
-    for name, suffix in LAYERS.items():
-        layer = graph.ending_with(suffix)
-        tensors[f"{name}.weight"] = graph.constant(layer.input[1])
-        tensors[f"{name}.bias"] = graph.constant(graph.user(layer.name, "AddV2").input[1])
-    strides = [graph.constant(graph.ending_with(LAYERS[name]).input[2]).tolist() for name in ("conv_1", "conv_2")]
+    graph = _Graph(found[0])
+    nodes = {name: graph.ending_with(suffix) for name, suffix in LAYERS.items()}
+    strides = [graph.constant(nodes[name].input[2]).tolist() for name in ("conv_1", "conv_2")]
     if strides != [[8, 8], [1, 1]]:
         raise LookupError(f"its convolutions have strides {strides}")
     arguments = [arg.name for function in functions for arg in function.signature.input_arg]
     seen = {name.rpartition("observation_")[2].upper() for name in arguments if "observation_" in name}
     if seen - {*INPUTS} != {"RGB", "GOAL"}:
         raise LookupError(f"it sees {', '.join(sorted(seen))}")
-    return tensors, {"inputs": [name for name in INPUTS if name in seen]}
+    weights = {name: graph.constant(node.input[1]) for name, node in nodes.items()}
+    biases = {name: graph.constant(graph.user(node.name, "AddV2").input[1]) for name, node in nodes.items()}
+    return weights, biases, [name for name in INPUTS if name in seen]
 
 
-class Graph:
+def _functions(data: bytes) -> Any:
+    # Of a SavedModel's own message this is all that is needed: field 2 is a list of graphs.
+    file = descriptor_pb2.FileDescriptorProto(name="saved_model.proto", package="bidist", syntax="proto3")
+    kind = descriptor_pb2.FieldDescriptorProto
+    message = file.message_type.add(name="SavedModel")
+    message.field.add(name="meta_graphs", number=2, type=kind.TYPE_BYTES, label=kind.LABEL_REPEATED)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    saved_model = message_factory.GetMessageClass(pool.FindMessageTypeByName("bidist.SavedModel"))
+    graphs = saved_model.FromString(data).meta_graphs
+    return meta_graph_pb2.MetaGraphDef.FromString(graphs[0]).graph_def.library.function
+
+
+class _Graph:
     """The nodes of one function of a model."""
 
     def __init__(self, function: Any) -> None:
@@ -87,22 +90,16 @@ class Graph:
             raise LookupError(f"{len(found)} nodes {operation} follow {name}, expected one")
         return found[0]
 
-    def constant(self, name: str) -> NDArray[np.float32]:
+    def constant(self, name: str) -> Array:
         """The constant behind what only gives it another shape."""
-        from tensorflow.python.framework import tensor_util
-
         node = self._nodes[_source(name)]
         while node.op in ("BroadcastTo", "Reshape", "Identity"):
             node = self._nodes[_source(node.input[0])]
         if node.op != "Const":
             raise LookupError(f"{node.name} is a {node.op}, expected a constant")
-        array: NDArray[np.float32] = np.array(tensor_util.MakeNdarray(node.attr["value"].tensor))
+        array: Array = np.array(tensor_util.make_ndarray(node.attr["value"].tensor))
         return array
 
 
 def _source(name: str) -> str:
     return name.partition(":")[0]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -40,7 +40,7 @@ def test_networks_think_what_the_originals_think_through_hundreds_of_steps_of_pl
     models = {bot_config(name).model for name in said["bots"].tolist()}
     (model,) = models
     assert model is not None
-    network = puppet(model, tmp_path / "cache")
+    network = puppet(model)
     steps, players = said["action"].shape
     assert steps == STEPS
     state = torch.zeros(players, network.state_size)
