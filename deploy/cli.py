@@ -101,6 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--reference", action="store_true", help="through Melting Pot's own API: slow")
     evaluate.set_defaults(run_command=_evaluate)
 
+    record = commands.add_parser("record", help="a film of one episode, the focal players in white frames")
+    record.add_argument("run", metavar="RUN", help="a run's folder, or its name in --folder")
+    record.add_argument("--scenario", metavar="NAME", help="default: the population among itself, without bots")
+    record.add_argument("--checkpoint", default="newest", metavar="NAME", help="default: newest")
+    record.add_argument("--episode", type=int, default=0, metavar="N", help="its number, as in evaluate (default: 0)")
+    record.add_argument("--seed", type=int, default=0, help="of the evaluation (default: 0)")
+    record.add_argument("--out", type=Path, metavar="FILE.mp4", help="default: in the run, by scenario and number")
+    record.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+    record.set_defaults(run_command=_record)
+
     report = commands.add_parser("report", help="tables and pictures from results, beside what was published")
     report.add_argument("results", nargs="+", type=Path, metavar="RESULTS",
                         help="files of results, run folders, or folders with run folders in them")  # fmt: skip
@@ -289,7 +299,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         "scenarios": arguments.scenarios, "episodes": arguments.episodes, "seed": arguments.seed,
         "workers": arguments.workers, "original": arguments.reference, "stopping": stopping,
     }  # fmt: skip
-    folders = [RunFolder(p if (p := Path(run)).is_dir() else arguments.folder / run) for run in arguments.runs]
+    folders = [_run_folder(arguments, run) for run in arguments.runs]
     if arguments.follow:
         if len(folders) != 1 or arguments.random:
             raise ConfigError("--follow follows one run: name one")
@@ -307,6 +317,29 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             return 0
         evaluate.show(group, out)
     return 0
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from evaluator.evaluate import populations
+    from evaluator.record import record
+
+    folder = _run_folder(arguments, arguments.run)
+    (person,) = populations(folder, [arguments.checkpoint])
+    name = f"{arguments.scenario or 'among_themselves'}-{arguments.episode}.mp4"
+    out = arguments.out or folder.path / name
+    started = time.monotonic()
+    print(f"playing and recording {arguments.scenario or 'the population among itself'}", flush=True)
+    episode = record(person, arguments.scenario, arguments.episode, arguments.seed, out)
+    print(
+        f"{out}: {episode.env_steps} steps in {time.monotonic() - started:.0f} s, focal return per capita "
+        f"{episode.focal_return:.2f}" + (f", bots {', '.join(episode.bots)}" if episode.bots else "")
+    )
+    return 0
+
+
+def _run_folder(arguments: argparse.Namespace, run: str) -> RunFolder:
+    """A run by its folder, or by its name in --folder."""
+    return RunFolder(Path(run) if Path(run).is_dir() else arguments.folder / run)
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ bit in a matrix product.
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,7 @@ def play(
     theta: Mapping[str, Tensor] | None,
     seed: int,
     tables: int = TABLES,
+    watch: Callable[[MeltingPot], None] | None = None,
 ) -> Iterator[Episode]:
     """Plays whole episodes and yields each as it ends.
 
@@ -67,12 +68,13 @@ def play(
         players act uniformly at random.
       seed: of the evaluation.
       tables: episodes at once.
+      watch: called with the game before each step, and after the last one; it may ask for the `world`.
 
     Raises:
       SetupError: if a bot is not installed.
     """
     jobs = iter(jobs)
-    hall = [_Table(config, seed) for _ in range(tables)]
+    hall = [_Table(config, seed, located=watch is not None) for _ in range(tables)]
     focal: _Random | _Population | None = None
     try:
         while True:
@@ -87,9 +89,13 @@ def play(
                 return
             for table in playing.values():
                 table.background.look()
+                if watch is not None:
+                    watch(table.game)
             bots.act([table.background for table in playing.values()])
             for i, action in focal.act(playing).items():
                 if (episode := playing[i].step(action)) is not None:
+                    if watch is not None:
+                        watch(playing[i].game)
                     yield episode
     finally:
         for table in hall:
@@ -107,8 +113,8 @@ class _Table:
     game: MeltingPot
     background: Background
 
-    def __init__(self, config: Config, seed: int) -> None:
-        self._block, self._seed = config.environment.block, seed
+    def __init__(self, config: Config, seed: int, located: bool) -> None:
+        self._block, self._seed, self._located = config.environment.block, seed, located
         self.playing = False
         self.scenario: Scenario | None = None
         self.policies: list[int] = []
@@ -121,7 +127,9 @@ class _Table:
             self.observation = self.game.reset(game_seed)
         else:
             self.close()
-            self.game = MeltingPot(scenario.substrate, self._block, game_seed, scenario.roles, scenario.focal)
+            self.game = MeltingPot(
+                scenario.substrate, self._block, game_seed, scenario.roles, scenario.focal, self._located
+            )
             self.observation = self.game.reset()
         self.scenario, self.number, self.playing = scenario, number, True
         self.rng = np.random.default_rng(focal)

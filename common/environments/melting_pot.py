@@ -68,6 +68,15 @@ def substrates() -> list[str]:
     return sorted(_package().SUBSTRATES)
 
 
+def default_roles(name: str) -> tuple[str, ...]:
+    """The roles of a substrate's players.
+
+    Raises:
+      ConfigError: if there is no such substrate.
+    """
+    return tuple(_config(name).default_player_roles)
+
+
 def _config(name: str) -> Any:
     known = substrates()
     if name not in known:
@@ -108,6 +117,7 @@ class MeltingPot:
       seed: seeds the game as Melting Pot's own builder does with the same number.
       roles: one role a player; None takes the substrate's own.
       shown: the players, from 0, that an `Observation` has rows for; None shows all.
+      located: whether `world` is asked for; the players then carry a component that reports where they are.
 
     Raises:
       ConfigError: if there is no such substrate, or its image cannot be cut into such squares.
@@ -121,13 +131,14 @@ class MeltingPot:
         seed: int = 1,
         roles: Sequence[str] | None = None,
         shown: Sequence[int] | None = None,
+        located: bool = False,
     ) -> None:
         config = _config(name)
         from dmlab2d import runfiles_helper
 
         self._name, self._block = name, block
         roles = config.default_player_roles if roles is None else roles
-        self._settings = _settings(config.lab2d_settings_builder(config=config, roles=roles))
+        self._settings = _settings(config.lab2d_settings_builder(config=config, roles=roles), located)
         self._root = runfiles_helper.find()
         self._seeds = _seeds(seed)
         players = range(1, len(roles) + 1)
@@ -205,6 +216,11 @@ class MeltingPot:
         found: NDArray[np.uint8] = self._env.observation(self._rgb[player])
         return found
 
+    def world(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The whole map [H, W, 3], and where each player is on it, [N, 2] as column and row of squares."""
+        places = [self._env.observation(f"{i + 1}.POSITION") for i in range(self.spec.players)]
+        return self._env.observation("WORLD.RGB"), np.array(places, np.int64)
+
     def observations(self, player: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """What a player, from 0, is told now, by Melting Pot's names, shown or not."""
         return {name: self._env.observation(f"{player + 1}.{name}") for name in names}
@@ -248,7 +264,7 @@ def _seeds(first: int) -> Iterator[int]:
     return (s % (MAX_SEED + 1) for s in itertools.count(first))
 
 
-def _settings(lab2d_settings: Any) -> dict[str, Any]:
+def _settings(lab2d_settings: Any, located: bool) -> dict[str, Any]:
     """Does to a substrate's settings what Melting Pot's builder does before it starts dmlab2d."""
     from meltingpot.utils.substrates import builder
     from ml_collections import config_dict
@@ -256,5 +272,10 @@ def _settings(lab2d_settings: Any) -> dict[str, Any]:
     settings = config_dict.ConfigDict(lab2d_settings).unlock()
     builder.apply_prefab_overrides(settings)
     builder.maybe_build_and_add_avatar_objects(settings)
+    if located:
+        for thing in settings.simulation.gameObjects:
+            kinds = {component["component"] for component in thing["components"]}
+            if "Avatar" in kinds and "LocationObserver" not in kinds:
+                thing["components"].append({"component": "LocationObserver", "kwargs": {"objectIsAvatar": True}})
     builder.locate_and_overwrite_level_directory(settings)
     return builder.parse_python_settings_for_dmlab2d(settings)  # type: ignore[no-any-return]
