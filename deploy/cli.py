@@ -117,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, default=Path("report"), metavar="FOLDER", help="where (default: report)")
     report.set_defaults(run_command=_report)
 
+    diversity = commands.add_parser("diversity", help="how different the policies are that were met in training")
+    diversity.add_argument("runs", nargs="+", metavar="RUN", help="runs of one game: folders, or names in --folder")
+    diversity.add_argument("--out", type=Path, default=Path("diversity"), metavar="FOLDER", help="default: diversity")
+    diversity.add_argument("--seed", type=int, default=0, help="of the games that give the observations (default: 0)")
+    diversity.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+    diversity.set_defaults(run_command=_diversity)
+
     doctor = commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
     doctor.set_defaults(run_command=_doctor)
 
@@ -334,6 +341,19 @@ def _record(arguments: argparse.Namespace) -> int:
         f"{out}: {episode.env_steps} steps in {time.monotonic() - started:.0f} s, focal return per capita "
         f"{episode.focal_return:.2f}" + (f", bots {', '.join(episode.bots)}" if episode.bots else "")
     )
+    return 0
+
+
+def _diversity(arguments: argparse.Namespace) -> int:
+    from evaluator.diversity import compare
+
+    print("showing the policies of every checkpoint the same observations", flush=True)
+    found = compare([_run_folder(arguments, run) for run in arguments.runs], arguments.out, arguments.seed)
+    for d in found:
+        kinds = ", ".join(f"{kind} {distance:.3f}" for kind, distance in d.by_kind.items())
+        print(f"{d.run}: {len(d.policies)} policies, mean distance {d.mean:.3f} ({d.low:.3f} to {d.high:.3f});")
+        print(f"  from its newest theta: {kinds}")
+    print(f"written: {arguments.out}/diversity.json, {arguments.out}/diversity.png")
     return 0
 
 

@@ -197,15 +197,16 @@ def follow(folder: RunFolder, out: Path, stopping: threading.Event, **options: A
 def show(people: Sequence[Population], out: Path) -> None:
     """Prints what the file of results says of some populations."""
     rows = read_lines(out)
-    table = Table("run", "checkpoint", "scenario", "focal return", "95% interval", "episodes", box=None)
+    console = Console()
     for p in people:
+        table = Table("scenario", "focal return per capita", "95% interval", "episodes", box=None)
         own = [row for row in rows if (row["run"], row["checkpoint"]) == (p.run, p.checkpoint)]
         for name in sorted({row["scenario"] for row in own}):
             found = interval([row["focal_return"] for row in own if row["scenario"] == name])
             limits = f"{found.low:.2f} to {found.high:.2f}"
-            table.add_row(p.run, p.checkpoint, name, f"{found.mean:.2f}", limits, str(found.episodes))
-    console = Console()
-    console.print(table)
+            table.add_row(name, f"{found.mean:.2f}", limits, str(found.episodes))
+        console.print(f"[bold]{p.run}[/] {f'checkpoint {p.checkpoint}' if p.checkpoint else ''}", highlight=False)
+        console.print(table)
     console.print(f"results: {out}", soft_wrap=True, highlight=False)
 
 
