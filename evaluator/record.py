@@ -44,7 +44,13 @@ def record(person: Population, name: str | None, number: int, seed: int, out: Pa
     torch.set_num_threads(1)  # a forward pass for one table is small, and the encoder wants the other cores
     marked = played.focal if name is not None else []
     episodes: Iterator[Episode] = rollout.play(
-        [(played, number)], person.config, person.theta, seed, tables=1, watch=lambda g: film.add(g, marked)
+        [(played, number)],
+        person.config,
+        person.theta,
+        seed,
+        tables=1,
+        watch=lambda g: film.add(g, marked),
+        located=True,
     )
     try:
         return next(iter(episodes))

@@ -6,7 +6,7 @@ cannot read.
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,12 @@ from evaluator.scenarios import Scenario, require_bots
 
 
 def play(
-    jobs: Iterable[tuple[Scenario, int]], config: Config, theta: Mapping[str, Tensor] | None, seed: int
-) -> Iterator[Episode]:
+    jobs: Iterable[tuple[Scenario, int]], config: Config, theta: Mapping[str, Tensor] | None, seed: int,
+    watch: Callable[[Any], None] | None = None,
+) -> Iterator[Episode]:  # fmt: skip
     """Plays whole episodes one after the other; arguments and result as in `evaluator.rollout.play`.
 
-    The same number and seed draw other bots and actions here than there: the two agree in distribution.
+    `watch` gets Melting Pot's timestep before each step. The same number and seed draw other bots and actions here than there: the two agree in distribution.
     """
     light_meltingpot()
     from meltingpot import scenario as scenarios
@@ -39,14 +40,15 @@ def play(
             if built is not None:
                 built[1].close()
             built = scenario.name, scenarios.build(scenario.name)
-        yield _play(built[1], scenario, number, config, theta, seed)
+        yield _play(built[1], scenario, number, config, theta, seed, watch)
     if built is not None:
         built[1].close()
 
 
 def _play(
-    environment: Any, scenario: Scenario, number: int, config: Config, theta: Mapping[str, Tensor] | None, seed: int
-) -> Episode:
+    environment: Any, scenario: Scenario, number: int, config: Config, theta: Mapping[str, Tensor] | None, seed: int,
+    watch: Callable[[Any], None] | None,
+) -> Episode:  # fmt: skip
     background, focal = (int(s.generate_state(1)[0]) for s in episode_seeds(seed, scenario, number)[1:])
     random.seed(background)
     rng = np.random.default_rng(focal)
@@ -61,6 +63,8 @@ def _play(
         policies: list[int] = []
         returns, env_steps = np.zeros(players), 0
         while not timestep.last():
+            if watch is not None:
+                watch(timestep)
             if theta is None:
                 action = rng.integers(0, actions, players, np.int32)
             else:

@@ -1,8 +1,8 @@
 """Plays official scenarios, many episodes at once: one forward pass for all focal players, and one for all bots.
 
-An episode hangs on its own seed alone: who the bots are, which policies play the focal slots, the game's seeds, the
-draw of every action. Which worker plays it, and what is played beside it, changes nothing but the rounding of the last
-bit in a matrix product.
+All that is drawn for an episode hangs on its own seed: who the bots are, which policies play the focal slots, the
+game's seeds, what actions are drawn with. Which worker plays it, and what is played beside it, does not matter. The same
+seed is not the same episode to the last step all the same: dmlab2d's games do not repeat themselves.
 """
 
 import math
@@ -56,6 +56,7 @@ def play(
     seed: int,
     tables: int = TABLES,
     watch: Callable[[MeltingPot], None] | None = None,
+    located: bool = False,
 ) -> Iterator[Episode]:
     """Plays whole episodes and yields each as it ends.
 
@@ -68,13 +69,14 @@ def play(
         players act uniformly at random.
       seed: of the evaluation.
       tables: episodes at once.
-      watch: called with the game before each step, and after the last one; it may ask for the `world`.
+      watch: called with the game before each step, and after the last one.
+      located: whether it will ask for the game's `world`.
 
     Raises:
       SetupError: if a bot is not installed.
     """
     jobs = iter(jobs)
-    hall = [_Table(config, seed, located=watch is not None) for _ in range(tables)]
+    hall = [_Table(config, seed, located) for _ in range(tables)]
     focal: _Random | _Population | None = None
     try:
         while True:

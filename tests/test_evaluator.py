@@ -1,0 +1,169 @@
+"""Official scenarios: who plays, what is kept, and that nothing is counted twice."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from common.config import load_config
+from common.environments.melting_pot import MeltingPot
+from common.errors import ConfigError, SetupError
+from common.files import read_lines
+from common.network import Network
+from evaluator import reference, rollout
+from evaluator.bots import Background
+from evaluator.evaluate import Population, evaluate, random_population
+from evaluator.rollout import Episode
+from evaluator.scenarios import require_bots, scenario, scenarios_of
+
+CONFIG = load_config(overrides=["environment.substrate=coins", "network.dense=16", "network.core_size=16"], environ={})
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def bots_are_missing() -> bool:
+    try:
+        require_bots(scenarios_of("coins"))
+    except SetupError:
+        return True
+    return False
+
+
+needs_bots = pytest.mark.skipif(bots_are_missing(), reason="the bots of coins are not installed")
+
+
+def population(policies: int = 2) -> dict[str, torch.Tensor]:
+    game = MeltingPot("coins")
+    network = Network(game.spec, CONFIG.network, policies)
+    game.close()
+    return {name: p.detach() for name, p in network.named_parameters()}
+
+
+def test_the_official_scenarios_are_melting_pots() -> None:
+    assert [s.name for s in scenarios_of("coop_mining")] == [f"coop_mining_{i}" for i in range(5)]
+    s = scenario("coop_mining_3")
+    assert (len(s.focal), len(s.background)) == (5, 1)
+    assert sorted(s.focal + s.background) == list(range(6))
+    assert len(scenarios_of("prisoners_dilemma_in_the_matrix__repeated", None)) > 5
+    with pytest.raises(ConfigError, match="near it are .*coins_1"):
+        scenario("coin_1")
+    with pytest.raises(ConfigError, match="no official scenarios"):
+        scenarios_of("matrix_coordination")
+
+
+def test_bots_that_are_not_installed_are_named_with_what_to_do(tmp_path: Path) -> None:
+    absent = scenarios_of("clean_up")
+    try:
+        require_bots(absent)
+    except SetupError as error:
+        assert "clean_up/" in str(error) and "bidist doctor" in str(error)
+    else:
+        pytest.skip("here they are installed")
+    with pytest.raises(SetupError, match="not installed"):
+        evaluate([random_population("clean_up")], None, 1, tmp_path / "out.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_bots
+def test_bots_are_drawn_with_replacement_each_alike() -> None:
+    s = scenario("prisoners_dilemma_in_the_matrix__arena_0")
+    game = MeltingPot(s.substrate, roles=s.roles)
+    drawn = [Background(s, game, np.random.SeedSequence([7, i])).names for i in range(200)]
+    game.close()
+    counts = Counter(name for names in drawn for name in names)
+    assert counts.keys() == set(s.bots["default"])
+    n = counts.total()
+    for count in counts.values():
+        assert abs(count - n / len(counts)) < 4 * np.sqrt(n / len(counts))
+    together = {len(set(names)) for names in drawn}
+    assert together == {1, 2}, "seven draws of two are mostly both, and sometimes all the same"
+
+
+@needs_bots
+def test_what_is_drawn_for_an_episode_hangs_on_its_seed_alone() -> None:
+    jobs = [(scenario(name), 4) for name in ("coins_0", "coins_3")]
+    theta = population()
+    alone = [next(iter(rollout.play([job], CONFIG, theta, 5, tables=1))) for job in jobs]
+    beside = list(rollout.play(reversed(jobs), CONFIG, theta, 5, tables=3))
+
+    def drawn(e: Episode) -> tuple[str, int, list[str], list[int]]:
+        return e.scenario, e.episode, e.bots, e.policies
+
+    assert sorted(map(drawn, alone)) == sorted(map(drawn, beside))
+    assert all(e.env_steps > 100 and len(e.policies) == len(e.bots) == 1 for e in alone)
+
+
+@needs_bots
+def test_focal_policies_are_drawn_for_each_slot_with_replacement() -> None:
+    s = scenario("coop_mining_3")
+    config = load_config(overrides=["environment.substrate=coop_mining"], environ={})
+    game = MeltingPot("coop_mining")
+    theta = {n: p.detach() for n, p in Network(game.spec, config.network, 3).named_parameters()}
+    focal = rollout._Population(game.spec, 1, config, theta)
+    table = rollout._Table(config, 0, located=False)
+    drawn = []
+    for n in range(40):
+        table.begin(s, n)
+        focal.welcome(0, table)
+        drawn.append(tuple(table.policies))
+    table.close()
+    counts = Counter(p for policies in drawn for p in policies)
+    assert counts.keys() == {0, 1, 2} and all(len(policies) == 5 for policies in drawn)
+    assert all(abs(count - 200 / 3) < 4 * np.sqrt(200 / 3) for count in counts.values())
+    assert len(set(drawn)) > 20
+
+
+@needs_bots
+def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "results.jsonl"
+    person = Population("r", "mappo", 3, "00000007", 7, 1000, CONFIG, population(1))
+    stopping = threading.Event()
+    stopping.set()
+    assert not evaluate([person], ["coins_1"], 2, out, workers=1, stopping=stopping)
+    assert read_lines(out) == []
+    assert evaluate([person], ["coins_1"], 1, out, workers=1)
+    first = read_lines(out)
+    with out.open("a") as file:
+        file.write('{"run": "torn')
+    text = out.read_text()
+    assert evaluate([person], ["coins_1"], 1, out, workers=1)
+    assert out.read_text() == text, "nothing was to be played"
+    out.write_text(text.rpartition('{"run": "torn')[0])
+    assert evaluate([person], ["coins_1"], 3, out, workers=2)
+    rows = read_lines(out)
+    assert rows[0] == first[0]
+    assert sorted(row["episode"] for row in rows) == [0, 1, 2]
+    row = rows[0]
+    assert {row[k] for k in ("run", "method", "checkpoint", "scenario")} == {"r", "mappo", "00000007", "coins_1"}
+    assert row["versions"]["dm-meltingpot"] and row["player_steps"] == 1000 and not row["reference"]
+    with pytest.raises(ConfigError, match="coop_mining_0: scenarios of another game than coins"):
+        evaluate([person], ["coop_mining_0"], 1, out)
+
+
+@needs_bots
+@pytest.mark.slow
+def test_the_original_path_plays_the_same_population_through_melting_pots_api(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    person = Population("r", "mappo", 3, "00000007", 7, 1000, CONFIG, population(2))
+    assert evaluate([person], ["coins_0"], 1, out, workers=1, original=True)
+    (row,) = read_lines(out)
+    assert row["reference"] and row["bots"][0] in scenario("coins_0").bots["default"]
+    assert row["env_steps"] > 100 and row["policies"][0] in (0, 1)
+    json.dumps(row)
+
+
+def test_a_rollout_without_jobs_is_over() -> None:
+    assert list(rollout.play([], CONFIG, None, 0)) == []
+    assert list(reference.play([], CONFIG, None, 0)) == []
+    assert Episode("s", 0, 1.0, 0.0, 5, [], []).env_steps == 5

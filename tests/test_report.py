@@ -1,0 +1,139 @@
+"""Tables from rows: the numbers are those that one gets by hand, and what was not played stays empty."""
+
+import csv
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.errors import ConfigError
+from common.files import append_line
+from evaluator.report import Results, Scale, published, read_results, write_report
+from evaluator.statistics import improvement, interval, iqm, resample
+
+GAME = "coins"
+
+
+def row(method: str, seed: int, scenario: int, episode: int, focal: float, **more: Any) -> dict[str, Any]:
+    return {
+        "run": f"{method}-{seed}", "method": method, "seed": seed, "checkpoint": "00000009", "updates": 9,
+        "player_steps": 900, "substrate": GAME, "scenario": f"{GAME}_{scenario}", "episode": episode,
+        "focal_return": focal, "env_steps": 10, "evaluation_seed": 0, "reference": False, **more,
+    }  # fmt: skip
+
+
+def rows() -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    means = {"mappo": 10.0, "bidist": 30.0, "pp": 20.0, "random": -50.0}
+    return [
+        row(m, seed, s, e, mean + 10 * s + rng.normal())
+        for (m, mean), seed, s, e in product(means.items(), range(2), range(2), range(5))
+        if (m, s) != ("pp", 1)
+    ]
+
+
+def test_cells_are_means_over_runs_and_empty_where_nothing_was_played() -> None:
+    data = rows()
+    results = Results(data)
+    assert results.methods == ["mappo", "pp", "bidist", "random"]
+    mine = [r["focal_return"] for r in data if (r["method"], r["scenario"]) == ("bidist", "coins_1")]
+    cell = results.cell("bidist", GAME, "coins_1")
+    assert cell is not None and cell[0] == pytest.approx(np.mean(mine))
+    assert cell[1] < cell[0] < cell[2]
+    assert results.cell("pp", GAME, "coins_1") is None
+    assert results.cell("rpm", GAME, "coins_0") is None
+
+
+def test_table_1_is_min_max_over_the_methods_that_learn() -> None:
+    results = Results(rows())
+    found = results.normalised(GAME, "coins_0")
+    mean = {m: results.cell(m, GAME, "coins_0")[0] for m in ("mappo", "pp", "bidist")}  # type: ignore[index]
+    assert found["mappo"] == 0 and found["bidist"] == 1
+    assert found["pp"] == pytest.approx((mean["pp"] - mean["mappo"]) / (mean["bidist"] - mean["mappo"]))
+    assert "random" not in found
+    alone = Results([r for r in rows() if r["method"] in ("mappo", "random")])
+    assert alone.normalised(GAME, "coins_0") == {}
+
+
+def test_returns_are_scaled_by_what_was_published() -> None:
+    scale, theirs = Scale(), published()["returns"]["coins_0"]
+    assert scale("coins_0", theirs["random"]) == 0
+    assert scale("coins_0", np.mean(theirs["acb"])) == pytest.approx(1)
+    assert scale("coop_mining_2", 1.0) is None, "random players and ACB hardly differ there"
+    assert scale("nowhere_0", 1.0) is None
+
+
+def test_published_figures_are_whole() -> None:
+    found = published()
+    games = ["chicken_in_the_matrix", "prisoners_dilemma_in_the_matrix", "pure_coordination_in_the_matrix"]
+    names = ["coins", "coop_mining", *(f"{g}__{v}" for g in games for v in ("arena", "repeated"))]
+    assert found["returns"].keys() == {f"{name}_{i}" for name in names for i in range(5)}
+    assert all(len(r["acb"]) == 3 for r in found["returns"].values())
+    assert len(found["table_1"]) == 6
+    for method, games_of in found["table_1"].items():
+        assert len(games_of) == 5 and all(len(cells) == 5 for cells in games_of.values()), method
+    best = np.array([[cells for cells in games_of.values()] for games_of in found["table_1"].values()]).max(0)
+    assert np.all(best == 1)
+
+
+def test_only_the_newest_checkpoint_of_a_run_counts() -> None:
+    old = [row("mappo", 0, 0, e, 1000.0, updates=3, checkpoint="00000003", player_steps=300) for e in range(5)]
+    new = [row("mappo", 0, 0, e, 1.0) for e in range(5)]
+    cell = Results(old + new).cell("mappo", GAME, "coins_0")
+    assert cell == (1.0, 1.0, 1.0)
+
+
+def test_an_episode_that_stands_in_two_files_counts_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for r in rows():
+            append_line(tmp_path / name / "evaluation.jsonl", r)
+    assert len(read_results([tmp_path / "a", tmp_path / "b" / "evaluation.jsonl"])) == len(rows())
+    with pytest.raises(ConfigError, match="no results"):
+        read_results([tmp_path / "c"])
+
+
+def test_the_report_holds_it_all(tmp_path: Path) -> None:
+    data = rows() + [row("mappo", 0, 0, e, 5.0, updates=3, checkpoint="00000003", player_steps=300) for e in range(5)]
+    text = write_report(data, tmp_path / "report").read_text()
+    assert "| coins 0 | 0.00 / 0.97 |" in text
+    assert "1.00 / 1.00" in text
+    assert "| coins 1 | 0.00 / 0.87 |  / 0.00 |  / 0.92 |  / 0.64 |" in text, "PP was not played there"
+    assert "bidist over mappo | 1.00" in text
+    assert "no ablations" in text
+    for name in ("returns.png", "across.png", "over_training.png"):
+        assert (tmp_path / "report" / name).stat().st_size > 5_000
+    with (tmp_path / "report" / "returns.csv").open() as file:
+        cells = {(c["scenario"], c["method"]): c for c in csv.DictReader(file)}
+    assert ("coins_1", "pp") not in cells
+    assert cells["coins_0", "bidist"]["runs"] == "2" and cells["coins_0", "bidist"]["episodes"] == "10"
+    assert cells["coins_0", "bidist"]["paper_min_max"] == "1.0"
+
+
+def test_iqm_and_improvement_against_the_definition() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
+    middle = sorted(x.ravel())[3:9]
+    assert iqm(x.ravel()) == pytest.approx(np.mean(middle))
+    y[0, 0] = x[0, 0]
+    by_hand = [np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a in x[:, s] for b in y[:, s]]) for s in range(4)]
+    assert improvement(x, y) == pytest.approx(np.mean(by_hand))
+    assert improvement(x, x) == pytest.approx(0.5)
+
+
+def test_runs_are_drawn_together_for_all_scenarios() -> None:
+    runs = [[[0.0] * 4, [0.0] * 4], [[10.0] * 4, [100.0] * 4]]
+    draws = resample(runs, np.random.default_rng(0))
+    assert draws.shape[1:] == (2, 2)
+    assert set(map(tuple, draws.reshape(-1, 2))) == {(0.0, 0.0), (10.0, 100.0)}
+    assert draws[:, :, 0].mean() == pytest.approx(5, abs=0.3)
+    assert draws.mean((1, 2)).std() > 0
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    found = [interval(rng.exponential(3.0, 40)) for _ in range(200)]
+    covered = np.mean([i.low <= 3.0 <= i.high for i in found])
+    assert 0.87 < covered <= 1.0
