@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.environments.melting_pot import MeltingPot, light_meltingpot
+from common.environments.melting_pot import MeltingPot
 from common.players import draw
 from evaluator.puppets import Puppet, puppet
 from evaluator.scenarios import Scenario, bot_config
@@ -30,7 +30,7 @@ class Troupe:
       players: the slots they play, from 0.
       puppeteers: decide their goals, one a bot.
       memories: the puppeteers'.
-      seen: for each bot what it is told now but for its image, by Melting Pot's names.
+      seen: for each bot what it is told now, by Melting Pot's names.
       goals: [bots, G] one-hot, what the puppeteers want now.
       state: [bots, state_size], the network's.
       action: [bots] int64, the last one.
@@ -40,10 +40,22 @@ class Troupe:
     players: list[int] = field(default_factory=list)
     puppeteers: list[Any] = field(default_factory=list)
     memories: list[Any] = field(default_factory=list)
-    seen: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    seen: list["Seen"] = field(default_factory=list)
     goals: list[NDArray[np.int32]] = field(default_factory=list)
     state: Tensor = torch.empty(0)
     action: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class Seen(dict[str, NDArray[Any]]):
+    """What a bot is told now, by Melting Pot's names; read from the game when it is asked for, and then kept."""
+
+    def __init__(self, game: MeltingPot, player: int) -> None:
+        super().__init__()
+        self._game, self._player = game, player
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        found = self[name] = self._game.observation(self._player, name)
+        return found
 
 
 class Background:
@@ -63,7 +75,6 @@ class Background:
         self.game = game
         self._dice = random.Random(int(dice.generate_state(1, np.uint64)[0]))
         self._race = np.random.default_rng(race)
-        self._told = _told(scenario.substrate)
         self.names = [self._dice.choice(scenario.bots[scenario.roles[i]]) for i in scenario.background]
         self.troupes: dict[Path, Troupe] = {}
         for player, name in zip(scenario.background, self.names, strict=True):
@@ -91,7 +102,7 @@ class Background:
         self._starting = False
         with _lent(self._dice):
             for troupe in self.troupes.values():
-                troupe.seen = [self.game.observations(player, self._told) for player in troupe.players]
+                troupe.seen = [Seen(self.game, player) for player in troupe.players]
                 troupe.goals = []
                 for k, (puppeteer, seen) in enumerate(zip(troupe.puppeteers, troupe.seen, strict=True)):
                     told, troupe.memories[k] = puppeteer.step(dm_env.TimeStep(kind, 0.0, 1.0, seen), troupe.memories[k])
@@ -116,7 +127,7 @@ def act(backgrounds: Sequence[Background]) -> None:
         present = [(b, b.troupes[model]) for b in backgrounds if model in b.troupes]
         troupes = [troupe for _, troupe in present]
         network = troupes[0].network
-        images = [b.game.image(player) for b, troupe in present for player in troupe.players]
+        images = [seen["RGB"] for troupe in troupes for seen in troupe.seen]
         inputs = [[x for n in network.inputs for x in seen[n].flat] for troupe in troupes for seen in troupe.seen]
         logits, state = network.step(
             torch.from_numpy(np.stack(images)),
@@ -131,16 +142,6 @@ def act(backgrounds: Sequence[Background]) -> None:
         ends = np.cumsum(sizes)
         for troupe, own_state, size, end in zip(troupes, state.split(sizes), sizes, ends, strict=True):
             troupe.state, troupe.action = own_state, action[end - size : end]
-
-
-@cache
-def _told(substrate: str) -> list[str]:
-    """What a puppeteer may look at: all that a player is told but for images."""
-    light_meltingpot()
-    from meltingpot.configs import substrates
-
-    names = substrates.get_config(substrate).individual_observation_names
-    return [name for name in names if not name.endswith("RGB")]
 
 
 class _lent:

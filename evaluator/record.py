@@ -1,6 +1,5 @@
 """A film of an episode: the whole map from above, the focal players in white frames."""
 
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,17 +42,12 @@ def record(person: Population, name: str | None, number: int, seed: int, out: Pa
     film = _Film(out)
     torch.set_num_threads(1)  # a forward pass for one table is small, and the encoder wants the other cores
     marked = played.focal if name is not None else []
-    episodes: Iterator[Episode] = rollout.play(
-        [(played, number)],
-        person.config,
-        person.theta,
-        seed,
-        tables=1,
-        watch=lambda g: film.add(g, marked),
-        located=True,
+    jobs = [(played, number)]
+    episodes = rollout.play(
+        jobs, person.config, person.theta, seed, tables=1, watch=lambda game: film.add(game, marked), located=True
     )
     try:
-        return next(iter(episodes))
+        return next(episodes)
     finally:
         film.close()
 

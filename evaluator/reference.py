@@ -16,6 +16,7 @@ from torch import Tensor
 from common.config import Config
 from common.environments import EnvironmentSpec
 from common.environments.melting_pot import FEATURES, block_mean, light_meltingpot
+from common.errors import SetupError
 from common.players import Players
 from common.store import Weights
 from evaluator.rollout import Episode, episode_seeds
@@ -28,10 +29,17 @@ def play(
 ) -> Iterator[Episode]:  # fmt: skip
     """Plays whole episodes one after the other; arguments and result as in `evaluator.rollout.play`.
 
-    `watch` gets Melting Pot's timestep before each step. The same number and seed draw other bots and actions here than there: the two agree in distribution.
+    `watch` gets Melting Pot's timestep before each step. The same number and seed draw other bots and actions here than
+    there: the two agree in distribution.
+
+    Raises:
+      SetupError: if bots, or what Melting Pot needs to run them, are not installed.
     """
     light_meltingpot()
-    from meltingpot import scenario as scenarios
+    try:
+        from meltingpot import scenario as scenarios
+    except ImportError as error:
+        raise SetupError(f"Melting Pot's own scenarios need {error.name}: `make setup-test` installs it") from None
 
     built: tuple[str, Any] | None = None
     for scenario, number in jobs:

@@ -1,8 +1,8 @@
 """Plays official scenarios, many episodes at once: one forward pass for all focal players, and one for all bots.
 
 All that is drawn for an episode hangs on its own seed: who the bots are, which policies play the focal slots, the
-game's seeds, what actions are drawn with. Which worker plays it, and what is played beside it, does not matter. The same
-seed is not the same episode to the last step all the same: dmlab2d's games do not repeat themselves.
+game's seeds, what actions are drawn with. Which worker plays it, and what is played beside it, does not matter. Even so
+the same seed is not the same episode to the last step: dmlab2d's games do not repeat themselves.
 """
 
 import math

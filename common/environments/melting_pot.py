@@ -209,21 +209,17 @@ class MeltingPot:
 
     def rgb(self) -> list[NDArray[np.uint8]]:
         """The whole images that the shown players see now, each [H, W, 3]."""
-        return [self.image(i) for i in self._shown]
-
-    def image(self, player: int) -> NDArray[np.uint8]:
-        """The whole image that a player, from 0, sees now, [H, W, 3]."""
-        found: NDArray[np.uint8] = self._env.observation(self._rgb[player])
-        return found
+        return [self._env.observation(self._rgb[i]) for i in self._shown]
 
     def world(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The whole map [H, W, 3], and where each player is on it, [N, 2] as column and row of squares."""
         places = [self._env.observation(f"{i + 1}.POSITION") for i in range(self.spec.players)]
         return self._env.observation("WORLD.RGB"), np.array(places, np.int64)
 
-    def observations(self, player: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """What a player, from 0, is told now, by Melting Pot's names, shown or not."""
-        return {name: self._env.observation(f"{player + 1}.{name}") for name in names}
+    def observation(self, player: int, name: str) -> NDArray[Any]:
+        """What a player, from 0, shown or not, is told now under one of Melting Pot's names, such as RGB [H, W, 3]."""
+        found: NDArray[Any] = self._env.observation(f"{player + 1}.{name}")
+        return found
 
     def _observe(self) -> Observation:
         features = np.empty((len(self._shown), self.spec.features), np.float32)

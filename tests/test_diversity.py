@@ -1,0 +1,89 @@
+"""Distances between the policies that were met in training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_serial import configuration
+
+from common import environments
+from common.errors import CheckpointError, ConfigError
+from common.run_folder import RunFolder
+from deploy.serial import Serial
+from evaluator.diversity import Met, compare, observe, policies_met, probabilities, total_variation
+
+
+@pytest.fixture(scope="module")
+def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
+    """Short runs of both methods on one game, with three checkpoints each."""
+    folder = tmp_path_factory.mktemp("runs")
+    found = {}
+    for method in ("bidist", "mappo"):
+        config = configuration(folder, f"diverse-{method}", f"method.name={method}", "learner.learning_rate=0.003")
+        found[method] = RunFolder.of(config.run)
+        found[method].create(config)
+        with Serial(config, redis_url) as serial:
+            for update in range(12):
+                serial.update()
+                if update in (2, 6):
+                    serial.learner.save()
+    return found
+
+
+def test_the_policies_of_all_checkpoints_are_met(runs: dict[str, RunFolder]) -> None:
+    kinds = [met.kind for met in policies_met(runs["mappo"])]
+    assert kinds == ["theta"] * 3
+    both = policies_met(runs["bidist"])
+    assert {met.kind for met in both} == {"theta", "phi forward", "phi reverse"}
+    assert len({(met.kind, met.updates) for met in both}) == len(both)
+
+
+def test_distances_are_what_one_gets_by_hand(runs: dict[str, RunFolder]) -> None:
+    folder = runs["bidist"]
+    config, met = folder.read_config(), policies_met(folder)
+    observed = observe(config, met[-1].parameters, seed=3)
+    spec = environments.spec(config.environment)
+    first, last = (probabilities(config, spec, m, observed) for m in (met[0], met[-1]))
+    assert torch.allclose(first.sum(-1), torch.ones(first.shape[:2]))
+    by_hand = [
+        np.mean([sum(max(0.0, float(p - q)) for p, q in zip(x, y, strict=True)) for x, y in zip(a, b, strict=True)])
+        for a, b in zip(first.transpose(0, 1), last.transpose(0, 1), strict=True)
+    ]
+    assert total_variation(first, last) == pytest.approx(np.array(by_hand), abs=1e-5)
+    assert total_variation(first, first) == pytest.approx(np.zeros(first.shape[1]))
+
+
+def test_a_policy_remembers_what_it_saw_before(runs: dict[str, RunFolder]) -> None:
+    folder = runs["mappo"]
+    config, met = folder.read_config(), policies_met(folder)
+    observed = observe(config, met[-1].parameters, seed=3)
+    spec = environments.spec(config.environment)
+    whole = probabilities(config, spec, met[-1], observed)
+    late = type(observed)(observed.rgb[50:], observed.features[50:])
+    assert not torch.allclose(whole[50], probabilities(config, spec, met[-1], late)[0])
+
+
+def test_runs_are_compared_on_common_observations(runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    found = compare(list(runs.values()), tmp_path / "out")
+    assert [d.method for d in found] == ["bidist", "mappo"]
+    for d in found:
+        distances = np.array(d.distances)
+        assert distances.shape == (len(d.policies),) * 2
+        assert np.allclose(distances, distances.T, atol=1e-3) and np.allclose(np.diag(distances), 0)
+        assert 0 < d.low <= d.mean <= d.high < 1
+    assert {"phi forward", "phi reverse", "theta"} == found[0].by_kind.keys()
+    written = json.loads((tmp_path / "out" / "diversity.json").read_text())
+    assert [w["run"] for w in written] == [d.run for d in found]
+    assert (tmp_path / "out" / "diversity.png").stat().st_size > 5_000
+
+
+def test_what_cannot_be_compared_says_why(runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    other = configuration(tmp_path, "other", "environment.substrate=matrix_chicken")
+    RunFolder.of(other.run).create(other)
+    with pytest.raises(ConfigError, match="different games"):
+        compare([runs["mappo"], RunFolder.of(other.run)], tmp_path / "out")
+    with pytest.raises(CheckpointError, match="hold 0 policies"):
+        compare([RunFolder.of(other.run)], tmp_path / "out")
+    assert Met("phi forward", 8, {}).label == "phi forward 8"

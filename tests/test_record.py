@@ -1,0 +1,55 @@
+"""Films: a frame a step, the focal players in white."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from common.config import load_config
+from common.environments.melting_pot import MeltingPot
+from common.errors import ConfigError
+from evaluator.evaluate import Population
+from evaluator.record import SCALE, SQUARE, picture, record
+
+
+def test_marked_squares_have_white_frames_and_nothing_else_changes() -> None:
+    world = np.zeros((4 * SQUARE, 5 * SQUARE, 3), np.uint8)
+    image = picture(world, np.array([[3, 1]]))
+    edge = SQUARE * SCALE
+    white = image.min(-1) == 255
+    assert white[edge : 2 * edge, 3 * edge : 4 * edge].sum() == white.sum() > 0
+    assert not white[edge + edge // 2, 3 * edge + edge // 2], "the player itself is to be seen"
+    assert picture(np.zeros((17, 33, 3), np.uint8), np.empty((0, 2), np.int64)).shape == (50, 98, 3)
+
+
+@pytest.mark.parametrize("name", ["coins", "coop_mining"])
+def test_players_are_where_the_map_says(name: str) -> None:
+    game = MeltingPot(name, seed=4, located=True)
+    plain = MeltingPot(name, seed=4)
+    game.reset()
+    plain.reset()
+    for environment in (game, plain):
+        environment.step(np.zeros(environment.spec.players, np.int32))
+    world, places = game.world()
+    assert places.shape == (game.spec.players, 2)
+    assert len({tuple(place) for place in places.tolist()}) == len(places), "no two stand on one square"
+    squares = [world[r * SQUARE : (r + 1) * SQUARE, c * SQUARE : (c + 1) * SQUARE] for c, r in places]
+    assert all(square.std() > 10 for square in squares), "a figure is drawn where a player stands"
+    assert game.spec == plain.spec
+    game.close()
+    plain.close()
+
+
+@pytest.mark.slow
+def test_a_film_has_a_frame_for_each_step(tmp_path: Path) -> None:
+    config = load_config(overrides=["environment.substrate=coins"], environ={})
+    person = Population("r", "random", 0, "", 0, 0, config, None)
+    out = tmp_path / "films" / "coins.mp4"
+    episode = record(person, None, 0, 0, out)
+    assert episode.bots == [] and np.isnan(episode.background_return)
+    with av.open(str(out)) as film:
+        frames = sum(1 for _ in film.decode(video=0))
+    assert frames == episode.env_steps + 1
+    with pytest.raises(ConfigError, match="another game"):
+        record(person, "coop_mining_0", 0, 0, out)
