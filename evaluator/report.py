@@ -1,7 +1,8 @@
 """From rows of results to a report: what was measured, how sure it is, and how it stands to what was published.
 
 A cell that was not played stays empty. Of each run its newest evaluated checkpoint counts; others are drawn in the
-picture over training alone.
+picture over training alone. Episodes that went through Melting Pot's own API stand beside the others in a table of
+their own.
 """
 
 import csv
@@ -16,10 +17,12 @@ import matplotlib
 import numpy as np
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from common.errors import ConfigError
 from common.files import read_lines, write
-from evaluator.statistics import Array, improvement, iqm, limits, resample
+from evaluator.statistics import Array, improvement, interval, iqm, limits, permutation_test, resample
 from evaluator.style import COLOURS, GREY, STYLE
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -63,7 +66,7 @@ class Results:
     """What was measured, by game, method and run.
 
     Attributes:
-      rows: of the newest evaluated checkpoint of each run.
+      rows: of the newest evaluated checkpoint of each run, by our evaluator.
       games: names of the substrates, each with its scenarios.
       methods: in the paper's order, then others, then random players.
     """
@@ -76,7 +79,7 @@ class Results:
         newest: dict[str, int] = defaultdict(int)
         for row in self.rows:
             newest[row["run"]] = max(newest[row["run"]], row["updates"])
-        self.rows = [row for row in self.rows if row["updates"] == newest[row["run"]]]
+        self.rows = [row for row in self.rows if row["updates"] == newest[row["run"]] and not row["reference"]]
         games: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
             games[row["substrate"]].add(row["scenario"])
@@ -167,6 +170,8 @@ def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
         parts += ["## Learning curves", f"![Learning curves]({curves.name})"]
     if _draw_over_training(rows, folder / "over_training.png"):
         parts += ["## Over training", "Focal returns of several checkpoints.", "![Over training](over_training.png)"]
+    if (both := _beside_the_original(rows)) is not None:
+        parts += ["## Beside Melting Pot's own loop", ORIGINAL, both]
     path = folder / "report.md"
     write(path, ("\n\n".join(part for part in parts if part) + "\n").encode())
     return path
@@ -185,6 +190,9 @@ beside it. Ours / the paper's; ours is empty where not at least two methods were
 ACROSS = """\
 Interquartile mean of the scaled returns over runs and scenarios. Methods that played different games are not to be
 compared."""
+ORIGINAL = """\
+The same populations, played by our evaluator and through Melting Pot's own API; p is of a permutation test of the
+difference of the means."""
 IMPROVEMENT = "Probability that a run of X does better than one of Y in a scenario."
 
 
@@ -309,6 +317,19 @@ def _ablations(results: Results, picture: Path) -> str:
     return "![Ablations](ablations.png)"
 
 
+def _beside_the_original(rows: Rows) -> str | None:
+    groups: dict[tuple[str, str, str], dict[bool, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        groups[row["run"], row["checkpoint"], row["scenario"]][row["reference"]].append(row["focal_return"])
+    lines = []
+    for (run, _, s), found in sorted(groups.items()):
+        if len(found) == 2:
+            cells = [interval(found[path]) for path in (False, True)]
+            shown = [f"{c.mean:.2f} ({c.low:.2f} to {c.high:.2f}), {c.episodes} episodes" for c in cells]
+            lines.append([run, s, *shown, f"{permutation_test(found[False], found[True]):.2f}"])
+    return _table(["run", "scenario", "ours", "Melting Pot's", "p"], lines) if lines else None
+
+
 def _write_numbers(results: Results, scale: Scale, path: Path) -> None:
     with path.open("w", newline="") as file:
         out = csv.writer(file, lineterminator="\n")
@@ -337,24 +358,27 @@ def _draw_returns(results: Results, scale: Scale, path: Path) -> None:
         figure = Figure(figsize=(9, 0.6 + 2.4 * len(games)))
         panels = figure.subplots(len(games), 1, squeeze=False)[:, 0]
         width = 0.8 / len(results.methods)
+        colours = {m: GREY if m == RANDOM else COLOURS[k % len(COLOURS)] for k, m in enumerate(results.methods)}
         for axes, game in zip(panels, games, strict=True):
             for k, m in enumerate(results.methods):
                 cells = [results.cell(m, game, s) for s in results.games[game]]
                 places = [i + (k + 0.5) * width - 0.4 for i, c in enumerate(cells) if c is not None]
                 present = np.array([c for c in cells if c is not None]).reshape(-1, 3)
-                colour = GREY if m == RANDOM else COLOURS[k % len(COLOURS)]
-                axes.bar(places, present[:, 0], width * 0.9, color=colour, label=m)
+                axes.bar(places, present[:, 0], width * 0.9, color=colours[m])
                 errors = np.abs(present[:, 1:].T - present[:, 0])
                 axes.errorbar(places, present[:, 0], errors, fmt="none", ecolor="#202020", elinewidth=1)
             for i, s in enumerate(results.games[game]):
                 if s in scale.returns:
                     level = np.mean(scale.returns[s]["acb"])
-                    axes.hlines(level, i - 0.42, i + 0.42, color="#202020", linestyle=":", linewidth=1.2,
-                                label="ACB, published" if i == 0 else None)  # fmt: skip
+                    axes.hlines(level, i - 0.42, i + 0.42, color="#202020", linestyle=":", linewidth=1.2)
             axes.set_xticks(range(len(results.games[game])), [f"scenario {_number(s)}" for s in results.games[game]])
             axes.set_title(game)
             axes.set_ylabel("focal return")
-        panels[0].legend(ncols=len(results.methods) + 1, loc="lower left", bbox_to_anchor=(0, 1.12), borderaxespad=0)
+        handles = [Patch(color=colour, label=m) for m, colour in colours.items()]
+        handles.append(Line2D([], [], color="#202020", linestyle=":", label="ACB, published"))
+        panels[0].legend(
+            handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.12), borderaxespad=0
+        )
         figure.savefig(path)
 
 

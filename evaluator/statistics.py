@@ -75,3 +75,12 @@ def improvement(x: Array, y: Array) -> Array:
     """
     difference = x[..., :, None, :] - y[..., None, :, :]
     return np.asarray(((difference > 0) + 0.5 * (difference == 0)).mean((-3, -2, -1)))
+
+
+def permutation_test(x: Sequence[float], y: Sequence[float]) -> float:
+    """How often two samples that were dealt anew at random have means at least as far apart as these: a p-value."""
+    rng = np.random.default_rng(0)
+    both, n = np.concatenate([x, y]), len(x)
+    dealt = rng.permuted(np.tile(both, (DRAWS, 1)), axis=1)
+    apart = np.abs(dealt[:, :n].mean(1) - dealt[:, n:].mean(1))
+    return float((1 + np.sum(apart >= abs(np.mean(x) - np.mean(y)) - 1e-12)) / (1 + DRAWS))

@@ -11,7 +11,7 @@ import pytest
 from common.errors import ConfigError
 from common.files import append_line
 from evaluator.report import Results, Scale, published, read_results, write_report
-from evaluator.statistics import improvement, interval, iqm, resample
+from evaluator.statistics import improvement, interval, iqm, permutation_test, resample
 
 GAME = "coins"
 
@@ -137,3 +137,19 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     found = [interval(rng.exponential(3.0, 40)) for _ in range(200)]
     covered = np.mean([i.low <= 3.0 <= i.high for i in found])
     assert 0.87 < covered <= 1.0
+
+
+def test_the_original_path_stands_beside_ours_and_is_not_mixed_with_it(tmp_path: Path) -> None:
+    ours = [row("mappo", 0, 0, e, float(e % 3)) for e in range(12)]
+    theirs = [row("mappo", 0, 0, e, 100.0 + e, reference=True) for e in range(6)]
+    assert Results(ours + theirs).cell("mappo", GAME, "coins_0")[0] == 1.0  # type: ignore[index]
+    text = write_report(ours + theirs, tmp_path).read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("| mappo-0 | coins_0 |")]
+    assert "1.00 (" in line and "102.50 (" in line and line.endswith("| 0.00 |")
+
+
+def test_the_permutation_test_is_right_about_samples_that_are_alike_and_that_are_not() -> None:
+    rng = np.random.default_rng(3)
+    alike = [permutation_test(rng.normal(size=12), rng.normal(size=9)) for _ in range(60)]
+    assert 0.3 < np.mean(alike) < 0.7
+    assert permutation_test(rng.normal(size=12), rng.normal(3.0, size=12)) < 0.01
