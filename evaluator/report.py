@@ -374,11 +374,9 @@ def _draw_returns(results: Results, scale: Scale, path: Path) -> None:
             axes.set_xticks(range(len(results.games[game])), [f"scenario {_number(s)}" for s in results.games[game]])
             axes.set_title(game)
             axes.set_ylabel("focal return")
-        handles = [Patch(color=colour, label=m) for m, colour in colours.items()]
-        handles.append(Line2D([], [], color="#202020", linestyle=":", label="ACB, published"))
-        panels[0].legend(
-            handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.12), borderaxespad=0
-        )
+        bars = [Patch(color=colour, label=m) for m, colour in colours.items()]
+        handles = [*bars, Line2D([], [], color="#202020", linestyle=":", label="ACB, published")]
+        panels[0].legend(handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.12))
         figure.savefig(path)
 
 
