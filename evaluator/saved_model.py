@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tensorboard.compat.proto import meta_graph_pb2
 from tensorboard.util import tensor_util
@@ -39,7 +40,10 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, Array], list[str]]:
     Raises:
       LookupError: if it is of another make; the message says what was found.
     """
-    functions = _functions(path.read_bytes())
+    try:
+        functions = _functions(path.read_bytes())
+    except (DecodeError, IndexError):
+        raise LookupError("for it is no SavedModel") from None
     found = [f for f in functions if any(node.name.endswith(LAYERS["lstm"]) for node in f.node_def)]
     if len(found) != 1:
         raise LookupError(f"{len(found)} of its functions have an LSTM, expected one")

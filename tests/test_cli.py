@@ -124,6 +124,31 @@ def test_a_run_is_resumed_where_it_lies_from_wherever(
     assert updates == list(range(1, len(updates) + 1)) and len(updates) > 3
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate"], "nobody to evaluate"),
+        (["evaluate", "nowhere"], "there is no run at"),
+        (["evaluate", "--random", "matrix_coordination"], "no official scenarios"),
+        (["evaluate", "--random", "coins", "--episodes", "0"], "--episodes 0"),
+        (["evaluate", "--random", "coins", "--follow"], "--follow follows one run"),
+        (["record", "nowhere"], "there is no run at"),
+        (["report", "nowhere"], "no results"),
+        (["bench", "--scenario", "coins_9"], "no scenario is called 'coins_9'"),
+    ],
+)
+def test_what_cannot_be_evaluated_says_why(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words in error(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploy.cli", "--debug", "train", "--folder", str(tmp_path), "--method", "x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -132,7 +157,9 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 
 def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("train", "learner", "actor", "distiller", "status", "watch", "doctor", "bench"):
+    roles = ("learner", "actor", "distiller")
+    others = ("train", "status", "watch", "doctor", "bench", "evaluate", "report", "record", "diversity")
+    for command in roles + others:
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0

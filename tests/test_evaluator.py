@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from common import checkpoint
 from common.config import load_config
 from common.environments.melting_pot import MeltingPot
-from common.errors import ConfigError, SetupError
+from common.errors import CheckpointError, ConfigError, SetupError
 from common.files import read_lines
 from common.network import Network
+from common.run_folder import RunFolder
 from evaluator import rollout
 from evaluator.bots import Background
-from evaluator.evaluate import Population, evaluate, random_population
+from evaluator.evaluate import Population, evaluate, follow, populations, random_population
 from evaluator.rollout import Episode
 from evaluator.scenarios import require_bots, scenario, scenarios_of
 
@@ -151,6 +153,24 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert row["versions"]["dm-meltingpot"] and row["player_steps"] == 1000 and not row["reference"]
     with pytest.raises(ConfigError, match="coop_mining_0: scenarios of another game than coins"):
         evaluate([person], ["coop_mining_0"], 1, out)
+
+
+@needs_bots
+def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"run": CONFIG.run.model_copy(update={"name": "followed", "folder": tmp_path})})
+    folder = RunFolder.of(config.run)
+    folder.create(config)
+    for updates in (3, 9):
+        counters = {"updates": updates, "player_steps": 100 * updates}
+        checkpoint.save(folder.checkpoints, updates, {"theta": population(1)}, counters, keep=5)
+    folder.summary.write_text("{}")
+    follow(folder, folder.evaluation, threading.Event(), scenarios=["coins_1"], episodes=1, workers=1)
+    (row,) = read_lines(folder.evaluation)
+    assert (row["run"], row["updates"], row["player_steps"]) == ("followed", 9, 900)
+    assert [p.updates for p in populations(folder, ["all"])] == [3, 9]
+    assert [p.updates for p in populations(folder, ["00000003"])] == [3]
+    with pytest.raises(CheckpointError):
+        populations(folder, ["00000004"])
 
 
 @needs_bots

@@ -18,9 +18,7 @@ STEPS = 300
 
 
 @pytest.fixture(autouse=True)
-def bots_are_installed(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("no_bots_needed"):
-        return
+def bots_are_installed() -> None:
     try:
         require_bots([s for name in SUBSTRATES for s in scenarios_of(name)])
     except SetupError as error:
@@ -59,3 +57,27 @@ def test_networks_think_what_the_originals_think_through_hundreds_of_steps_of_pl
         last = torch.from_numpy(said["action"][t].astype(np.int64))
     probabilities = torch.from_numpy(said["logits"]).softmax(-1)
     assert probabilities.std((0, 1)).min() > 1e-3, "a policy that never changes would compare nothing"
+
+
+def test_equal_squares_give_what_the_convolution_gives() -> None:
+    model = bot_config("coins__puppet_cooperator_0").model
+    assert model is not None
+    network = puppet(model)
+    generator = torch.Generator().manual_seed(0)
+    squares = torch.randint(0, 256, (40, 8, 8, 3), dtype=torch.uint8, generator=generator)
+    squares[7] = 0
+    weight = network._squares._weight.view(8, 8, 3, -1).permute(3, 2, 0, 1)
+    for _ in range(3):
+        chosen = squares[torch.randint(0, 40, (5, 11, 11), generator=generator)]
+        rgb = chosen.permute(0, 1, 3, 2, 4, 5).reshape(5, 88, 88, 3)
+        whole = torch.conv2d(rgb.permute(0, 3, 1, 2).float(), weight, network._bias["conv_1"], stride=8).relu()
+        torch.testing.assert_close(network._squares.look(rgb), whole.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_of_another_make_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"no protocol buffer"):
+        (tmp_path / "saved_model.pb").write_bytes(content)
+        with pytest.raises(SetupError, match="not a puppet of the known make, for it is no SavedModel"):
+            puppet(tmp_path)
+    with pytest.raises(SetupError, match="not installed"):
+        puppet(tmp_path / "nothing")
