@@ -14,7 +14,7 @@ from evaluator.scenarios import bot_config, require_bots, scenarios_of
 
 ARENAS = [f"{game}_in_the_matrix__arena" for game in ("prisoners_dilemma", "chicken", "pure_coordination")]
 SUBSTRATES = ["coins", "coop_mining", *ARENAS, *(name.replace("arena", "repeated") for name in ARENAS)]
-STEPS = 300
+STEPS = 200
 
 
 @pytest.fixture(autouse=True)
