@@ -366,7 +366,8 @@ def _run_folder(arguments: argparse.Namespace, run: str) -> RunFolder:
 
 def _report(arguments: argparse.Namespace) -> int:
     from deploy.curves import compare_curves
-    from evaluator.report import read_results, write_report
+    from evaluator.report import write_report
+    from evaluator.results import read_results
 
     rows = read_results(arguments.results)
     folders = [RunFolder(c.parent) for path in arguments.results if path.is_dir() for c in path.rglob("config.yaml")]

@@ -10,7 +10,8 @@ import pytest
 
 from common.errors import ConfigError
 from common.files import append_line
-from evaluator.report import Results, Scale, published, read_results, write_report
+from evaluator.report import write_report
+from evaluator.results import Results, Scale, published, read_results
 from evaluator.statistics import improvement, interval, iqm, permutation_test, resample
 
 GAME = "coins"
