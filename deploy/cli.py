@@ -333,7 +333,7 @@ def _record(arguments: argparse.Namespace) -> int:
     from evaluator.record import record
 
     folder = _run_folder(arguments, arguments.run)
-    (person,) = populations(folder, [arguments.checkpoint])
+    person = populations(folder, [arguments.checkpoint])[-1]
     name = f"{arguments.scenario or 'among_themselves'}-{arguments.episode}.mp4"
     out = arguments.out or folder.path / name
     started = time.monotonic()

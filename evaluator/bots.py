@@ -18,8 +18,6 @@ from common.players import draw
 from evaluator.puppets import Puppet, puppet
 from evaluator.scenarios import Scenario, bot_config
 
-NO_ACTION = 0
-
 
 @dataclass
 class Troupe:
@@ -113,7 +111,7 @@ class Background:
         return self._race.standard_exponential((len(troupe.players), troupe.network.actions))
 
     def actions(self, players: int) -> NDArray[np.int32]:
-        """What the bots do now, [players]; NO_ACTION, which is 0, for everybody else."""
+        """What the bots do now, [players]; 0, which is to do nothing, for everybody else."""
         actions = np.zeros(players, np.int32)
         for troupe in self.troupes.values():
             actions[troupe.players] = troupe.action

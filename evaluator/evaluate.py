@@ -35,8 +35,10 @@ from common.files import append_line, locked, read_lines
 from common.run_folder import RunFolder
 from evaluator import reference, rollout
 from evaluator.puppets import puppet
+from evaluator.results import episode_key
 from evaluator.rollout import Episode
 from evaluator.scenarios import Scenario, models_of, require_bots, scenario, scenarios_of
+from evaluator.self_play import read_checkpoint
 from evaluator.statistics import interval
 
 log = logging.getLogger(__name__)
@@ -90,11 +92,8 @@ def populations(folder: RunFolder, which: Sequence[str]) -> list[Population]:
     for name in which:
         if name == ALL:
             found += [checkpoint.load(path) for path in checkpoint.checkpoints(folder.checkpoints)]
-        elif name == NEWEST:
-            newest = checkpoint.newest(folder.checkpoints)
-            found += [newest] if newest is not None else []
         else:
-            found.append(checkpoint.load(folder.checkpoints / name))
+            found.append(read_checkpoint(folder, None if name == NEWEST else name))
     if not found:
         raise CheckpointError(f"{folder.checkpoints}: no whole checkpoint; a run writes its first after a minute")
     return [
@@ -147,7 +146,7 @@ def evaluate(
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out.with_name(f".{out.name}.lock")):
-            done = {_key(row) for row in read_lines(out)}
+            done = {episode_key(row) for row in read_lines(out)}
             tasks = [
                 (p, jobs)
                 for p in people
@@ -219,10 +218,6 @@ def _scenarios(person: Population, names: Sequence[str] | None) -> list[Scenario
     if strange:
         raise ConfigError(f"{', '.join(strange)}: scenarios of another game than {substrate}, which {person.run} plays")
     return chosen
-
-
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("run", "checkpoint", "scenario", "episode", "evaluation_seed", "reference"))
 
 
 def _row(person: Population, episode: Episode, seed: int, original: bool) -> dict[str, Any]:

@@ -31,6 +31,11 @@ def published() -> dict[str, Any]:
     return found
 
 
+def episode_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes two rows the same episode."""
+    return tuple(row[name] for name in ("run", "checkpoint", "scenario", "episode", "evaluation_seed", "reference"))
+
+
 def read_results(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """Reads files of results, or those in folders; an episode that stands in two of them counts once.
 
@@ -44,8 +49,7 @@ def read_results(paths: Iterable[Path]) -> list[dict[str, Any]]:
         if not found:
             raise ConfigError(f"{path}: no results; bidist evaluate writes them")
         for row in found:
-            key = ("run", "checkpoint", "scenario", "episode", "evaluation_seed", "reference")
-            rows[tuple(row[name] for name in key)] = row
+            rows[episode_key(row)] = row
     return list(rows.values())
 
 
