@@ -12,7 +12,7 @@ from common import environments
 from common.config import Config
 from common.errors import StoreError
 from common.lifecycle import Presence, new_incarnation
-from common.methods import method
+from common.methods import PHI, THETA, method
 from common.players import Players
 from common.store import Store
 from common.transport import Outbox
@@ -43,14 +43,12 @@ class Actor:
         self._environments = [environments.build(config.environment, int(s)) for s in draw(1, 2**32 - 1, e)]
         spec = self._environments[0].spec
         self._shape = (e, spec.players)
-        self._method = method(config.method)
-        per_player = config.network.parameters == "per_player"
-        policies = spec.players if per_player else 1
-        self._policy = np.tile(np.arange(spec.players) if per_player else np.zeros(spec.players, np.int64), (e, 1))
-        self._learning = np.ones(self._shape, bool)
-        self.players = Players(
-            spec, config.network, policies, bool(self._method.directions), e * spec.players, int(draw(2**62))
-        )
+        self._method = method(config)
+        self._drivers = [[THETA] * spec.players for _ in range(e)]
+        self._places = np.zeros(self._shape, np.int64)
+        self._pool: dict[str, float] = {}
+        network = self._method.network(spec, self._method.policies(spec.players))
+        self.players = Players(network, e * spec.players, int(draw(2**62)))
         self._recorder = Recorder(spec, e, config.actor.unroll_length, self.players.state.shape[1])
         self._returns = np.zeros(self._shape)
         self._episode_steps = [0] * e
@@ -67,7 +65,7 @@ class Actor:
         recorder = self._recorder
         t = recorder.clock
         rgb, features = recorder.rgb[t], recorder.features[t]
-        rows = self._learning.size
+        rows = self._places.size
         action, log_prob = self.players.act(
             rgb.reshape(rows, *rgb.shape[2:]), features.reshape(rows, features.shape[-1])
         )
@@ -81,11 +79,13 @@ class Actor:
             self._assign()
 
     def refresh(self) -> None:
-        """Takes the newest theta and phi, if they are newer than those it plays by."""
-        if self.players.theta_version != self.store.version("theta"):
-            self.players.load_theta(self.store.wait_for_weights("theta"))
-        if self._method.directions and self.players.phi_version != self.store.version("phi"):
-            self.players.load_phi(self.store.wait_for_weights("phi"))
+        """Takes the newest theta and phi, if they are newer than those it plays by, and looks who is in the pool."""
+        for name in (THETA, PHI) if self._method.phi else (THETA,):
+            if self.players.version(name) != self.store.version(name):
+                self.players.load(name, self.store.wait_for_weights(name))
+        if self._method.pooled:
+            self._pool = self.store.pool()
+            self.players.keep({THETA, PHI, *self._pool}.union(*self._drivers))
 
     def wait(self, timeout_s: float = 1.0) -> bool:
         """Hears the learner and sends; says whether there is room for more, having waited for it up to a timeout."""
@@ -135,13 +135,26 @@ class Actor:
         self._recorder.observe(i, row, self._environments[i].reset())
         self._returns[i] = 0
         self._episode_steps[i] = 0
-        self._learning[i] = self._method.learning(self._rng, self._shape[1])
+        self._drivers[i] = self._draw_drivers()
+        self._places[i] = self._method.places(self._rng, self._shape[1])
         state = self.players.state.view(*self._shape, -1)
         state[i] = 0
         self._recorder.begin(i, row, state[i].numpy())
 
+    def _draw_drivers(self) -> list[str]:
+        """Who drives the players of an episode, all of them held here; drawn again if one left the pool just now."""
+        while True:
+            drivers = self._method.drivers(self._rng, self._shape[1], self._pool)
+            for name in {name for name in drivers if self.players.version(name) < 0}:
+                if (weights := self.store.weights(name)) is None:
+                    self._pool = self.store.pool()
+                    break
+                self.players.load(name, weights)
+            else:
+                return drivers
+
     def _assign(self) -> None:
-        self.players.assign(self._policy.ravel(), self._learning.ravel())
+        self.players.assign(self._places.ravel(), [name for drivers in self._drivers for name in drivers])
 
     def _ship_all(self) -> None:
         end = self._recorder.clock
@@ -160,8 +173,8 @@ class Actor:
         header = UnrollHeader(
             protocol=PROTOCOL, run=self.config.run.name, actor=self.name, incarnation=self.incarnation,
             sequence=self.outbox.produced + 1, environment=i,
-            theta_version=self.players.theta_version, phi_version=max(0, self.players.phi_version),
-            learning=self._learning[i].tolist(), policy=self._policy[i].tolist(), episode=episode,
+            theta_version=self.players.version(THETA), phi_version=max(0, self.players.version(PHI)),
+            learning=[name == THETA for name in self._drivers[i]], policy=self._places[i].tolist(), episode=episode,
             arrays=[(name, array.dtype.str, array.shape) for name, array in arrays.items()],
         )  # fmt: skip
         if not self.store.ledger.produced(self.incarnation, header.sequence):
@@ -187,7 +200,7 @@ def run(store: Store, name: str) -> None:
                 presence.say(
                     state="playing" if room else "waiting for the learner",
                     player_steps=actor.player_steps, player_steps_per_s=round((actor.player_steps - steps) / elapsed),
-                    theta_version=actor.players.theta_version, phi_version=actor.players.phi_version,
+                    theta_version=actor.players.version(THETA), phi_version=actor.players.version(PHI),
                     unaccounted=actor.outbox.unaccounted,
                 )  # fmt: skip
                 since, steps = time.monotonic(), actor.player_steps

@@ -43,9 +43,9 @@ def save(
     number: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
-    keep: int,
+    keep: int | None,
 ) -> Path:
-    """Writes checkpoint `number` into a folder and removes all but the `keep` newest.
+    """Writes checkpoint `number` into a folder and removes all but the `keep` newest; None removes none.
 
     Written under a temporary name, synced, then renamed: a reader never sees half a checkpoint.
     """
@@ -56,7 +56,7 @@ def save(
     temporary.mkdir(parents=True)
     digests = {}
     for name, group in tensors.items():
-        data = safetensors.torch.save({key: x.contiguous() for key, x in group.items()})
+        data = safetensors.torch.save({key: x.detach().cpu().contiguous() for key, x in group.items()})
         digests[name] = hashlib.sha256(data).hexdigest()
         write(temporary / f"{name}.safetensors", data)
     text = json.dumps({"format": FORMAT, "digests": digests, "state": state}, indent=1)
@@ -64,7 +64,7 @@ def save(
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     _sync(folder)
-    for old in checkpoints(folder)[:-keep]:
+    for old in checkpoints(folder)[:-keep] if keep else ():
         shutil.rmtree(old, ignore_errors=True)
     return target
 

@@ -9,7 +9,7 @@ environment variables.
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,6 +24,9 @@ class Section(BaseModel):
     """A part of the configuration: immutable, and a misspelt key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+S = TypeVar("S", bound=Section)
 
 
 class RunConfig(Section):
@@ -74,12 +77,12 @@ class NetworkConfig(Section):
 
 
 class MethodConfig(Section):
-    """The method: who plays beside the learning policies, and what is its own."""
+    """The method, and beside its name the settings that are its own: see the method's file for them."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
     name: str = "bidist"
-    """One of the files in `common/methods`."""
-    learning_probability: float = Field(0.5, gt=0, le=1)
-    """p of v_i ~ Bernoulli(p), drawn for each player of each episode; redrawn when all are 0."""
+    """One of `common.methods.METHODS`, or `module:Class` for one of your own."""
 
 
 class ActorConfig(Section):
@@ -224,15 +227,29 @@ def load_config(
 
 
 def validate(tree: Mapping[str, Any]) -> Config:
-    """Turns nested plain values into a configuration.
+    """Turns nested plain values into a configuration; what is the method's own, `common.methods.resolve` looks at.
+
+    Raises:
+      ConfigError: with a line for each setting that is wrong.
+    """
+    return build(Config, tree)
+
+
+def build(model: type[S], tree: Mapping[str, Any], path: str = "") -> S:
+    """Turns plain values into a section.
+
+    Args:
+      model: the section.
+      tree: its values; what is not among them is as the section has it.
+      path: what stands in front of its settings' names.
 
     Raises:
       ConfigError: with a line for each setting that is wrong.
     """
     try:
-        return Config.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(e) for e in error.errors())) from None
+        raise ConfigError("; ".join(_explain(e, model, path) for e in error.errors())) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -294,14 +311,14 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _explain(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"])
+def _explain(error: Any, model: type[Section], path: str) -> str:
+    path = ".".join([*filter(None, [path]), *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
-        fields: Any = Config.model_fields
+        fields: Any = model.model_fields
         for part in error["loc"][:-1]:
             annotation = fields[part].annotation
             fields = annotation.model_fields
-        return f"{path}: no such setting; there are {', '.join(fields)}"
+        return f"{path}: no such setting; there are {', '.join(fields) or 'none'}"
     message = error["msg"].removeprefix("Value error, ")
     found = "" if not path else f", found {error['input']!r}"
     return f"{path}: {message}{found}" if path else message

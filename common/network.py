@@ -24,7 +24,7 @@ PIECE = 1024
 
 
 class StackedLinear(nn.Module):
-    """P dense layers: [P, M, in] -> [P, M, out]."""
+    """P dense layers: [P, ..., in] -> [P, ..., out]."""
 
     def __init__(self, policies: int, inputs: int, outputs: int, gain: float) -> None:
         super().__init__()
@@ -34,7 +34,8 @@ class StackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if len(self.weight) == 1:
             return F.linear(x[0], self.weight[0], self.bias[0])[None]
-        return torch.baddbmm(self.bias[:, None], x, self.weight.transpose(1, 2))
+        made = torch.baddbmm(self.bias[:, None], x.flatten(1, -2), self.weight.transpose(1, 2))
+        return made.reshape(*x.shape[:-1], -1)
 
 
 class StackedConv2d(nn.Module):
@@ -86,8 +87,24 @@ class StackedCore(nn.Module):
         return output, torch.cat([hidden[0], cell[0]], -1)
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What the learner needs of a network.
+
+    Attributes:
+      log_probs: [P, T, S, A], of every action.
+      values: [P, T, S], in normalised units.
+    """
+
+    log_probs: Tensor
+    values: Tensor
+
+
 class Network(nn.Module):
     """Two convolutions, a dense layer, a recurrent core, a policy head and a value head, P times.
+
+    Actors and the distiller call `act`, the learner `embed` and then `evaluate`. A method's own network is a subclass
+    that changes one of their parts.
 
     Args:
       spec: the game.
@@ -99,7 +116,7 @@ class Network(nn.Module):
         super().__init__()
         first, second = config.channels
         height, width, colours = spec.rgb_shape
-        self.policies, self.has_image = policies, height > 0
+        self.has_image = height > 0
         flat = spec.features
         if self.has_image:
             self.conv_1 = StackedConv2d(policies, colours, first, stride=1)
@@ -115,17 +132,50 @@ class Network(nn.Module):
         """Length of a player's recurrent state; it starts as zeros."""
         return self.core.state_size
 
-    def embed(self, rgb: Tensor, features: Tensor) -> Tensor:
-        """What a player sees, without memory: rgb [P, M, H, W, 3] uint8, features [P, M, F] -> [P, M, dense]."""
-        if features.shape[1] <= PIECE or features.is_cuda:
-            return self._embed(rgb, features)
-        pieces = zip(rgb.split(PIECE, 1), features.split(PIECE, 1), strict=True)
-        return torch.cat([self._embed(*piece) for piece in pieces], 1)
+    def act(self, rgb: Tensor, features: Tensor, state: Tensor, version: Tensor) -> tuple[Tensor, Tensor]:
+        """What players would do who see nothing but their own observations.
+
+        Args:
+          rgb: [P, T, S, H, W, 3] uint8.
+          features: [P, T, S, F].
+          state: [P, S, state_size], before the first step.
+          version: [P, S] int64, of theta; of use to networks that change from version to version by themselves.
+
+        Returns: log-probabilities [P, T, S, A], and the state behind the last step.
+        """
+        hidden, state = self.remember(self.embed(rgb, features, version), state)
+        return self.log_probs(hidden), state
+
+    def evaluate(self, embedding: Tensor, state: Tensor, others: Tensor) -> Outputs:
+        """What the learner needs, for which it may look at everybody.
+
+        Args:
+          embedding: [P, T, S, dense], of the players' own observations.
+          state: [P, S, state_size], before the first step.
+          others: [P, T, S, dense], for each player the mean of the other players' embeddings.
+        """
+        hidden, _ = self.remember(embedding, state)
+        return Outputs(self.log_probs(hidden), self.values(hidden, others))
+
+    def embed(self, rgb: Tensor, features: Tensor, version: Tensor) -> Tensor:
+        """What players see, without memory: arguments as for `act`, -> [P, T, S, dense]."""
+        del version
+        return self.embed_image(rgb, features)
+
+    def embed_image(self, rgb: Tensor, features: Tensor) -> Tensor:
+        """The convolutions and the dense layer: rgb as for `act`, or as floats from 0 to 1, -> [P, T, S, dense]."""
+        steps = features.shape[1:3]
+        rgb, features = rgb.flatten(1, 2), features.flatten(1, 2)
+        piece = features.shape[1] if features.is_cuda else PIECE
+        pieces = zip(rgb.split(piece, 1), features.split(piece, 1), strict=True)
+        embedding = torch.cat([self._embed(*part) for part in pieces], 1)
+        return embedding.reshape(len(embedding), *steps, -1)
 
     def _embed(self, rgb: Tensor, features: Tensor) -> Tensor:
         flat = features.sign() * features.abs().log1p()
         if self.has_image:
-            x = rgb.movedim(-1, -3).to(torch.float32).div_(255)
+            x = rgb.movedim(-1, -3)
+            x = x if x.is_floating_point() else x.to(torch.float32).div_(255)
             x = F.relu(self.conv_2(F.relu(self.conv_1(x))))
             flat = torch.cat([x.movedim(-3, -1).flatten(2), flat], -1)
         return F.relu(self.dense(flat))
@@ -135,10 +185,10 @@ class Network(nn.Module):
         hidden, state = self.core(embedding, state)
         return hidden, state
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The policy: hidden [P, ..., core] -> logits [P, ..., A]."""
-        logits: Tensor = self.policy(hidden.flatten(1, -2))
-        return logits.reshape(*hidden.shape[:-1], logits.shape[-1])
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """The policy: hidden [P, ..., core] -> log-probabilities [P, ..., A]."""
+        logits: Tensor = self.policy(hidden)
+        return logits.log_softmax(-1)
 
     def values(self, hidden: Tensor, others: Tensor) -> Tensor:
         """The centralised critic, in normalised units.
@@ -149,9 +199,8 @@ class Network(nn.Module):
 
         Returns: [P, ...].
         """
-        both = torch.cat([hidden, others], -1)
-        values: Tensor = self.value(both.flatten(1, -2))
-        return values.reshape(hidden.shape[:-1])
+        values: Tensor = self.value(torch.cat([hidden, others], -1))
+        return values.squeeze(-1)
 
 
 @dataclass(frozen=True)

@@ -1,58 +1,61 @@
 """The policies that an actor or an evaluator holds, and one batched forward pass for everybody who plays by them."""
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.config import NetworkConfig
-from common.environments import EnvironmentSpec
+from common.methods import THETA
 from common.network import Arrangement, Network, arrange
 from common.store import Weights
 
 
 class Players:
-    """Learning policies theta and, behind them on the policy axis, distilled policies phi.
+    """R players, each driven by one policy of one of several sets of weights: theta, phi, past ones.
 
     Args:
-      spec: the game.
-      config: the network's widths.
-      policies: P, the number of learning policies; as many distilled ones stand behind them if `distilled`.
-      distilled: whether there is a phi.
+      network: that acts; its parameters are replaced by those of the policies that are in use.
       rows: R, the number of players of all environments together.
       seed: seeds the draw of actions.
     """
 
-    def __init__(
-        self,
-        spec: EnvironmentSpec,
-        config: NetworkConfig,
-        policies: int,
-        distilled: bool,
-        rows: int,
-        seed: int,
-    ) -> None:
-        self._policies = policies
-        self._network = Network(spec, config, 2 * policies if distilled else policies).eval()
-        self._network.requires_grad_(False)
+    def __init__(self, network: Network, rows: int, seed: int) -> None:
+        self._network = network.eval().requires_grad_(False)
         self._generator = torch.Generator().manual_seed(seed)
-        self.state = torch.zeros(rows, self._network.state_size)
-        self.theta_version = self.phi_version = -1
+        self.state = torch.zeros(rows, network.state_size)
+        self._weights: dict[str, Weights] = {}
+        self._used: list[tuple[str, int]] = []
         self._arrangement: Arrangement | None = None
 
-    def load_theta(self, weights: Weights) -> None:
-        """Takes a version of the learning policies."""
-        self._load(weights, slice(0, self._policies))
-        self.theta_version = weights.version
+    def load(self, name: str, weights: Weights) -> None:
+        """Takes a set of policies, or a newer version of it."""
+        self._weights[name] = weights
+        if name in dict(self._used):
+            self._stack()
 
-    def load_phi(self, weights: Weights) -> None:
-        """Takes a version of the distilled policies."""
-        self._load(weights, slice(self._policies, None))
-        self.phi_version = weights.version
+    def version(self, name: str) -> int:
+        """The version of a set of policies that is held; -1 if none is."""
+        return self._weights[name].version if name in self._weights else -1
 
-    def assign(self, policy: NDArray[np.int64], learning: NDArray[np.bool_]) -> None:
-        """Says by which policy each row plays: policy [R] in 0..P-1, learning [R] for theta, else phi."""
-        self._arrangement = arrange(np.where(learning, policy, policy + self._policies), self._network.policies)
+    def keep(self, names: Collection[str]) -> None:
+        """Forgets every set of policies but these and those in use."""
+        kept = {*names, *dict(self._used)}
+        self._weights = {name: weights for name, weights in self._weights.items() if name in kept}
+
+    def assign(self, place: NDArray[np.int64], driver: Sequence[str] | None = None) -> None:
+        """Says by whom each row is played.
+
+        Args:
+          place: [R], which policy of its driver's; negative where nobody plays.
+          driver: R names of sets that were loaded; None for theta everywhere.
+        """
+        pairs = list(zip([THETA] * len(place) if driver is None else driver, place.tolist(), strict=True))
+        self._used = sorted({pair for pair in pairs if pair[1] >= 0})
+        number = {pair: i for i, pair in enumerate(self._used)}
+        self._arrangement = arrange(np.array([number.get(pair, -1) for pair in pairs]), len(self._used))
+        self._stack()
 
     @torch.no_grad()
     def act(
@@ -67,13 +70,14 @@ class Players:
 
         Returns: actions [R] and their log-probabilities [R].
         """
-        assert self._arrangement is not None
+        if self._arrangement is None:
+            raise ValueError("act before assign")
         take, rows = self._arrangement.gather, len(self.state)
-        embedding = self._network.embed(take(torch.from_numpy(rgb)), take(torch.from_numpy(features)))
-        hidden, state = self._network.remember(embedding[:, None], take(self.state))
-        logits = self._arrangement.scatter(self._network.logits(hidden[:, 0]), rows)
+        version = torch.full(self._arrangement.index.shape, self.version(THETA))
+        see, sense = (take(torch.from_numpy(x))[:, None] for x in (rgb, features))
+        acts, state = self._network.act(see, sense, take(self.state), version)
+        log_probs = self._arrangement.scatter(acts[:, 0], rows)
         self.state = self._arrangement.scatter(state, rows)
-        log_probs = logits.log_softmax(-1)
         if race is None:
             times = torch.empty_like(log_probs).exponential_(generator=self._generator)
         else:
@@ -82,9 +86,10 @@ class Players:
         log_prob = log_probs.gather(-1, action[:, None])[:, 0]
         return action.to(torch.int32).numpy(), log_prob.numpy()
 
-    def _load(self, weights: Weights, place: slice) -> None:
+    def _stack(self) -> None:
+        """Puts the parameters of the policies in use behind one another."""
         for name, parameter in self._network.named_parameters():
-            parameter[place] = weights.parameters[name]
+            parameter.data = torch.stack([self._weights[driver].parameters[name][i] for driver, i in self._used])
 
 
 def draw(logits: Tensor, race: Tensor) -> Tensor:

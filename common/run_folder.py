@@ -3,6 +3,7 @@
 config.yaml          the resolved configuration
 checkpoints/         the learner's, one folder each, newest last
 distiller/           the distiller's own
+pool/                past policies that are played, of methods that keep some
 metrics.jsonl        one line an update
 distillation.jsonl   one line a distillation event
 tensorboard/         the same for TensorBoard
@@ -50,6 +51,11 @@ class RunFolder:
     def distiller(self) -> Path:
         """The distiller's checkpoints."""
         return self.path / "distiller"
+
+    @property
+    def pool(self) -> Path:
+        """Past policies, one folder each."""
+        return self.path / "pool"
 
     @property
     def metrics(self) -> Path:

@@ -179,7 +179,7 @@ class Store:
         return int(self.client.hincrby(self.key("starts"), f"{role}:{name}", 1)) - 1
 
     def publish(self, name: str, weights: Weights) -> None:
-        """Writes a version of `theta` or `phi` in one step, so that nobody ever reads half of one."""
+        """Writes a version of `theta`, `phi` or one of the pool in one step, so that nobody ever reads half of one."""
         import safetensors.torch  # here, so that who only looks at a run need not load torch
 
         data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.parameters.items()})
@@ -198,7 +198,7 @@ class Store:
         return int(value) if value is not None else None
 
     def weights(self, name: str) -> Weights | None:
-        """Pulls the published version of `theta` or `phi`, None if none is.
+        """Pulls the published version of `theta`, `phi` or one of the pool; None if there is none.
 
         Raises:
           StoreError: if the bytes are not those that were published.
@@ -226,6 +226,23 @@ class Store:
         """
         weights: Weights = self._wait(name, lambda: self.weights(name), timeout_s)
         return weights
+
+    def put_in_pool(self, number: int, weights: Weights, rank: float) -> str:
+        """Adds past policies under a number and with a rank; returns the name by which `weights` pulls them."""
+        name = f"pool:{number}"
+        self.publish(name, weights)
+        self.client.zadd(self.key("pool"), {str(number): rank})
+        return name
+
+    def remove_from_pool(self, name: str) -> None:
+        """Takes past policies out."""
+        self.client.zrem(self.key("pool"), name.removeprefix("pool:"))
+        self.client.delete(self.key(name))
+
+    def pool(self) -> dict[str, float]:
+        """The past policies that there are, by name, each with its rank."""
+        entries: Any = self.client.zrange(self.key("pool"), 0, -1, withscores=True)
+        return {f"pool:{number.decode()}": rank for number, rank in entries}
 
     def put_observations(self, observations: Observations) -> None:
         """Hands D to the distiller; only the newest two are kept."""

@@ -28,7 +28,7 @@ from common.config import Config, load_config
 from common.environments.melting_pot import FEATURES, MeltingPot, substrates
 from common.errors import BidistError, ConfigError
 from common.files import read_lines, write
-from common.network import Network
+from common.methods import method, resolve
 from common.run_folder import RunFolder
 from common.store import Store, Weights
 from common.transport import Inbox
@@ -122,7 +122,7 @@ def run(substrate: str, seconds: float, rounds: int, out: Path | None) -> int:
 
 def _config(substrate: str, parameters: str) -> Config:
     values = {"environment.substrate": substrate, "network.parameters": parameters, "run.name": RUN}
-    return load_config(None, values=values, environ={})
+    return resolve(load_config(None, values=values, environ={}))
 
 
 def _game(substrate: str, seconds: float) -> float:
@@ -147,7 +147,7 @@ def _actor(config: Config, seconds: float) -> float:
         store = Store(server.url, RUN)
         store.put_config(config)
         spec = unroll_spec(config)
-        theta = dict(Network(spec.environment, config.network, spec.policies).named_parameters())
+        theta = dict(method(config).network(spec.environment, spec.policies).named_parameters())
         store.publish("theta", Weights(1, theta, 1))
         store.publish("phi", Weights(1, theta, 1, "initial"))
         drain = multiprocessing.get_context("spawn").Process(target=_drain, args=(server.url,), daemon=True)

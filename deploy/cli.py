@@ -16,7 +16,7 @@ from common.config import Config, learner_threads, load_config, preset_names
 from common.errors import BidistError, ConfigError, StoreError
 from common.files import read_lines
 from common.lifecycle import stop_on_signals
-from common.methods import METHODS, method
+from common.methods import METHODS, resolve
 from common.run_folder import RunFolder
 from common.store import Store, refusal
 
@@ -175,11 +175,11 @@ def _new(arguments: argparse.Namespace) -> Config:
     config = load_config(preset, arguments.overrides, values)
     if not config.run.name:
         game = config.environment.substrate.replace("_in_the_matrix", "").rpartition(":")[2]
-        name = f"{config.method.name}-{game}-{time.strftime('%m%d-%H%M%S')}"
+        chosen = config.method.name.rpartition(":")[2]
+        name = f"{chosen}-{game}-{time.strftime('%m%d-%H%M%S')}"
         config = load_config(preset, arguments.overrides, {**values, "run.name": name})
-    method(config.method)
     environments.spec(config.environment)
-    return config
+    return resolve(config)
 
 
 def _resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
@@ -191,7 +191,7 @@ def _resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
     config = folder.read_config()
     # The run lies where it was found, whatever the place it was started from was called there.
     config = config.model_copy(update={"run": config.run.model_copy(update={"folder": folder.path.parent})})
-    asked = load_config(arguments.preset, arguments.overrides, _named(arguments), base=config)
+    asked = resolve(load_config(arguments.preset, arguments.overrides, _named(arguments), base=config))
     is_now, would_be = config.model_dump(), asked.model_dump()
     changed = [
         f"{section}.{key} is {value!r} and cannot become {would_be[section][key]!r}"

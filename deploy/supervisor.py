@@ -40,7 +40,7 @@ def topology(config: Config, actors: int, url: str) -> list["Role"]:
         Role("learner", "learner", [*join, "--folder", str(config.run.folder), "--steps", str(config.run.player_steps)],
              learner_threads(config.learner))
     ]  # fmt: skip
-    if method(config.method).directions:
+    if method(config).directions:
         roles.append(Role("distiller", "distiller", join, config.distiller.threads))
     roles += [Role("actor", f"actor-{i}", [*join, "--name", str(i)], config.actor.threads) for i in range(actors)]
     return roles

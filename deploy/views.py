@@ -60,7 +60,7 @@ class Snapshot:
     @property
     def distils(self) -> bool:
         """Whether the run's method has a distiller."""
-        return self.config is not None and bool(method(self.config.method).directions)
+        return self.config is not None and bool(method(self.config).directions)
 
     def missing(self) -> list[str]:
         """Roles that are away though the run needs them."""

@@ -1,14 +1,14 @@
 """Bidirectional distillation of theta into phi (arXiv 2505.11100, eq. 2)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.config import DistillerConfig, NetworkConfig
 from common.environments import EnvironmentSpec
+from common.methods import Method
 from common.methods.method import Direction
 from common.network import Network, arrange
 from common.optimisation import clip_gradients, load_optimiser, optimiser_tensors
@@ -20,23 +20,17 @@ class Distiller:
     """phi, and how it follows theta and leaves it.
 
     Args:
+      method: says which directions events take in turn; its configuration has rates, epochs, the bound.
       spec: the game.
-      network: the network's widths.
-      config: rates, epochs, the bound.
-      policies: P.
-      directions: the directions that events take in turn.
-      seed: seeds the shuffles.
     """
 
-    def __init__(
-        self, spec: EnvironmentSpec, network: NetworkConfig, config: DistillerConfig, policies: int,
-        directions: Sequence[Direction], seed: int,
-    ) -> None:  # fmt: skip
-        self._config, self._directions, self._policies = config, directions, policies
-        self._theta = Network(spec, network, policies).requires_grad_(False)
-        self.phi = Network(spec, network, policies)
-        self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=config.forward_learning_rate)
-        self._rng = np.random.default_rng(seed)
+    def __init__(self, method: Method, spec: EnvironmentSpec) -> None:
+        self._config, self._directions = method.config.distiller, method.directions
+        self._policies = method.policies(spec.players)
+        self._theta = method.network(spec, self._policies).requires_grad_(False)
+        self.phi = method.network(spec, self._policies)
+        self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=self._config.forward_learning_rate)
+        self._rng = np.random.default_rng(method.config.run.seed)
         self._last: Direction | None = None
         self.events = 0
 
@@ -153,8 +147,7 @@ class _Data:
 
     def log_probs(self, network: Network) -> Tensor:
         """[P, T, S, A]; the recurrent states start as zeros and are carried along the sequences."""
-        shape = self.mask.shape[1:]
-        embedding = network.embed(self.rgb.flatten(1, 2), self.features.flatten(1, 2)).unflatten(1, shape)
-        state = embedding.new_zeros(len(embedding), shape[1], network.state_size)
-        hidden, _ = network.remember(embedding, state)
-        return network.logits(hidden).log_softmax(-1)
+        policies, _, sequences = self.mask.shape
+        state = self.features.new_zeros(policies, sequences, network.state_size)
+        log_probs, _ = network.act(self.rgb, self.features, state, torch.zeros(policies, sequences, dtype=torch.long))
+        return log_probs

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from common.sequences import policy_mean
+
 
 def kl_divergence(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
     """KL(pi_theta || pi_phi) in nats, the mean over a policy's observations (eq. 2 before its mean over i): [P].
@@ -12,10 +14,10 @@ def kl_divergence(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
       mask: [P, T, S] bool, the observations that count.
     """
     divergence = (teacher.exp() * (teacher - student)).sum(-1)
-    return (divergence * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+    return policy_mean(divergence, mask)
 
 
 def mean_entropy(log_probs: Tensor, mask: Tensor) -> Tensor:
     """Entropy in nats, the mean over a policy's observations: [P]."""
     entropy = -(log_probs.exp() * log_probs).sum(-1)
-    return (entropy * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+    return policy_mean(entropy, mask)

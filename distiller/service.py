@@ -30,10 +30,7 @@ class DistillerService:
     def __init__(self, store: Store, config: Config) -> None:
         self.store, self.config = store, config
         self._folder = RunFolder.of(config.run)
-        spec = environments.spec(config.environment)
-        policies = spec.players if config.network.parameters == "per_player" else 1
-        directions = method(config.method).directions
-        self.distiller = Distiller(spec, config.network, config.distiller, policies, directions, config.run.seed)
+        self.distiller = Distiller(method(config), environments.spec(config.environment))
         published = store.wait_for_weights("phi")
         self.version, self.update = published.version, 0
         saved = checkpoint.newest(self._folder.distiller)
@@ -90,7 +87,7 @@ def run(store: Store) -> None:
     config = store.config()
     torch.set_num_threads(config.distiller.threads)
     with Presence(store, "distiller", "distiller", new_incarnation("distiller"), config.run.heartbeat_s) as presence:
-        if not method(config.method).directions:
+        if not method(config).directions:
             log.info("method %s distils nothing: nothing to do", config.method.name)
             presence.say(state="idle: this method distils nothing")
             while not (store.stopping.wait(1.0) or store.finished):

@@ -23,7 +23,8 @@ from common.config import Config
 from common.environments import EnvironmentSpec
 from common.errors import CheckpointError, ConfigError
 from common.files import write
-from common.network import Network, arrange
+from common.methods import THETA, method
+from common.network import arrange
 from common.players import Players
 from common.run_folder import RunFolder
 from common.store import Weights
@@ -116,9 +117,9 @@ def observe(config: Config, theta: Mapping[str, Tensor], seed: int) -> Observed:
     spec = games[0].spec
     rows = COPIES * spec.players
     policies = len(next(iter(theta.values())))
-    players = Players(spec, config.network, policies, distilled=False, rows=rows, seed=seed)
-    players.load_theta(Weights(0, theta))
-    players.assign(np.arange(rows) % policies, np.ones(rows, bool))
+    players = Players(method(config).evaluated(spec, policies), rows, seed)
+    players.load(THETA, Weights(0, theta))
+    players.assign(np.arange(rows) % policies)
     seen = [game.reset() for game in games]
     rgb, features = [], []
     for _ in range(STEPS):
@@ -138,16 +139,14 @@ def observe(config: Config, theta: Mapping[str, Tensor], seed: int) -> Observed:
 def probabilities(config: Config, spec: EnvironmentSpec, met: Met, observed: Observed) -> Tensor:
     """What a policy would do at each observation, with its own memory of those before: [T, R, A]."""
     policies = len(next(iter(met.parameters.values())))
-    network = Network(spec, config.network, policies).eval()
+    network = method(config).evaluated(spec, policies).eval()
     network.load_state_dict(dict(met.parameters))
-    steps, rows = observed.rgb.shape[:2]
+    rows = observed.rgb.shape[1]
     places = arrange(np.arange(rows) % policies, policies)
     rgb, features = (places.gather(torch.from_numpy(x), 1) for x in (observed.rgb, observed.features))
-    embedding = network.embed(rgb.flatten(1, 2), features.flatten(1, 2)).unflatten(1, (steps, -1))
     state = torch.zeros(*places.index.shape, network.state_size)
-    hidden, _ = network.remember(embedding, state)
-    chosen = network.logits(hidden).softmax(-1)
-    return places.scatter(chosen.transpose(1, 2), rows).transpose(0, 1)
+    log_probs, _ = network.act(rgb, features, state, torch.zeros_like(places.index))
+    return places.scatter(log_probs.exp().transpose(1, 2), rows).transpose(0, 1)
 
 
 def compare(folders: Sequence[RunFolder], out: Path, seed: int = 0) -> list[Diversity]:

@@ -17,6 +17,7 @@ from common.config import Config
 from common.environments import EnvironmentSpec
 from common.environments.melting_pot import FEATURES, block_mean, light_meltingpot
 from common.errors import SetupError
+from common.methods import THETA, method
 from common.players import Players
 from common.store import Weights
 from evaluator.rollout import Episode, episode_seeds
@@ -103,7 +104,7 @@ def _players(
 ) -> tuple[Players, list[int]]:
     policies = len(next(iter(theta.values())))
     drawn = rng.integers(0, policies, spec.players)
-    players = Players(spec, config.network, policies, False, spec.players, int(rng.integers(2**62)))
-    players.load_theta(Weights(0, theta))
-    players.assign(drawn, np.ones(spec.players, bool))
+    players = Players(method(config).evaluated(spec, policies), spec.players, int(rng.integers(2**62)))
+    players.load(THETA, Weights(0, theta))
+    players.assign(drawn)
     return players, drawn.tolist()

@@ -17,6 +17,7 @@ from torch import Tensor
 from common.config import Config
 from common.environments import EnvironmentSpec
 from common.environments.melting_pot import MeltingPot
+from common.methods import THETA, method
 from common.players import Players
 from common.store import Weights
 from evaluator import bots
@@ -186,8 +187,8 @@ class _Population:
     def __init__(self, spec: EnvironmentSpec, tables: int, config: Config, theta: Mapping[str, Tensor]) -> None:
         shape = (tables, spec.players)
         self._policies = len(next(iter(theta.values())))
-        self._players = Players(spec, config.network, self._policies, distilled=False, rows=math.prod(shape), seed=0)
-        self._players.load_theta(Weights(0, theta))
+        self._players = Players(method(config).evaluated(spec, self._policies), math.prod(shape), seed=0)
+        self._players.load(THETA, Weights(0, theta))
         self._policy = np.full(shape, -1)
         self._rgb = np.zeros((*shape, *spec.rgb_shape), np.uint8)
         self._features = np.zeros((*shape, spec.features), np.float32)
@@ -199,7 +200,7 @@ class _Population:
         self._policy[i] = -1
         self._policy[i, : len(table.policies)] = table.policies
         self._players.state.view(*self._policy.shape, -1)[i] = 0
-        self._players.assign(self._policy.ravel(), np.ones(self._policy.size, bool))
+        self._players.assign(self._policy.ravel())
 
     def act(self, playing: Mapping[int, _Table]) -> dict[int, NDArray[np.int32]]:
         """Actions of each table's focal players."""

@@ -13,6 +13,7 @@ from common.checkpoint import Checkpoint
 from common.config import Config
 from common.environments import Environment, EnvironmentSpec, Observation
 from common.errors import CheckpointError
+from common.methods import THETA, method
 from common.players import Players
 from common.run_folder import RunFolder
 from common.store import Weights
@@ -155,12 +156,10 @@ class _Population:
         self, spec: EnvironmentSpec, copies: int, config: Config, theta: Mapping[str, Tensor], seed: int
     ) -> None:
         self._shape = (copies, spec.players)
-        per_player = config.network.parameters == "per_player"
-        policies = spec.players if per_player else 1
-        rows = copies * spec.players
-        self._players = Players(spec, config.network, policies, distilled=False, rows=rows, seed=seed)
-        self._players.load_theta(Weights(0, theta))
-        self._players.assign(np.arange(rows) % policies, np.ones(rows, bool))
+        rows, policies = copies * spec.players, len(next(iter(theta.values())))
+        self._players = Players(method(config).evaluated(spec, policies), rows, seed)
+        self._players.load(THETA, Weights(0, theta))
+        self._players.assign(np.arange(rows) % policies)
 
     def act(self, observations: list[Observation]) -> NDArray[np.int32]:
         """Actions [copies, N]."""

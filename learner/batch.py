@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.network import arrange
+from common.sequences import Sequences
 from common.store import Observations
 from common.unroll import Unroll
 
@@ -29,6 +30,7 @@ class Batch:
       state: [R, S].
       learning: [R] bool, v.
       policy: [R] int64.
+      version: [R] int64, of the theta that acted.
       players: N.
     """
 
@@ -43,6 +45,7 @@ class Batch:
     state: Tensor
     learning: NDArray[np.bool_]
     policy: NDArray[np.int64]
+    version: Tensor
     players: int
 
     @property
@@ -62,32 +65,14 @@ class Batch:
         )
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """The learning players' sequences, sorted by policy: everything of `Batch` as [P, T, S, ...], state [P, S, ...].
+def trained_sequences(
+    batch: Batch, trained: NDArray[np.bool_], policies: int, *extra: Tensor
+) -> tuple[Sequences, tuple[Tensor, ...]]:
+    """Takes the rows that PPO trains on, [R] bool, and the same rows of each extra [T+1, R, D] as [P, T+1, S, D].
 
-    Where policies have different numbers of sequences the shorter ones are filled up; `mask` is false there.
+    The recurrent state that came with a player whom another policy drove means nothing to theta: it starts as zeros.
     """
-
-    rgb: Tensor
-    features: Tensor
-    action: Tensor
-    log_prob: Tensor
-    reward: Tensor
-    discount: Tensor
-    valid: Tensor
-    mask: Tensor
-    state: Tensor
-
-    def columns(self, which: Tensor) -> "Sequences":
-        """Some of the S sequences of every policy."""
-        parts = {name: x[:, which] if name == "state" else x[:, :, which] for name, x in vars(self).items()}
-        return Sequences(**parts)
-
-
-def learning_sequences(batch: Batch, policies: int, *extra: Tensor) -> tuple[Sequences, tuple[Tensor, ...]]:
-    """Takes the learning players' rows, and the same rows of each extra [T+1, R, D] as [P, T+1, S, D]."""
-    arrangement = arrange(np.where(batch.learning, batch.policy, -1), policies).to(batch.reward.device)
+    arrangement = arrange(np.where(trained, batch.policy, -1), policies).to(batch.reward.device)
     take = arrangement.gather
     filled = {
         name: take(getattr(batch, name), 1)
@@ -95,7 +80,9 @@ def learning_sequences(batch: Batch, policies: int, *extra: Tensor) -> tuple[Seq
     }
     for name in ("valid", "mask"):
         filled[name] = filled[name] & arrangement.valid[:, None]
-    return Sequences(**filled, state=take(batch.state)), tuple(take(x, 1) for x in extra)
+    learning = torch.from_numpy(batch.learning).to(batch.state.device)
+    state = take(batch.state * learning[:, None])
+    return Sequences(**filled, state=state, version=take(batch.version)), tuple(take(x, 1) for x in extra)
 
 
 def collate(unrolls: Sequence[Unroll], unroll_length: int, device: torch.device) -> Batch:
@@ -128,6 +115,7 @@ def collate(unrolls: Sequence[Unroll], unroll_length: int, device: torch.device)
     tensors = {name: torch.from_numpy(a).flatten(1, 2) for name, a in (arrays | {"valid": valid, "mask": mask}).items()}
     tensors["action"] = tensors["action"].long()
     tensors["state"] = torch.from_numpy(np.concatenate([unroll.state for unroll in unrolls]))
+    tensors["version"] = torch.tensor([unroll.header.theta_version for unroll in unrolls]).repeat_interleave(n)
     return Batch(
         **{name: x.to(device, non_blocking=True) for name, x in tensors.items()},
         learning=np.array([unroll.header.learning for unroll in unrolls]).ravel(),

@@ -12,13 +12,15 @@ from torch import Tensor
 from common.config import Config
 from common.errors import ConfigError
 from common.methods import method
-from common.network import Network, arrange
+from common.network import arrange
 from common.optimisation import clip_gradients, load_optimiser, optimiser_tensors
+from common.sequences import Sequences
 from common.store import Store, Weights
 from common.unroll import Unroll, UnrollSpec
-from learner.batch import Batch, Sequences, collate, learning_sequences
+from learner.batch import Batch, collate, trained_sequences
 from learner.episodes import Episodes
 from learner.feed import Feed
+from learner.pool import Pool
 from learner.ppo import ppo_terms, standardise
 from learner.returns import Targets, gae, vtrace
 from learner.value_norm import ValueNorm
@@ -29,22 +31,26 @@ COUNTERS = ("updates", "version", "unrolls", "player_steps", "env_steps")
 
 
 class Learner:
-    """Updates theta by recurrent PPO with a centralised critic, on the players with v_i = 1.
+    """Updates theta by recurrent PPO with a centralised critic, on the players whom the method trains.
 
     Args:
       config: the run's.
       store: the run's keys.
       spec: what an unroll looks like.
       feed: where batches come from.
+      pool: where past policies are kept.
       device: where it computes.
     """
 
-    def __init__(self, config: Config, store: Store, spec: UnrollSpec, feed: Feed, device: torch.device) -> None:
+    def __init__(
+        self, config: Config, store: Store, spec: UnrollSpec, feed: Feed, pool: Pool, device: torch.device
+    ) -> None:
         self.config, self.store, self.spec, self.feed, self.device = config, store, spec, feed, device
-        self.method = method(config.method)
+        self.pool = pool
+        self.method = method(config)
         torch.manual_seed(config.run.seed)
         self._rng = np.random.default_rng(config.run.seed)
-        self.network = Network(spec.environment, config.network, spec.policies).to(device)
+        self.network = self.method.network(spec.environment, spec.policies).to(device)
         self.value_norm = ValueNorm(spec.policies, config.learner.value_norm_beta).to(device)
         self._optimiser = torch.optim.Adam(
             self.network.parameters(), lr=config.learner.learning_rate, eps=config.learner.adam_eps, fused=True
@@ -76,10 +82,11 @@ class Learner:
             self.store.put_observations(batch.observations(self.updates))
         self.feed.account()
         metrics |= self._progress(unrolls)
+        self._remember()
         return metrics | {"wait_s": received - started, "update_s": time.monotonic() - received}
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """PPO's epochs over the learning players of a batch.
+        """PPO's epochs over a batch.
 
         Raises:
           ConfigError: if it diverged; nothing of it was published.
@@ -97,17 +104,20 @@ class Learner:
             shuffled = torch.from_numpy(self._rng.permutation(old_values.shape[-1])).to(self.device)
             for columns in shuffled.tensor_split(min(config.minibatches, len(shuffled))):
                 part = sequences.columns(columns)
-                embedding = self._embed(part.rgb, part.features)
-                log_probs, values = self._evaluate(embedding, part.state, others[:, :, columns])
+                embedding = self.network.embed(part.rgb, part.features, part.version)
+                outputs = self.network.evaluate(embedding, part.state, others[:, :, columns])
                 terms = ppo_terms(
-                    log_probs[:, :-1], values[:, :-1], part.action, old_log_prob[:, :, columns],
+                    outputs.log_probs[:, :-1], outputs.values[:, :-1], part.action, old_log_prob[:, :, columns],
                     advantages[:, :, columns], returns[:, :, columns], old_values[:, :-1, columns], part.mask, config,
                 )  # fmt: skip
+                penalties = self.method.penalties(self.network, part, embedding, outputs)
+                loss = terms.loss(config) + sum(weight * penalty.sum() for weight, penalty in penalties.values())
                 self._optimiser.zero_grad()
-                terms.loss(config).backward()
+                loss.backward()
                 norms = clip_gradients(self.network.parameters(), config.max_grad_norm)
                 self._optimiser.step()
-                history.append(terms.numbers() | {"gradient_norm": norms.mean()})
+                own = {name: penalty.detach().mean() for name, (_, penalty) in penalties.items()}
+                history.append(terms.numbers() | own | {"gradient_norm": norms.mean()})
         means = {name: float(torch.stack([entry[name] for entry in history]).mean()) for name in history[0]}
         if not math.isfinite(means["policy_loss"] + means["value_loss"] + means["gradient_norm"]):
             raise ConfigError(
@@ -149,35 +159,38 @@ class Learner:
 
     @torch.no_grad()
     def _prepare(self, batch: Batch) -> tuple[Sequences, Tensor, Tensor, Tensor, Targets]:
-        """What the epochs need and do not change: the learning players' sequences, what the critic sees of the
-        others [P, T+1, S, D]; before the update the log-probabilities of the actions taken [P, T, S] and the values
+        """What the epochs need and do not change: the sequences to train on, what the critic sees of the others
+        [P, T+1, S, D]; before the update the log-probabilities of the actions taken [P, T, S] and the values
         [P, T+1, S] in normalised units; and the targets."""
         config = self.config.learner
         everybody = arrange(batch.policy, self.spec.policies).to(self.device)
-        seen = self._embed(everybody.gather(batch.rgb, 1), everybody.gather(batch.features, 1))
+        seen = self.network.embed(
+            everybody.gather(batch.rgb, 1), everybody.gather(batch.features, 1), everybody.gather(batch.version)
+        )
         embedding = everybody.scatter(seen.transpose(1, 2), len(batch.policy)).transpose(0, 1)
         others = mean_of_others(embedding, batch.players)
-        sequences, (own, others) = learning_sequences(batch, self.spec.policies, embedding, others)
-        log_probs, values = self._evaluate(own, sequences.state, others)
-        raw = self.value_norm.denormalise(values).transpose(0, 1)
+        trained = self.method.trained(batch.learning)
+        sequences, (own, others) = trained_sequences(batch, trained, self.spec.policies, embedding, others)
+        before = self.network.evaluate(own, sequences.state, others)
+        raw = self.value_norm.denormalise(before.values).transpose(0, 1)
         reward, discount, valid = (x.transpose(0, 1) for x in (sequences.reward, sequences.discount, sequences.valid))
         discount = discount * config.gamma
-        log_prob = log_probs[:, :-1].gather(-1, sequences.action[..., None]).squeeze(-1)
+        log_prob = before.log_probs[:, :-1].gather(-1, sequences.action[..., None]).squeeze(-1)
         if config.targets == "gae":
             targets = gae(reward, discount, raw, valid, config.gae_lambda)
         else:
             log_ratio = (log_prob - sequences.log_prob).transpose(0, 1)
             targets = vtrace(reward, discount, raw, valid, config.gae_lambda, log_ratio)
-        return sequences, others, log_prob, values, Targets(*(x.transpose(0, 1) for x in targets))
+        return sequences, others, log_prob, before.values, Targets(*(x.transpose(0, 1) for x in targets))
 
-    def _evaluate(self, embedding: Tensor, state: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities [P, T+1, S, A] and normalised values [P, T+1, S], from the unrolls' first states on."""
-        hidden, _ = self.network.remember(embedding, state)
-        return self.network.logits(hidden).log_softmax(-1), self.network.values(hidden, others)
-
-    def _embed(self, rgb: Tensor, features: Tensor) -> Tensor:
-        """[P, T+1, S, ...] -> [P, T+1, S, D]."""
-        return self.network.embed(rgb.flatten(1, 2), features.flatten(1, 2)).reshape(*rgb.shape[:3], -1)
+    def _remember(self) -> None:
+        """Lets theta join the pool, if the method wants it to."""
+        ranks = self.pool.ranks
+        rank = self.method.rank(self.updates, self.episodes.means().get("return_learning", math.nan), ranks)
+        if rank is not None:
+            self.pool.add(self.updates, Weights(self.version, dict(self.network.named_parameters())), rank)
+            for name in self.method.leaving(self.pool.ranks):
+                self.pool.remove(name)
 
     def _progress(self, unrolls: list[Unroll]) -> dict[str, float]:
         lags = [self.version - 1 - unroll.header.theta_version for unroll in unrolls]

@@ -7,11 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.config import LearnerConfig
-
-
-def policy_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over a policy's steps where mask is true: [P, T, S] -> [P]; 0 for a policy that has none."""
-    return (x * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+from common.sequences import policy_mean
 
 
 def policy_loss(log_ratio: Tensor, advantage: Tensor, mask: Tensor, clip: float) -> Tensor:

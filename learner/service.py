@@ -13,13 +13,13 @@ from common.errors import ConfigError, SetupError, StoreError
 from common.lifecycle import Presence, new_incarnation
 from common.methods import method
 from common.metrics import MetricsLog
-from common.network import Network
 from common.run_folder import RunFolder
 from common.store import Store, Weights
 from common.transport import Inbox
 from common.unroll import UnrollSpec
 from learner.feed import Feed
 from learner.learner import Learner
+from learner.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,9 @@ def device_of(name: str) -> torch.device:
 
 def unroll_spec(config: Config) -> UnrollSpec:
     """What an unroll of a run looks like."""
-    spec = environments.spec(config.environment)
-    policies = spec.players if config.network.parameters == "per_player" else 1
-    state_size = Network(spec, config.network, 1).state_size
-    return UnrollSpec(spec, config.actor.unroll_length, state_size, policies)
+    spec, chosen = environments.spec(config.environment), method(config)
+    policies = chosen.policies(spec.players)
+    return UnrollSpec(spec, config.actor.unroll_length, chosen.network(spec, policies).state_size, policies)
 
 
 class LearnerService:
@@ -60,7 +59,6 @@ class LearnerService:
     def __init__(self, store: Store, config: Config, listen: str, host: str) -> None:
         self.store, self.config = store, config
         self.folder = RunFolder.of(config.run)
-        method(config.method)
         device = device_of(config.learner.device)
         torch.set_num_threads(learner_threads(config.learner))
         self.incarnation = new_incarnation("learner")
@@ -71,7 +69,7 @@ class LearnerService:
         accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
         inbox = Inbox(listen, config.run.name, self.incarnation, spec, capacity, accounted)
         self.feed = Feed(inbox, store.ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
-        self.learner = Learner(config, store, spec, self.feed, device)
+        self.learner = Learner(config, store, spec, self.feed, Pool(store, self.folder.pool), device)
         self._capacity = capacity
         if saved is not None:
             self.learner.restore(saved.tensors, saved.state)
@@ -188,23 +186,27 @@ class LearnerService:
         self.metrics.close()
 
     def _announce(self, saved: checkpoint.Checkpoint | None) -> None:
-        """Tells Redis what the other roles need: configuration, theta, phi, and last of all where to find the learner.
+        """Tells Redis what the other roles need: configuration, policies, and last of all where to find the learner.
 
-        phi starts as a copy of theta; a Redis that has forgotten it gets the checkpoint's.
+        phi starts as the method says; a Redis that has forgotten it gets the checkpoint's.
         """
         self.store.put_config(self.config)
         self.learner.publish()
         self._publish_first_phi(saved)
+        self.learner.pool.restore(self.learner.updates)
         self.store.put_endpoint(self.endpoint)
 
     def _publish_first_phi(self, saved: checkpoint.Checkpoint | None) -> None:
-        if not self.learner.method.directions or self.store.version("phi") is not None:
+        chosen, learner = self.learner.method, self.learner
+        if chosen.phi is None or self.store.version("phi") is not None:
             return
         if saved is not None and "phi" in saved.tensors:
             self.store.publish("phi", Weights(parameters=saved.tensors["phi"], **saved.state["phi"]))
-        else:
-            theta = dict(self.learner.network.named_parameters())
-            self.store.publish("phi", Weights(0, theta, self.learner.version, "initial"))
+            return
+        phi = learner.network
+        if chosen.phi == "random":
+            phi = chosen.network(learner.spec.environment, learner.spec.policies)
+        self.store.publish("phi", Weights(0, dict(phi.named_parameters()), learner.version, "initial"))
 
     def _bottleneck(self, actors: int) -> str:
         if not actors:

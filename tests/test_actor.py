@@ -75,11 +75,10 @@ def test_log_probabilities_are_those_of_the_versions_in_the_header(played: Playe
             policy = header.policy[player]
             network.load_state_dict({k: x[policy : policy + 1] for k, x in weights.parameters.items()})
             with torch.no_grad():
-                seen = network.embed(
-                    torch.tensor(unroll.rgb[None, :, player]), torch.tensor(unroll.features[None, :, player])
-                )
-                hidden, _ = network.remember(seen[:, :, None], torch.tensor(unroll.state[None, None, player]))
-                log_probs = network.logits(hidden)[0, :, 0].log_softmax(-1)[:-1]
+                own = (torch.tensor(x[None, :, None, player]) for x in (unroll.rgb, unroll.features))
+                state = torch.tensor(unroll.state[None, None, player])
+                log_probs, _ = network.act(*own, state, torch.zeros(1, 1, dtype=torch.long))
+                log_probs = log_probs[0, :-1, 0]
             expected = log_probs.gather(-1, torch.tensor(unroll.action[:, player, None]).long())[:, 0]
             np.testing.assert_allclose(unroll.log_prob[:, player], expected, atol=1e-5)
     versions = {header.theta_version for header in (unroll.header for unroll in unrolls)}

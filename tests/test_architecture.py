@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from typing import NamedTuple
 
 import pytest
 
-from common.config import load_config
+from common.config import Config, MethodConfig, load_config
 from common.environments.melting_pot import MeltingPot
 from common.files import read_lines
+from common.methods import METHODS, method
 from common.store import PREFIX, Store
 from deploy.serial import Serial
 
@@ -129,6 +131,9 @@ def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         while not serial.learner.learner.finished:
             serial.update()
         serial.learner.report()
+        theta = store.weights("theta")
+        assert theta is not None
+        store.put_in_pool(40, theta, rank=1.5)  # as the learner does for methods that keep past policies
         types, fields = _keys(store, head)
         failed = []
         for command in _commands():
@@ -178,7 +183,11 @@ def _commands() -> list[str]:
 
 def test_every_redis_key_is_documented_with_its_type(run: Run) -> None:
     documented = {name: row[0].split()[0] for name, row in table("redis.md", "").items()}
-    found = {re.sub(r"^worker:.*", "worker:{role}:{name}", name): kind for name, kind in run.types.items()}
+    patterns = {r"^worker:.*": "worker:{role}:{name}", r"^pool:.*": "pool:{number}"}
+    found = {}
+    for name, kind in run.types.items():
+        pattern = next((p for p in patterns if re.match(p, name)), None)
+        found[patterns[pattern] if pattern else name] = kind
     assert found == documented
     assert all(len(row) == 3 and f"{PREFIX}:RUN:" in row[2] for row in table("redis.md", "").values())
 
@@ -254,6 +263,18 @@ def test_every_metric_is_documented_and_every_documented_one_is_written(run: Run
     assert run.distillation == {"time_s"} | distiller.keys()
     assert all(len(row) >= 2 and all(row) for row in (*learner.values(), *distiller.values()))
     assert not run.metrics & games
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_metric_of_a_method_is_documented(name: str) -> None:
+    documented = {metric for metric, row in table("metrics.md", "A method's own").items() if f"`{name}`" in row[1]}
+    tree = ast.parse(Path(inspect.getfile(type(method(Config(method=MethodConfig(name=name)))))).read_text())
+    (returned,) = [
+        [key.value for key in node.keys if isinstance(key, ast.Constant)]
+        for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) and function.name == "penalties"
+        for node in ast.walk(function) if isinstance(node, ast.Dict)
+    ] or [[]]  # fmt: skip
+    assert documented == set(returned)
 
 
 def _counted_by_melting_pot() -> set[str]:

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.config import DistillerConfig, NetworkConfig
+from common.config import Config, DistillerConfig, NetworkConfig, RunConfig
 from common.environments import EnvironmentSpec
+from common.methods import method
 from common.network import Network
 from common.store import Observations
 from distiller.distiller import Distiller
@@ -43,9 +44,15 @@ def theta(policies: int, seed: int = 5) -> dict[str, Tensor]:
 
 
 def distiller(policies: int = 1, directions: Any = ("forward", "reverse"), **settings: Any) -> Distiller:
-    config = DistillerConfig(**{"burn_in": BURN_IN, "minibatches": 2, **settings})
+    config = Config(
+        distiller=DistillerConfig(**{"burn_in": BURN_IN, "minibatches": 2, **settings}),
+        network=NETWORK.model_copy(update={"parameters": "shared" if policies == 1 else "per_player"}),
+        run=RunConfig(seed=3),
+    )
     torch.manual_seed(1)
-    made = Distiller(GAME, NETWORK, config, policies, directions, seed=3)
+    chosen = method(config)
+    chosen.directions = directions
+    made = Distiller(chosen, GAME)
     made.phi.load_state_dict(theta(policies, seed=8))
     return made
 
@@ -64,9 +71,9 @@ def probabilities(parameters: dict[str, Tensor], policy: int, d: Observations, b
     network.load_state_dict({name: x[policy : policy + 1] for name, x in parameters.items()})
     state, out = torch.zeros(1, 1, network.state_size), []
     for t in range(T):
-        seen = network.embed(torch.tensor(d.rgb[t, b, n])[None, None], torch.tensor(d.features[t, b, n])[None, None])
-        hidden, state = network.remember(seen[:, None], state)
-        out.append(F.softmax(network.logits(hidden)[0, 0, 0], -1))
+        own = (torch.tensor(x[t, b, n])[None, None, None] for x in (d.rgb, d.features))
+        log_probs, state = network.act(*own, state, torch.zeros(1, 1, dtype=torch.long))
+        out.append(log_probs[0, 0, 0].exp())
     return torch.stack(out).detach()
 
 

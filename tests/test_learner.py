@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from common.environments import EnvironmentSpec
 from common.errors import ConfigError
 from common.store import Store
 from common.unroll import Unroll, UnrollSpec
-from learner.batch import collate, learning_sequences
+from learner.batch import collate, trained_sequences
 from learner.learner import Learner, mean_of_others
+from learner.pool import Pool
 
 CPU = torch.device("cpu")
 PLAYERS, LENGTH, STATE = 3, 6, 8
@@ -26,7 +28,7 @@ Build = Callable[..., Learner]
 
 
 @pytest.fixture
-def build(store: Store) -> Build:
+def build(store: Store, tmp_path: Path) -> Build:
     def learner(*overrides: str) -> Learner:
         settings = ["network.dense=12", f"network.core_size={STATE}", f"actor.unroll_length={LENGTH}",
                     "learner.batch_unrolls=5", "learner.minibatches=2", "learner.epochs=2", "distiller.burn_in=1",
@@ -35,7 +37,7 @@ def build(store: Store) -> Build:
         policies = PLAYERS if config.network.parameters == "per_player" else 1
         spec = UnrollSpec(GAME, LENGTH, STATE, policies)
         feed: Any = None  # batches are handed over directly
-        return Learner(config, store, spec, feed, CPU)
+        return Learner(config, store, spec, feed, Pool(store, tmp_path), CPU)
 
     return learner
 
@@ -217,7 +219,7 @@ def test_learning_sequences_are_the_rows_with_v_sorted_by_policy() -> None:
     made = with_policies(unrolls(V, lengths=[LENGTH, 4, LENGTH, 2, 5]))
     batch = collate(made, LENGTH, CPU)
     numbers = torch.arange(len(V) * PLAYERS).float().expand(LENGTH + 1, -1)[..., None]
-    sequences, (rows,) = learning_sequences(batch, PLAYERS, numbers)
+    sequences, (rows,) = trained_sequences(batch, batch.learning, PLAYERS, numbers)
     for player in range(PLAYERS):
         expected = [i for i, v in enumerate(V) if v[player]]
         for place, i in enumerate(expected):

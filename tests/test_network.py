@@ -26,39 +26,42 @@ def network(spec: EnvironmentSpec, policies: int, core: str = "gru") -> Network:
     return made
 
 
-def observed(spec: EnvironmentSpec, rows: int) -> tuple[Tensor, Tensor]:
+def observed(spec: EnvironmentSpec, steps: int = T, sequences: int = S) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    rgb = torch.randint(0, 256, (P, rows, *spec.rgb_shape), dtype=torch.uint8, generator=generator)
-    return rgb, 5 * torch.randn(P, rows, spec.features, generator=generator)
+    rgb = torch.randint(0, 256, (P, steps, sequences, *spec.rgb_shape), dtype=torch.uint8, generator=generator)
+    return rgb, 5 * torch.randn(P, steps, sequences, spec.features, generator=generator)
 
 
 @pytest.mark.parametrize("core", ["gru", "lstm"])
 @pytest.mark.parametrize("spec", [SEEING, BLIND])
 def test_a_stack_of_policies_is_each_of_them(spec: EnvironmentSpec, core: str) -> None:
     stack, single = network(spec, P, core), network(spec, 1, core)
-    rgb, features = observed(spec, T * S)
-    state = torch.randn(P, S, stack.state_size)
+    rgb, features = observed(spec)
+    state, version = torch.randn(P, S, stack.state_size), torch.zeros(P, S, dtype=torch.long)
     others = torch.randn(P, T, S, CONFIG.dense)
-    embedding = stack.embed(rgb, features)
-    hidden, after = stack.remember(embedding.unflatten(1, (T, S)), state)
-    logits, values = stack.logits(hidden), stack.values(hidden, others)
-    assert logits.shape == (P, T, S, spec.actions)
-    assert values.shape == (P, T, S)
+    embedding = stack.embed(rgb, features, version)
+    acts, after = stack.act(rgb, features, state, version)
+    outputs = stack.evaluate(embedding, state, others)
+    assert acts.shape == (P, T, S, spec.actions)
+    assert outputs.values.shape == (P, T, S)
+    assert torch.equal(outputs.log_probs, acts)
+    torch.testing.assert_close(acts.exp().sum(-1), torch.ones(P, T, S))
     for p in range(P):
         single.load_state_dict({name: x[p : p + 1] for name, x in stack.state_dict().items()})
-        own = single.embed(rgb[p : p + 1], features[p : p + 1])
+        mine = slice(p, p + 1)
+        own = single.embed(rgb[mine], features[mine], version[mine])
         torch.testing.assert_close(own[0], embedding[p])
-        own_hidden, own_after = single.remember(own.unflatten(1, (T, S)), state[p : p + 1])
-        torch.testing.assert_close(own_hidden[0], hidden[p])
+        own_acts, own_after = single.act(rgb[mine], features[mine], state[mine], version[mine])
+        torch.testing.assert_close(own_acts[0], acts[p])
         torch.testing.assert_close(own_after[0], after[p])
-        torch.testing.assert_close(single.logits(own_hidden)[0], logits[p])
-        torch.testing.assert_close(single.values(own_hidden, others[p : p + 1])[0], values[p])
+        torch.testing.assert_close(single.evaluate(own, state[mine], others[mine]).values[0], outputs.values[p])
 
 
 def test_the_embedding_is_two_convolutions_and_a_dense_layer() -> None:
     net = network(SEEING, P)
-    rgb, features = observed(SEEING, 7)
-    embedding = net.embed(rgb, features)
+    rgb, features = observed(SEEING, 1, 7)
+    embedding = net.embed_image(rgb, features)[:, 0]
+    rgb, features = rgb[:, 0], features[:, 0]
     for p in range(P):
         x = rgb[p].permute(0, 3, 1, 2).float() / 255
         x = F.relu(F.conv2d(x, net.conv_1.weight[p], net.conv_1.bias[p]))
@@ -119,9 +122,9 @@ def test_a_core_carries_its_state_across_unrolls() -> None:
 
 def test_more_rows_than_a_piece_holds_are_the_same_rows() -> None:
     net = network(SEEING, P)
-    rgb, features = observed(SEEING, PIECE + 3)
-    last = net.embed(rgb[:, -5:], features[:, -5:])
-    torch.testing.assert_close(net.embed(rgb, features)[:, -5:], last)
+    rgb, features = observed(SEEING, PIECE // 4 + 3, 4)
+    last = net.embed_image(rgb[:, -5:], features[:, -5:])
+    torch.testing.assert_close(net.embed_image(rgb, features)[:, -5:], last)
 
 
 def test_weights_start_orthogonal_and_the_policy_nearly_uniform() -> None:
@@ -131,7 +134,7 @@ def test_weights_start_orthogonal_and_the_policy_nearly_uniform() -> None:
         weight = net.core.hidden_weight[p]
         torch.testing.assert_close(weight.T @ weight, torch.eye(CONFIG.core_size))
     assert not torch.equal(net.dense.weight[0], net.dense.weight[1])
-    probabilities = net.logits(torch.randn(2, 50, CONFIG.core_size)).softmax(-1).detach()
+    probabilities = net.log_probs(torch.randn(2, 50, CONFIG.core_size)).exp().detach()
     assert float((probabilities - 1 / SEEING.actions).abs().max()) < 0.02
 
 

@@ -1,31 +1,68 @@
 """The methods: one small file each, with what is its own, and their names.
 
-A method says who plays beside the learning policies, which network acts and which direction distillation takes next.
+A method says who plays beside the learning policies, which network they have and what is minimised besides PPO's loss.
 Whatever two methods have in common belongs to the actor, the learner or the distiller, not here. Adding one means a
-file with a subclass of `Method` and a line in `METHODS`.
+file with a subclass of `Method` and a line in `METHODS`; `docs/methods.md` does it step by step.
 """
 
 import difflib
+import importlib
 
-from common.config import MethodConfig
+from common.config import Config, MethodConfig, build
 from common.errors import ConfigError
-from common.methods.bidist import BiDist
-from common.methods.mappo import MAPPO
-from common.methods.method import Method
+from common.methods.method import PHI, THETA, Method
 
-METHODS: dict[str, type[Method]] = {"bidist": BiDist, "mappo": MAPPO}
+# Imported when needed: some load torch, which who only looks at a run need not do.
+METHODS = {
+    "bidist": "common.methods.bidist:BiDist",
+    "mappo": "common.methods.mappo:MAPPO",
+    "pp": "common.methods.pp:PopulationPlay",
+    "rpm": "common.methods.rpm:RankedPolicyMemory",
+    "randnet": "common.methods.randnet:RandNet",
+    "opre": "common.methods.opre:OPRE",
+    "bidist-forward-only": "common.methods.ablations:ForwardOnly",
+    "bidist-no-distillation": "common.methods.ablations:NoDistillation",
+    "bidist-no-fictitious": "common.methods.ablations:NoFictitious",
+    "bidist-all-fictitious": "common.methods.ablations:AllFictitious",
+}
 
-__all__ = ["METHODS", "Method", "method"]
+__all__ = ["METHODS", "PHI", "THETA", "Method", "method", "resolve"]
 
 
-def method(config: MethodConfig) -> Method:
+def method(config: Config) -> Method:
     """The method that a configuration names.
 
     Raises:
-      ConfigError: if there is none of that name.
+      ConfigError: if there is none of that name, or a setting of it is wrong.
     """
-    if config.name not in METHODS:
-        near = difflib.get_close_matches(config.name, METHODS, n=1)
+    kind = _load(config.method.name)
+    settings = build(kind.Settings, config.method.model_extra or {}, "method")
+    return kind(config, settings)
+
+
+def resolve(config: Config) -> Config:
+    """The configuration with all of its method's own settings in it.
+
+    Raises:
+      ConfigError: if there is no such method, or a setting of it is wrong.
+    """
+    settings = method(config).settings.model_dump()
+    return config.model_copy(update={"method": MethodConfig(name=config.method.name, **settings)})
+
+
+def _load(name: str) -> type[Method]:
+    place = METHODS.get(name, name)
+    if ":" not in place:
+        near = difflib.get_close_matches(name, METHODS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"method.name={config.name!r}: {hint}the methods are {', '.join(METHODS)}")
-    return METHODS[config.name](config)
+        raise ConfigError(
+            f"method.name={name!r}: {hint}the methods are {', '.join(METHODS)}, and module:Class for one of your own"
+        )
+    module, _, attribute = place.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"method.name={name!r}: {error}; is its folder on PYTHONPATH?") from None
+    if not (isinstance(kind, type) and issubclass(kind, Method)):
+        raise ConfigError(f"method.name={name!r}: {kind!r} is no subclass of common.methods.Method")
+    return kind

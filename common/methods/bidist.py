@@ -1,19 +1,30 @@
 """BiDist: learning policies beside distilled ones, distilled forward and in reverse in turn (arXiv 2505.11100)."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
 
-from common.methods.method import Method
+import numpy as np
+from pydantic import Field
+
+from common.config import Section
+from common.methods.method import PHI, THETA, Direction, Method, Start
 
 
 class BiDist(Method):
     """Mixed play (eq. 1) over bidirectional distillation (eq. 2)."""
 
-    directions = ("forward", "reverse")
+    class Settings(Section):
+        """BiDist's own."""
 
-    def learning(self, rng: np.random.Generator, players: int) -> NDArray[np.bool_]:
+        learning_probability: float = Field(0.5, gt=0, le=1)
+        """p of v_i ~ Bernoulli(p), drawn for each player of each episode; redrawn when all are 0."""
+
+    settings: Settings
+    phi: Start | None = "copy"
+    directions: tuple[Direction, ...] = ("forward", "reverse")
+
+    def drivers(self, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:
         """v_i ~ Bernoulli(p), drawn again when all are 0, for such an episode would teach nobody anything."""
         while True:
-            learning = rng.random(players) < self.config.learning_probability
+            learning = rng.random(players) < self.settings.learning_probability
             if learning.any():
-                return learning
+                return [THETA if v else PHI for v in learning]

@@ -1,0 +1,259 @@
+"""Every method in a run of all roles: what defines it holds there too, and each learns a game of a few actions."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from common import checkpoint, environments
+from common.config import Config, load_config
+from common.files import read_lines
+from common.methods import METHODS, resolve
+from common.run_folder import RunFolder
+from common.store import Weights
+from common.unroll import Unroll
+from deploy.serial import Serial
+from evaluator.self_play import play
+from learner.batch import collate
+
+SMALL = [
+    "environment.episode_length=8", "actor.environments=8", "actor.unroll_length=8", "learner.batch_unrolls=8",
+    "distiller.every=3", "distiller.burn_in=1", "network.dense=16", "network.core_size=16", "learner.device=cpu",
+    "environment.players=3",
+]  # fmt: skip
+SEEING = ["environment.substrate=pettingzoo:seeing_game:environment", "environment.block=1"]
+
+
+def configuration(folder: Path, method: str, *overrides: str) -> Config:
+    common = ["environment.substrate=matrix_coordination", f"method.name={method}", f"run.name={folder.name}",
+              f"run.folder={folder}"]  # fmt: skip
+    return resolve(load_config(overrides=[*common, *SMALL, *overrides], environ={}))
+
+
+class Watched(Serial):
+    """A run that keeps every unroll that was trained on, and every version of the policies."""
+
+    def __init__(self, config: Config, url: str) -> None:
+        super().__init__(config, url)
+        self.unrolls: list[Unroll] = []
+        self.published: dict[tuple[str, int], Weights] = {}
+        feed = self.learner.feed
+        batches = feed.next_batch
+
+        def collected(*arguments: Any) -> list[Unroll] | None:
+            batch = batches(*arguments)
+            self.unrolls.extend(batch or [])
+            return batch
+
+        feed.next_batch = collected  # type: ignore[method-assign]
+        self.keep()
+
+    def keep(self) -> None:
+        for name in ("theta", "phi"):
+            if (weights := self.store.weights(name)) is not None:
+                self.published[name, weights.version] = weights
+
+    def update(self) -> None:
+        super().update()
+        self.keep()
+
+
+@contextmanager
+def running(config: Config, url: str) -> Iterator[Watched]:
+    RunFolder.of(config.run).create(config)
+    with Watched(config, url) as serial:
+        yield serial
+
+
+def equal(x: Any, y: Any) -> bool:
+    return all(torch.equal(x[name], y[name]) for name in x)
+
+
+SOON = ("bidist", "opre", "rpm")
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in SOON else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+)
+def test_it_learns_to_coordinate(redis_url: str, tmp_path: Path, method: str) -> None:
+    """Two random players meet in one of three conventions a third of the time; those who agree always do."""
+    more = ["environment.players=2", "actor.environments=16", "learner.batch_unrolls=16",
+            "learner.learning_rate=0.01", "learner.epochs=2", "learner.minibatches=1"]  # fmt: skip
+    config = configuration(tmp_path, method, *more)
+    with running(config, redis_url) as serial:
+        for _ in range(100):
+            serial.update()
+        assert serial.store.ledger.balance().holds
+        learner = serial.learner.learner
+        before, after = (
+            np.mean([episode.mean_return for episode in play(config, theta.parameters, episodes=40, seed=1)])
+            for theta in (serial.published["theta", 0], serial.published["theta", learner.version])
+        )
+    assert before == pytest.approx(8 / 3, abs=0.7)
+    assert after > 6
+
+
+def test_population_players_never_train_on_each_others_seats(redis_url: str, tmp_path: Path) -> None:
+    with running(configuration(tmp_path, "pp"), redis_url) as serial:
+        for _ in range(4):
+            serial.update()
+        learner, unrolls = serial.learner.learner, serial.unrolls[:8]
+        seats = {(place, v) for u in unrolls for place, v in zip(u.header.policy, u.header.learning, strict=True)}
+        assert seats == {(place, True) for place in range(4)}
+        tensors, counters = learner.tensors(), copy.deepcopy(learner.counters())
+
+        def after(batch: list[Unroll]) -> dict[str, Tensor]:
+            learner.restore(tensors, copy.deepcopy(counters))
+            learner.update(collate(batch, 8, torch.device("cpu")))
+            return {name: p.detach().clone() for name, p in learner.network.named_parameters()}
+
+        plain = after(unrolls)
+        for unroll in unrolls:
+            unroll.reward[:, np.array(unroll.header.policy) != 2] += np.linspace(0, 9, unroll.env_steps)[:, None]
+        paid = after(unrolls)
+    differs = [any(not torch.equal(plain[name][k], paid[name][k]) for name in plain) for k in range(4)]
+    assert differs == [True, True, False, True]
+
+
+def test_the_population_starts_from_different_policies(redis_url: str, tmp_path: Path) -> None:
+    with running(configuration(tmp_path, "pp"), redis_url) as serial:
+        weight = serial.published["theta", 0].parameters["dense.weight"]
+    for k in range(1, 4):
+        assert not torch.equal(weight[0], weight[k])
+
+
+def test_ranked_policies_are_remembered_played_and_not_trained_on(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, "rpm", "method.every=2", "method.rank_size=2", "method.rank_width=0.5")
+    folder = RunFolder.of(config.run)
+    with running(config, redis_url) as serial:
+        joined: dict[str, Weights] = {}
+        for _ in range(24):
+            serial.update()
+            pool = serial.store.pool()
+            for name in pool.keys() - joined.keys():
+                weights = serial.store.weights(name)
+                assert weights is not None
+                joined[name] = weights
+            assert pool == serial.learner.learner.pool.ranks
+            floors = [int(np.floor(rank / 0.5)) for rank in pool.values()]
+            assert max(map(floors.count, floors), default=0) <= 2, "a rank holds two"
+        returns = {line["updates"]: line["return_learning"] for line in read_lines(folder.metrics)}
+        for name, weights in joined.items():
+            updates = int(name.removeprefix("pool:"))
+            assert updates % 2 == 0
+            assert equal(weights.parameters, serial.published["theta", weights.version].parameters)
+        for name, rank in serial.store.pool().items():
+            assert rank == returns[int(name.removeprefix("pool:"))]
+        assert len(joined) == 12 > len(serial.store.pool())
+        kept = {f"pool:{int(path.name)}" for path in checkpoint.checkpoints(folder.pool)}
+        assert kept == serial.store.pool().keys()
+        v = np.array([unroll.header.learning for unroll in serial.unrolls])
+        assert v[:8].all(), "nobody is remembered yet"
+        assert 0.4 < v[-64:].mean() < 0.8
+        assert v.any(1).all()
+        _past_players_acted_as_remembered(serial, joined)
+        pool = serial.store.pool()
+
+    # What it remembers outlives a Redis that forgets, and a learner that goes back to an older checkpoint.
+    with Serial(config, redis_url) as again:
+        assert again.store.pool() == pool
+        for key in again.store.client.scan_iter(match=again.store.key("*")):
+            again.store.client.delete(key)
+        again.learner.report()
+        assert again.store.pool() == pool
+        name = max(pool, key=lambda name: int(name.removeprefix("pool:")))
+        weights = again.store.weights(name)
+        assert weights is not None
+        assert equal(weights.parameters, joined[name].parameters)
+        again.learner.learner.pool.restore(updates=11)
+        assert again.store.pool() == {n: r for n, r in pool.items() if int(n.removeprefix("pool:")) <= 11}
+
+
+def _past_players_acted_as_remembered(serial: Watched, joined: dict[str, Weights]) -> None:
+    """Each unroll of a player who was not learning has the log-probabilities of one that joined the pool."""
+    learner = serial.learner.learner
+    network = learner.method.network(environments.spec(serial.learner.config.environment), 1)
+    checked = 0
+    for unroll in serial.unrolls[-24:]:
+        for player in np.flatnonzero(~np.array(unroll.header.learning)):
+            distance = min(_distance(network, weights.parameters, unroll, player) for weights in joined.values())
+            assert distance < 1e-5
+            checked += 1
+    assert checked > 10
+
+
+def _distance(network: Any, parameters: Any, unroll: Unroll, player: int) -> float:
+    """How far the log-probabilities of a player's actions are from those by some parameters."""
+    network.load_state_dict(dict(parameters))
+    see, sense = (torch.tensor(x[None, :, None, player]) for x in (unroll.rgb, unroll.features))
+    state, version = torch.tensor(unroll.state[None, None, player]), torch.tensor([[unroll.header.theta_version]])
+    with torch.no_grad():
+        log_probs = network.act(see, sense, state, version)[0][0, :-1, 0]
+    taken = log_probs.gather(-1, torch.tensor(unroll.action[:, player, None]).long())[:, 0]
+    return float((taken - torch.tensor(unroll.log_prob[:, player])).abs().max())
+
+
+def test_without_distillation_phi_is_its_own_and_never_moves(redis_url: str, tmp_path: Path) -> None:
+    with running(configuration(tmp_path, "bidist-no-distillation"), redis_url) as serial:
+        for _ in range(9):
+            serial.update()
+        assert [version for name, version in serial.published if name == "phi"] == [0]
+        theta, phi = serial.published["theta", 0].parameters, serial.published["phi", 0].parameters
+        assert not torch.equal(theta["dense.weight"], phi["dense.weight"])
+        assert not all(all(unroll.header.learning) for unroll in serial.unrolls), "it is played all the same"
+
+
+def test_all_fictitious_learns_from_what_phi_did(redis_url: str, tmp_path: Path) -> None:
+    with running(configuration(tmp_path, "bidist-all-fictitious"), redis_url) as serial:
+        for _ in range(7):
+            serial.update()
+        assert not any(any(unroll.header.learning) for unroll in serial.unrolls)
+        assert [version for name, version in serial.published if name == "phi"] == [0, 1, 2]
+        first, last = (serial.published["theta", version].parameters for version in (0, 7))
+        assert not equal(first, last)
+        # Ratios pi_theta / pi_phi: where phi was sure of what theta hardly does, nothing is learnt of it.
+        learner, unrolls = serial.learner.learner, serial.unrolls[-8:]
+        learner.config = learner.config.model_copy(
+            update={"learner": learner.config.learner.model_copy(update={"entropy_coef": 0.0, "value_coef": 0.0})}
+        )
+        for unroll in unrolls:
+            unroll.log_prob[:] = 300.0
+        learner._optimiser.state.clear()
+        before = {name: p.detach().clone() for name, p in learner.network.named_parameters()}
+        learner.update(collate(unrolls, 8, torch.device("cpu")))
+        assert equal(before, dict(learner.network.named_parameters()))
+
+
+def test_without_fictitious_players_phi_moves_and_nobody_plays_it(redis_url: str, tmp_path: Path) -> None:
+    with running(configuration(tmp_path, "bidist-no-fictitious"), redis_url) as serial:
+        for _ in range(7):
+            serial.update()
+        assert all(all(unroll.header.learning) for unroll in serial.unrolls)
+        assert [version for name, version in serial.published if name == "phi"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("method", ["randnet", "opre"])
+def test_the_learner_sees_what_the_actor_saw(redis_url: str, tmp_path: Path, method: str) -> None:
+    """On images, the actor's log-probabilities are those of the version in the header, filter and all."""
+    config = configuration(
+        tmp_path, method, "environment.substrate=pettingzoo:seeing_game:environment", "environment.block=1"
+    )
+    with running(config, redis_url) as serial:
+        for _ in range(5):
+            serial.update()
+        network = serial.learner.learner.method.network(serial.learner.learner.spec.environment, 1)
+        for unroll in serial.unrolls:
+            theta = serial.published["theta", unroll.header.theta_version].parameters
+            assert max(_distance(network, theta, unroll, player) for player in range(3)) < 1e-4
+        versions = {unroll.header.theta_version for unroll in serial.unrolls}
+        assert len(versions) > 3
+        if method == "randnet":
+            metrics = read_lines(RunFolder.of(config.run).metrics)
+            assert all(line["feature_loss"] >= 0 for line in metrics)
+            assert any(line["feature_loss"] > 0 for line in metrics)
