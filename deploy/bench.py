@@ -40,6 +40,16 @@ RUN = "bench"
 WARM_UP_STEPS = 50
 WARM_UP_UPDATES = 8
 PARAMETERS = ("shared", "per_player")
+POOL = 24
+
+
+@dataclass(frozen=True)
+class System:
+    """What a whole run did: player steps/s, seconds an update, and the most memory resident by role, in MiB."""
+
+    player_steps_per_s: float
+    update_s: float
+    memory_mib: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -101,9 +111,9 @@ def run(substrate: str, seconds: float, rounds: int, out: Path | None) -> int:
     parts: list[tuple[str, int, Callable[[], float]]] = [("game alone", 1, partial(_game, substrate, seconds))]
     configs = {parameters: _config(substrate, parameters) for parameters in PARAMETERS}
     for parameters, config in configs.items():
-        parts.append((f"one actor, {parameters} parameters", 1, partial(_actor, config, seconds)))
+        parts.append((f"one actor, {parameters} parameters", 1, partial(one_actor, config, seconds)))
     for parameters, config in configs.items():
-        parts.append((f"whole system, {parameters} parameters", cores, partial(_system, config, seconds)))
+        parts.append((f"whole system, {parameters} parameters", cores, partial(_system_rate, config, seconds)))
     results = [Result(what, used, []) for what, used, _ in parts]
     console = Console()
     for number in range(1, rounds + 1):
@@ -141,7 +151,7 @@ def _game(substrate: str, seconds: float) -> float:
     return steps * players / elapsed
 
 
-def _actor(config: Config, seconds: float) -> float:
+def one_actor(config: Config, seconds: float) -> float:
     """Player steps/s of one actor on one core; another process, on the others, takes its unrolls off the wire."""
     with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
         store = Store(server.url, RUN)
@@ -150,6 +160,8 @@ def _actor(config: Config, seconds: float) -> float:
         theta = dict(method(config).network(spec.environment, spec.policies).named_parameters())
         store.publish("theta", Weights(1, theta, 1))
         store.publish("phi", Weights(1, theta, 1, "initial"))
+        for number in range(1, POOL + 1) if method(config).pooled else ():
+            store.put_in_pool(number, Weights(1, theta), rank=number)
         drain = multiprocessing.get_context("spawn").Process(target=_drain, args=(server.url,), daemon=True)
         drain.start()
         try:
@@ -187,13 +199,13 @@ def _drain(url: str) -> None:
         inbox.answer_all()
 
 
-def _system(config: Config, seconds: float) -> float:
-    """Player steps/s of `bidist train`: what the learner trained on, from one update to another."""
+def whole_system(config: Config, seconds: float) -> System:
+    """Lets `bidist train` run, and looks at what the learner trained on from one update to another."""
     with tempfile.TemporaryDirectory() as parent:
         folder = RunFolder(Path(parent) / RUN)
         command = [
             sys.executable, "-m", "deploy.cli", "train", "--folder", parent, "--run", RUN,
-            "--substrate", config.environment.substrate, "--steps", str(10**12),
+            "--substrate", config.environment.substrate, "--steps", str(10**12), "--method", config.method.name,
             "--set", f"network.parameters={config.network.parameters}",
         ]  # fmt: skip
         with (Path(parent) / "output").open("wb") as output:
@@ -205,11 +217,29 @@ def _system(config: Config, seconds: float) -> float:
                     raise BidistError(f"the run to be measured ended:\n{Path(output.name).read_text()[-2000:]}")
                 time.sleep(0.2)
                 lines = read_lines(folder.metrics)
+            memory = _peak_memory(process.pid)
         finally:
             process.terminate()
             process.wait()
     first, last = lines[WARM_UP_UPDATES], lines[-1]
-    return float((last["player_steps"] - first["player_steps"]) / (last["time_s"] - first["time_s"]))
+    rate = (last["player_steps"] - first["player_steps"]) / (last["time_s"] - first["time_s"])
+    return System(float(rate), statistics.mean(line["update_s"] for line in lines[WARM_UP_UPDATES:]), memory)
+
+
+def _system_rate(config: Config, seconds: float) -> float:
+    return whole_system(config, seconds).player_steps_per_s
+
+
+def _peak_memory(supervisor: int) -> dict[str, float]:
+    """The most that each role of a run had resident so far, in MiB; of several actors, the one with the most."""
+    found: dict[str, float] = {}
+    for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        for role in {"learner", "actor", "distiller"}.intersection(words):
+            status = Path(f"/proc/{pid}/status").read_text()
+            kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+            found[role] = max(found.get(role, 0.0), round(kib / 1024))
+    return found
 
 
 @contextlib.contextmanager

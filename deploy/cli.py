@@ -131,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--substrate", default="prisoners_dilemma_in_the_matrix__arena")
     bench.add_argument("--scenario", action="append", metavar="NAME", dest="scenarios",
                        help="measure the evaluator in this scenario instead; may be given more than once")  # fmt: skip
+    bench.add_argument("--method", action="append", metavar="NAME", dest="methods",
+                       help="measure methods beside MAPPO instead; may be given more than once, or be all")  # fmt: skip
     bench.add_argument("--seconds", type=float, default=20.0, help="length of each part (default: 20)")
     bench.add_argument("--rounds", type=int, default=3, help="how often game and actor take turns (default: 3)")
     bench.add_argument("--out", type=Path, help="write the figures as JSON")
@@ -389,8 +391,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from deploy import bench, bench_scenarios
+    from deploy import bench, bench_methods, bench_scenarios
 
+    if arguments.methods:
+        return bench_methods.run(
+            arguments.methods, arguments.substrate, arguments.seconds, arguments.rounds, arguments.out
+        )
     if arguments.scenarios:
         return bench_scenarios.run(arguments.scenarios, arguments.seconds, arguments.rounds, arguments.out)
     return bench.run(arguments.substrate, arguments.seconds, arguments.rounds, arguments.out)

@@ -16,6 +16,8 @@ from common.files import read_lines
 from common.run_folder import RunFolder
 from evaluator.style import BLUE, COLOURS, GREY, ORANGE, STYLE, VERMILLION
 
+DASHES = ("-", "--", ":")
+
 Lines = Sequence[dict[str, Any]]
 
 
@@ -37,7 +39,8 @@ def draw_run(folder: RunFolder, path: Path) -> None:
         ratios = [3, 1.1] if events else [1]
         axes = figure.subplots(len(ratios), 1, height_ratios=ratios, sharex=True, squeeze=False)[:, 0]
         _random(axes[0], _summarised(folder))
-        _curve(axes[0], lines, "return_fictitious", ORANGE, "fictitious players (phi)", linestyle="--")
+        others = "others (phi)" if config.method.name.startswith("bidist") else "others (past policies)"
+        _curve(axes[0], lines, "return_fictitious", ORANGE, others, linestyle="--")
         _curve(axes[0], lines, "return_learning", BLUE, "learning players (theta)")
         axes[0].set_title(f"{_game(config)}, {config.method.name}, seed {config.run.seed}")
         _finish(axes[0], "return per player")
@@ -65,9 +68,9 @@ def compare_curves(folders: Sequence[RunFolder], path: Path) -> None:
             raise ConfigError(f"{folder.metrics}: no update to draw")
     games = list(dict.fromkeys(config.environment.substrate for _, config, _ in runs))
     methods = list(dict.fromkeys(config.method.name for _, config, _ in runs))
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(methods)}
+    looks = {n: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, n in enumerate(methods)}
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(max(6.0, 4.6 * len(games)), 3.8))
+        figure = Figure(figsize=(max(6.0, 4.6 * len(games)) + (2.0 if len(methods) > 4 else 0.0), 3.8))
         for axis, game in zip(figure.subplots(1, len(games), squeeze=False)[0], games, strict=True):
             here = [run for run in runs if run[1].environment.substrate == game]
             _random(axis, next(filter(None, (_summarised(folder) for folder, _, _ in here)), None))
@@ -79,11 +82,19 @@ def compare_curves(folders: Sequence[RunFolder], path: Path) -> None:
                 name = config.method.name
                 count = len(seeds[name])
                 text = f"{name}, seed {seeds[name][0]}" if count == 1 else f"{name}, {count} seeds"
-                _curve(axis, lines, "return_learning", colours[name], "" if name in labelled else text)
+                # Where theta plays nowhere in training, the players whom it learns from are shown.
+                shown = "return_learning" if any("return_learning" in line for line in lines) else "return_fictitious"
+                text += "" if shown == "return_learning" else ", phi's"
+                colour, dashes = looks[name]
+                _curve(axis, lines, shown, colour, "" if name in labelled else text, linestyle=dashes)
                 labelled.add(name)
             axis.set_title(_game(here[0][1]))
-            _finish(axis, "return per learning player")
+            _finish(axis, "return per learning player", legend=len(methods) <= 4)
             _steps(axis)
+        if len(methods) > 4:
+            found = [axis.get_legend_handles_labels() for axis in figure.axes]
+            lines_of = {label: line for lines, labels in found for line, label in zip(lines, labels, strict=True)}
+            figure.legend(lines_of.values(), lines_of.keys(), loc="outside right upper")
         figure.savefig(path)
 
 
@@ -136,13 +147,13 @@ def _distillation(axis: Any, lines: Lines, events: Lines) -> None:
     _finish(axis, "KL, nats", columns=2)
 
 
-def _finish(axis: Any, label: str, columns: int = 1) -> None:
+def _finish(axis: Any, label: str, columns: int = 1, legend: bool = True) -> None:
     axis.set_ylabel(label)
     axis.margins(x=0.01)
     axis.set_xlim(left=0)
     if axis.dataLim.ymin >= 0:
         axis.set_ylim(bottom=0)
-    if axis.get_legend_handles_labels()[0]:
+    if legend and axis.get_legend_handles_labels()[0]:
         low, high = axis.get_ylim()
         axis.set_ylim(top=low + 1.3 * (high - low))  # room for the legend above the curves
         axis.legend(loc="upper left", ncols=columns)

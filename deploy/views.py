@@ -98,7 +98,7 @@ def plain(s: Snapshot) -> str:
         f"{s.player_steps:,}/{s.budget:,} player steps",
         f"{int(s.progress.get('player_steps_per_s', 0)):,}/s",
         f"left {_duration(s.seconds_left)}",
-        f"return {_number(s.metrics, 'return_learning')} (phi {_number(s.metrics, 'return_fictitious')})",
+        f"return {_returns(s)}",
         f"lag {_number(s.metrics, 'policy_lag_mean', 1)}",
         f"entropy {_number(s.metrics, 'entropy_nats')}",
     ]
@@ -225,8 +225,8 @@ def _starting(s: Snapshot) -> str:
 
 
 def _returns(s: Snapshot) -> str:
-    text = f"{_number(s.metrics, 'return_learning')} per learning player"
-    return f"{text}, {_number(s.metrics, 'return_fictitious')} fictitious" if s.distils else text
+    text = f"{_number(s.metrics, 'return_learning')} learning"
+    return f"{text}, {s.metrics['return_fictitious']:.2f} others" if "return_fictitious" in s.metrics else text
 
 
 def _distillation(s: Snapshot) -> str:

@@ -1,6 +1,7 @@
 """Every method in a run of all roles: what defines it holds there too, and each learns a game of a few actions."""
 
 import copy
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from deploy.serial import Serial
 from evaluator.self_play import play
 from learner.batch import collate
 
+ROOT = Path(__file__).parents[1]
 SMALL = [
     "environment.episode_length=8", "actor.environments=8", "actor.unroll_length=8", "learner.batch_unrolls=8",
     "distiller.every=3", "distiller.burn_in=1", "network.dense=16", "network.core_size=16", "learner.device=cpu",
@@ -257,3 +259,23 @@ def test_the_learner_sees_what_the_actor_saw(redis_url: str, tmp_path: Path, met
             metrics = read_lines(RunFolder.of(config.run).metrics)
             assert all(line["feature_loss"] >= 0 for line in metrics)
             assert any(line["feature_loss"] > 0 for line in metrics)
+
+
+def test_the_method_of_the_documentation_runs(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/methods.md").read_text(), re.DOTALL)
+    assert len(code.splitlines()) <= 60
+    (tmp_path / "past_selves.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = configuration(tmp_path / "mine", "past_selves:PastSelves", "method.every=2", "method.most=3")
+    assert config.method.model_dump() == {
+        "name": "past_selves:PastSelves", "every": 2, "past_probability": 0.5, "most": 3,
+    }  # fmt: skip
+    with running(config, redis_url) as serial:
+        for _ in range(12):
+            serial.update()
+        assert sorted(serial.store.pool().items()) == [("pool:10", 10.0), ("pool:12", 12.0), ("pool:8", 8.0)]
+        v = np.array([unroll.header.learning for unroll in serial.unrolls[-48:]])
+        assert v.any(1).all()
+        # One of three always learns, the other two each with a half.
+        assert v.mean() == pytest.approx(2 / 3, abs=0.15)
+        assert serial.store.ledger.balance().holds

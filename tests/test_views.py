@@ -45,7 +45,7 @@ def test_before_the_first_update(store: Store) -> None:
 
 def test_one_screen_has_it_all(run: Store) -> None:
     text = shown(run)
-    for words in ("player steps", "per learning player", "policy lag", "versions (min/mean/max)", "queue", "waiting",
+    for words in ("player steps", "learning", "policy lag", "versions (min/mean/max)", "queue", "waiting",
                   "event 12, reverse: KL", "nats", "ledger, unrolls", "= trained 100 +"):  # fmt: skip
         assert words in text, words
     line = views.plain(views.snapshot(run))

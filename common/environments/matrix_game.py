@@ -8,6 +8,7 @@ from common.environments.interface import EnvironmentSpec, Observation, Step
 # payoff[a, b] is what a player who does a gets from one who does b.
 PAYOFFS: dict[str, NDArray[np.float32]] = {
     "matrix_coordination": np.eye(3, dtype=np.float32),
+    "matrix_conventions": np.eye(5, dtype=np.float32),
     "matrix_prisoners_dilemma": np.array([[3, 0], [5, 1]], np.float32),
     "matrix_chicken": np.array([[3, 2], [5, 0]], np.float32),
 }

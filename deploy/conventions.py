@@ -1,0 +1,259 @@
+"""Whether what a method meets in training helps it with strangers: an experiment on a game of five conventions.
+
+Two players earn 1 in each step in which they act alike. Any of five actions will do, so a population settles on one,
+its convention. A stranger keeps another one all episode long. Who has never met anybody who keeps to something else has
+had no reason to learn to follow; who has, follows from the second step on.
+
+    python -m deploy.conventions --seeds 10 --out results/conventions
+"""
+
+import argparse
+import csv
+import json
+import multiprocessing
+import shlex
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from common import environments
+from common.config import Config, load_config
+from common.environments.matrix_game import PAYOFFS
+from common.methods import METHODS, THETA, method, resolve
+from common.players import Players
+from common.run_folder import RunFolder
+from common.store import Weights
+from common.unroll import Unroll
+from deploy.machine import circumstances
+from deploy.redis_server import RedisServer
+from deploy.serial import Serial
+from evaluator.statistics import interval, permutation_test
+from evaluator.style import BLUE, GREY, ORANGE, STYLE
+
+GAME, LENGTH = "matrix_conventions", 16
+CONVENTIONS = len(PAYOFFS[GAME])
+UPDATES = 300
+# By label, the method and what is set otherwise. There are no images here, so RandNet is MAPPO and is left out.
+FAR = ["distiller.reverse_learning_rate=0.003", "distiller.reverse_epochs=4", "distiller.reverse_bound=null"]
+TRIED = {name: (name, list[str]()) for name in METHODS if name != "randnet"} | {"bidist, far": ("bidist", FAR)}
+SETTINGS = [
+    f"environment.substrate={GAME}", f"environment.episode_length={LENGTH}", "environment.players=2",
+    f"actor.unroll_length={LENGTH}", "actor.environments=16", "learner.batch_unrolls=32", "learner.epochs=2",
+    "learner.minibatches=2", "learner.learning_rate=0.003", "learner.device=cpu", "learner.threads=1",
+    "distiller.every=5", "distiller.minibatches=4", "network.dense=32", "network.core_size=32", "run.name=run",
+]  # fmt: skip
+EPISODES = 50
+KEPT = 0.9
+"""Share of an episode's steps in one action from which on a player is said to keep a convention."""
+MET = 0.01
+"""Share of training episodes in which partners kept a convention from which on it is said to have been met."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one run.
+
+    Attributes:
+      what, seed: the run, by its label in `TRIED`.
+      convention: what theta mostly does among itself.
+      alone: its reward per step among itself.
+      same: with strangers who keep that convention.
+      other: with strangers who keep one of the others, mean over those.
+      unmet: with strangers who keep one that partners never kept in training; None if they kept all.
+      met: how many conventions partners kept in training, the own one included.
+      away: share of what partners did, in the second half of training, that was not theta's convention.
+    """
+
+    what: str
+    seed: int
+    convention: int
+    alone: float
+    same: float
+    other: float
+    unmet: float | None
+    met: int
+    away: float
+
+
+def train(what: str, seed: int, updates: int) -> tuple[Config, dict[str, Any], NDArray[np.float64]]:
+    """Trains in this process.
+
+    Returns: the configuration, theta, and what the partners of players who were trained did in each of their episodes,
+      oldest first, as shares: [episodes, CONVENTIONS].
+    """
+    name, overrides = TRIED[what]
+    partners: list[NDArray[np.float64]] = []
+    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder) / "redis") as server:
+        config = load_config(
+            overrides=[*SETTINGS, *overrides, f"run.folder={folder}"],
+            values={"method.name": name, "run.seed": seed},
+            environ={},
+        )
+        config = resolve(config)
+        RunFolder.of(config.run).create(config)
+        trained = method(config).trained
+        with Serial(config, server.url) as serial, _watched(serial) as unrolls:
+            for _ in range(updates):
+                serial.update()
+                for unroll in unrolls:
+                    for player in np.flatnonzero(trained(np.array(unroll.header.learning))):
+                        shares = np.bincount(unroll.action[:, 1 - player], minlength=CONVENTIONS) / unroll.env_steps
+                        partners.append(shares)
+                unrolls.clear()
+            theta = serial.store.wait_for_weights("theta")
+    return config, dict(theta.parameters), np.array(partners)
+
+
+@contextmanager
+def _watched(serial: Serial) -> Iterator[list[Unroll]]:
+    """Collects the unrolls that the learner takes; each is a whole episode here."""
+    feed, unrolls = serial.learner.feed, list[Unroll]()
+    take = feed.next_batch
+
+    def next_batch(version: int, timeout_s: float) -> list[Unroll] | None:
+        batch = take(version, timeout_s)
+        unrolls.extend(batch or [])
+        return batch
+
+    feed.next_batch = next_batch  # type: ignore[method-assign]
+    yield unrolls
+
+
+def meet(config: Config, theta: dict[str, Any], stranger: int | None, seed: int) -> tuple[float, NDArray[np.int32]]:
+    """Lets theta play episodes with a stranger who keeps a convention, or with itself if there is none.
+
+    Returns: theta's reward per step, and what it did: [EPISODES, LENGTH].
+    """
+    games = [environments.build(config.environment, seed + i) for i in range(EPISODES)]
+    spec, policies = games[0].spec, len(next(iter(theta.values())))
+    rng = np.random.default_rng(seed)
+    players = Players(method(config).evaluated(spec, policies), EPISODES * spec.players, seed)
+    players.load(THETA, Weights(0, theta))
+    players.assign(rng.integers(0, policies, EPISODES * spec.players))
+    seen = [game.reset() for game in games]
+    rewards, actions = [], []
+    for _ in range(LENGTH):
+        action, _ = players.act(np.concatenate([s.rgb for s in seen]), np.concatenate([s.features for s in seen]))
+        action = action.reshape(EPISODES, spec.players)
+        if stranger is not None:
+            action[:, 1] = stranger
+        steps = [game.step(own) for game, own in zip(games, action, strict=True)]
+        seen = [step.observation for step in steps]
+        rewards.append([step.reward[0] for step in steps])
+        actions.append(action[:, 0])
+    return float(np.mean(rewards)), np.stack(actions, 1)
+
+
+def experiment(what: str, seed: int, updates: int) -> Outcome:
+    """One run, and how its population does among strangers."""
+    config, theta, partners = train(what, seed, updates)
+    alone, actions = meet(config, theta, None, seed)
+    convention = int(np.bincount(actions.ravel()).argmax())
+    with_each = np.array([meet(config, theta, stranger, seed)[0] for stranger in range(CONVENTIONS)])
+    others = np.arange(CONVENTIONS) != convention
+    met = (partners >= KEPT).mean(0) >= MET
+    never = others & ~met
+    return Outcome(
+        what, seed, convention, alone, float(with_each[convention]), float(with_each[others].mean()),
+        float(with_each[never].mean()) if never.any() else None, int(met.sum()),
+        float(1 - partners[len(partners) // 2 :, convention].mean()),
+    )  # fmt: skip
+
+
+def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path) -> None:
+    """Runs every method with every seed, and writes `outcomes.csv`, `conventions.json` and `conventions.png`."""
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = [(name, seed, updates) for seed in range(seeds) for name in names]
+    outcomes: list[Outcome] = []
+    console = Console()
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for done, future in enumerate(as_completed([pool.submit(experiment, *job) for job in jobs]), start=1):
+            o = future.result()
+            outcomes.append(o)
+            console.print(f"{done} of {len(jobs)}: {o.what}, seed {o.seed}: with strangers {o.other:.2f} a step")
+    outcomes.sort(key=lambda o: (names.index(o.what), o.seed))
+    with (out / "outcomes.csv").open("w", newline="") as file:
+        rows = csv.DictWriter(file, list(asdict(outcomes[0])))
+        rows.writeheader()
+        rows.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(o).items()} for o in outcomes)
+    summary = [_summary(name, outcomes) for name in names]
+    command = shlex.join(["python", "-m", "deploy.conventions", "--seeds", str(seeds), "--updates", str(updates),
+                          "--methods", *names])  # fmt: skip
+    document = {"command": command, "methods": summary, **circumstances()}
+    (out / "conventions.json").write_text(json.dumps(document, indent=1) + "\n")
+    _draw(names, outcomes, out / "conventions.png")
+    table = Table("method", "among itself", "own convention", "another (95%)", "p", "met", "away", box=None)
+    for s in summary:
+        low, high = s["other_interval"]
+        p = "" if s["p_other_than_mappo"] is None else f"{s['p_other_than_mappo']:.3f}"
+        other = f"{s['other']:.2f} ({low:.2f} to {high:.2f})"
+        table.add_row(
+            s["what"], f"{s['alone']:.2f}", f"{s['same']:.2f}", other, p, f"{s['met']:.1f}", f"{s['away']:.0%}"
+        )
+    console.print(table)
+
+
+def _summary(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Means over seeds; the interval is the bootstrap's over seeds, p that of a permutation of seeds with MAPPO's."""
+    own = [o for o in outcomes if o.what == name]
+    base = [o.other for o in outcomes if o.what == "mappo"]
+    other = interval([o.other for o in own])
+    unmet = [o.unmet for o in own if o.unmet is not None]
+    return {
+        "what": name, "runs": len(own), "alone": float(np.mean([o.alone for o in own])),
+        "same": float(np.mean([o.same for o in own])), "other": other.mean,
+        "other_interval": [other.low, other.high], "unmet": float(np.mean(unmet)) if unmet else None,
+        "unmet_runs": len(unmet), "met": float(np.mean([o.met for o in own])),
+        "away": float(np.mean([o.away for o in own])),
+        "p_other_than_mappo": permutation_test([o.other for o in own], base) if base and name != "mappo" else None,
+    }  # fmt: skip
+
+
+def _draw(names: Sequence[str], outcomes: Sequence[Outcome], path: Path) -> None:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 0.42 * len(names) + 1.4))
+        axes, away = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
+        rng = np.random.default_rng(0)
+        for y, name in enumerate(names):
+            own = [o for o in outcomes if o.what == name]
+            jitter = y + rng.uniform(-0.18, 0.18, len(own))
+            axes.plot([o.other for o in own], jitter, "o", markersize=3, color=GREY, alpha=0.6)
+            other = interval([o.other for o in own])
+            axes.errorbar(other.mean, y, xerr=[[other.mean - other.low], [other.high - other.mean]], fmt="o",
+                          color=BLUE, capsize=3)  # fmt: skip
+            away.barh(y, np.mean([o.away for o in own]), 0.6, color=ORANGE)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.axvline(1 / CONVENTIONS, color=GREY, linestyle=":")
+        axes.set_xlabel("reward per step with strangers of another convention; dotted: random")
+        away.set_xlim(0, 1)
+        away.set_xlabel("partners' steps outside of the convention")
+        figure.savefig(path)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.conventions", description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=list(TRIED), choices=TRIED, metavar="METHOD")
+    parser.add_argument("--seeds", type=int, default=10, help="runs of each method (default: 10)")
+    parser.add_argument("--updates", type=int, default=UPDATES, help=f"of each run (default: {UPDATES})")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: 2)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    arguments = parser.parse_args()
+    run(arguments.methods, arguments.seeds, arguments.updates, arguments.workers, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
