@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
@@ -45,7 +46,7 @@ POOL = 24
 
 @dataclass(frozen=True)
 class System:
-    """What a whole run did: player steps/s, seconds an update, and the most memory resident by role, in MiB."""
+    """What a whole run did: player steps/s, seconds an update, and what each role had resident at its end, in MiB."""
 
     player_steps_per_s: float
     update_s: float
@@ -217,7 +218,7 @@ def whole_system(config: Config, seconds: float) -> System:
                     raise BidistError(f"the run to be measured ended:\n{Path(output.name).read_text()[-2000:]}")
                 time.sleep(0.2)
                 lines = read_lines(folder.metrics)
-            memory = _peak_memory(process.pid)
+            memory = _memory(process.pid)
         finally:
             process.terminate()
             process.wait()
@@ -230,15 +231,12 @@ def _system_rate(config: Config, seconds: float) -> float:
     return whole_system(config, seconds).player_steps_per_s
 
 
-def _peak_memory(supervisor: int) -> dict[str, float]:
-    """The most that each role of a run had resident so far, in MiB; of several actors, the one with the most."""
+def _memory(supervisor: int) -> dict[str, float]:
+    """What each role of a run has resident, in MiB; of several actors, the one with the most."""
     found: dict[str, float] = {}
-    for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-        for role in {"learner", "actor", "distiller"}.intersection(words):
-            status = Path(f"/proc/{pid}/status").read_text()
-            kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-            found[role] = max(found.get(role, 0.0), round(kib / 1024))
+    for child in psutil.Process(supervisor).children():
+        for role in {"learner", "actor", "distiller"}.intersection(child.cmdline()):
+            found[role] = max(found.get(role, 0.0), round(child.memory_info().rss / 2**20))
     return found
 
 

@@ -28,7 +28,7 @@ class Cost:
       actor: player steps/s of one actor on one core, with a full pool if the method has one.
       system: player steps/s of `bidist train` on all cores.
       update_s: seconds of an update in it, mean.
-      learner_mib, actor_mib: the most memory that its learner, and an actor of it, had resident.
+      learner_mib, actor_mib: what its learner, and an actor of it, had resident at the end.
     """
 
     method: str
