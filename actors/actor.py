@@ -191,11 +191,14 @@ def run(store: Store, name: str) -> None:
     log.info("actor %s joins run %s", name, store.run)
     actor = Actor(config, store, name)
     with Presence(store, "actor", name, actor.incarnation, config.run.heartbeat_s) as presence:
-        since, steps = time.monotonic(), 0
+        since, steps, sent = time.monotonic(), 0, 0
         while not (store.stopping.is_set() or actor.outbox.finished):
             room = actor.wait()
             if room:
                 actor.step()
+            if actor.outbox.produced > sent:
+                sent = actor.outbox.produced
+                presence.advanced()
             if (elapsed := time.monotonic() - since) > config.run.heartbeat_s:
                 presence.say(
                     state="playing" if room else "waiting for the learner",

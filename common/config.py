@@ -18,6 +18,8 @@ from common.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
 ENVIRONMENT_PREFIX = "BIDIST_"
+# Where a role finds its run if the command line does not say; what has two underscores is a setting.
+REDIS_VARIABLE, RUN_VARIABLE = "BIDIST_REDIS", "BIDIST_RUN"
 
 
 class Section(BaseModel):
@@ -265,6 +267,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
     return tree
+
+
+def variable(name: str) -> str | None:
+    """The value of an environment variable; None if it is not set, or empty."""
+    return os.environ.get(name) or None
 
 
 def learner_threads(config: LearnerConfig) -> int:

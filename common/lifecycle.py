@@ -68,6 +68,10 @@ class Presence:
         """Changes what the next report says: state, version, rate."""
         self._fields.update(fields)
 
+    def advanced(self) -> None:
+        """Says that the role has just done some of its work: not only that it is alive."""
+        self._fields["advanced"] = round(time.time(), 3)
+
     def __enter__(self) -> Self:
         self._report(first=True)
         self._store.put_event(self._role, self._name, "start", incarnation=self._fields["incarnation"])

@@ -1,7 +1,10 @@
 """What the learner trains on, as a method's objective sees it."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -42,5 +45,31 @@ class Sequences:
 
 
 def policy_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over a policy's steps where mask is true: [P, T, S] -> [P]; 0 for a policy that has none."""
-    return (x * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+    """Mean over a policy's steps where mask is true: [P, T, S] -> [P]; 0 for a policy that has none.
+
+    Where several processes share the work it is the mean over the steps of all of them, also to autograd.
+    """
+    total, count = (x * mask).sum((1, 2)), mask.sum((1, 2)).to(x.dtype)
+    if dist.is_available() and dist.is_initialized():
+        total, count = (_SumOverRanks.apply(x) for x in (total, count))  # type: ignore[no-untyped-call]
+    return total / count.clamp(min=1)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Adds a tensor up over all processes; so does the way back with its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        del ctx
+        return _added_up(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        del ctx
+        return _added_up(gradient)
+
+
+def _added_up(x: Tensor) -> Tensor:
+    x = x.contiguous().clone()
+    dist.all_reduce(x)
+    return x

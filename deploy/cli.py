@@ -12,7 +12,7 @@ from pathlib import Path
 import redis
 
 from common import environments
-from common.config import Config, learner_threads, load_config, preset_names
+from common.config import REDIS_VARIABLE, RUN_VARIABLE, Config, learner_threads, load_config, preset_names, variable
 from common.errors import BidistError, ConfigError, StoreError
 from common.files import read_lines
 from common.lifecycle import stop_on_signals
@@ -77,10 +77,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(distiller)
     distiller.set_defaults(run_command=_distiller)
 
+    health = commands.add_parser("health", help="whether a role on this host does its work; 1 if not")
+    health.add_argument("role", choices=("learner", "actor", "distiller"))
+    _add_run(health)
+    health.add_argument("--patience", type=float, default=120.0, metavar="S",
+                        help="how long ago it may have done the last of its work (default: 120)")  # fmt: skip
+    health.add_argument("--alive", action="store_true", help="it is enough that it reports")
+    health.set_defaults(run_command=_health)
+
     for name, help_text in (("status", "one screen of a run; 1 if its ledger does not add up"), ("watch", "live")):
         look = commands.add_parser(name, help=help_text)
-        look.add_argument("--redis", metavar="URL", help="Redis' URL (default: that of the newest run in --folder)")
-        look.add_argument("--run", metavar="NAME", help="name of the run (default: the newest)")
+        look.add_argument("--redis", default=variable(REDIS_VARIABLE), metavar="URL",
+                          help=f"Redis' URL (default: ${REDIS_VARIABLE}, or the newest run's in --folder)")  # fmt: skip
+        look.add_argument("--run", default=variable(RUN_VARIABLE), metavar="NAME",
+                          help=f"name of the run (default: ${RUN_VARIABLE}, or the newest)")  # fmt: skip
         look.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
         look.set_defaults(run_command=_status if name == "status" else _watch)
 
@@ -141,8 +151,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--redis", required=True, metavar="URL", help="Redis' URL, such as redis://localhost:6379/0")
-    parser.add_argument("--run", required=True, metavar="NAME", help="name of the run")
+    url, run = variable(REDIS_VARIABLE), variable(RUN_VARIABLE)
+    parser.add_argument("--redis", required=url is None, default=url, metavar="URL",
+                        help=f"Redis' URL, such as redis://localhost:6379/0 (default: ${REDIS_VARIABLE})")  # fmt: skip
+    parser.add_argument("--run", required=run is None, default=run, metavar="NAME",
+                        help=f"name of the run (default: ${RUN_VARIABLE})")  # fmt: skip
 
 
 def _add_configuration(parser: argparse.ArgumentParser, name: bool = True) -> None:
@@ -248,10 +261,15 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _learner(arguments: argparse.Namespace) -> int:
     from learner import service
+    from learner.ranks import rank
 
     folder = RunFolder((arguments.folder or Path("runs")) / arguments.run)
     config = _resumed(arguments, folder) if folder.config.exists() else _new(arguments)
     service.device_of(config.learner.device)
+    if rank() > 0:
+        stop_on_signals()  # rank 0 says when it is over
+        service.follow(config)
+        return 0
     store = _store(arguments)
     with folder.held("learner", LEARNER_LEAVES_S):
         folder.create(config)
@@ -284,6 +302,14 @@ def _require(url: str) -> None:
     """Says at once, rather than after patience, that no Redis is where one was said to be."""
     if (reason := refusal(url)) is not None:
         raise StoreError(f"no Redis answers at {url}: {reason}; start one there, or name another with --redis")
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    from deploy import health
+
+    found = health.problem(arguments.redis, arguments.run, arguments.role, arguments.patience, arguments.alive)
+    print(found or "well")
+    return 1 if found else 0
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -102,5 +102,6 @@ def run(store: Store) -> None:
                 )  # fmt: skip
                 if not service.step():
                     store.stopping.wait(POLL_S)
+                presence.advanced()
         finally:
             service.close()

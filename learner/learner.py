@@ -1,28 +1,27 @@
-"""The learner: next batch, update, publish, account, log."""
+"""The learner: the update, what it is made from, and what a checkpoint keeps of it."""
 
 import logging
 import math
-import time
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from common.config import Config
 from common.errors import ConfigError
 from common.methods import method
 from common.network import arrange
 from common.optimisation import clip_gradients, load_optimiser, optimiser_tensors
-from common.sequences import Sequences
-from common.store import Store, Weights
+from common.store import Weights
 from common.unroll import Unroll, UnrollSpec
-from learner.batch import Batch, collate, trained_sequences
+from learner.batch import Batch, trained_sequences
 from learner.episodes import Episodes
-from learner.feed import Feed
-from learner.pool import Pool
-from learner.ppo import ppo_terms, standardise
-from learner.returns import Targets, gae, vtrace
+from learner.objective import Objective, Prepared
+from learner.ppo import standardise
+from learner.ranks import Ranks
+from learner.returns import gae, vtrace
 from learner.value_norm import ValueNorm
 
 log = logging.getLogger(__name__)
@@ -35,23 +34,19 @@ class Learner:
 
     Args:
       config: the run's.
-      store: the run's keys.
       spec: what an unroll looks like.
-      feed: where batches come from.
-      pool: where past policies are kept.
-      device: where it computes.
+      ranks: the processes that share the work of an update; each has a learner, and gives it the same batches.
     """
 
-    def __init__(
-        self, config: Config, store: Store, spec: UnrollSpec, feed: Feed, pool: Pool, device: torch.device
-    ) -> None:
-        self.config, self.store, self.spec, self.feed, self.device = config, store, spec, feed, device
-        self.pool = pool
+    def __init__(self, config: Config, spec: UnrollSpec, ranks: Ranks) -> None:
+        self.config, self.spec, self.ranks, self.device = config, spec, ranks, ranks.device
         self.method = method(config)
         torch.manual_seed(config.run.seed)
         self._rng = np.random.default_rng(config.run.seed)
-        self.network = self.method.network(spec.environment, spec.policies).to(device)
-        self.value_norm = ValueNorm(spec.policies, config.learner.value_norm_beta).to(device)
+        self.network = self.method.network(spec.environment, spec.policies).to(self.device)
+        self.value_norm = ValueNorm(spec.policies, config.learner.value_norm_beta).to(self.device)
+        objective = Objective(self.network, self.method, config.learner)
+        self._objective = objective if ranks.size == 1 else DistributedDataParallel(objective)
         self._optimiser = torch.optim.Adam(
             self.network.parameters(), lr=config.learner.learning_rate, eps=config.learner.adam_eps, fused=True
         )
@@ -63,27 +58,21 @@ class Learner:
         """Whether the run's budget is used up."""
         return self.player_steps >= self.config.run.player_steps
 
-    def step(self, timeout_s: float) -> dict[str, float] | None:
-        """Makes one update of one batch; None if no batch came together within the timeout."""
-        started = time.monotonic()
-        unrolls = self.feed.next_batch(self.version, timeout_s)
-        if unrolls is None:
-            return None
-        received = time.monotonic()
-        batch = collate(unrolls, self.spec.unroll_length, self.device)
+    def learn(self, unrolls: list[Unroll], batch: Batch) -> dict[str, float]:
+        """Makes one update of one batch of unrolls, and counts; returns its metrics."""
         metrics = self.update(batch)
         self.updates += 1
         self.version += 1
         self.unrolls += len(unrolls)
         self.env_steps += sum(unroll.env_steps for unroll in unrolls)
         self.player_steps += batch.player_steps
-        self.publish()
-        if self.method.directions and self.updates % self.config.distiller.every == 0:
-            self.store.put_observations(batch.observations(self.updates))
-        self.feed.account()
-        metrics |= self._progress(unrolls)
-        self._remember()
-        return metrics | {"wait_s": received - started, "update_s": time.monotonic() - received}
+        self.episodes.take(unrolls)
+        lags = [self.version - 1 - unroll.header.theta_version for unroll in unrolls]
+        return metrics | self.episodes.means() | {
+            "updates": self.updates, "version": self.version, "player_steps": self.player_steps,
+            "env_steps": self.env_steps, "episodes": self.episodes.count,
+            "policy_lag_min": min(lags), "policy_lag_mean": float(np.mean(lags)), "policy_lag_max": max(lags),
+        }  # fmt: skip
 
     def update(self, batch: Batch) -> dict[str, float]:
         """PPO's epochs over a batch.
@@ -92,43 +81,30 @@ class Learner:
           ConfigError: if it diverged; nothing of it was published.
         """
         config = self.config.learner
-        sequences, others, old_log_prob, old_values, targets = self._prepare(batch)
-        self.value_norm.update(targets.returns, sequences.mask)
-        returns = self.value_norm.normalise(targets.returns)
-        # An unroll acted on an older theta: its steps count by rho = min(1, pi / mu), and the clip range lies around
-        # theta as it is now, not as it was then (Hilton et al. 2022).
-        rho = (old_log_prob - sequences.log_prob).exp().clamp(max=1.0)
-        advantages = standardise(targets.advantages, sequences.mask) * rho
+        prepared = self._prepare(batch)
         history: list[dict[str, Tensor]] = []
         for _ in range(config.epochs):
-            shuffled = torch.from_numpy(self._rng.permutation(old_values.shape[-1])).to(self.device)
+            shuffled = torch.from_numpy(self._rng.permutation(prepared.values.shape[-1])).to(self.device)
             for columns in shuffled.tensor_split(min(config.minibatches, len(shuffled))):
-                part = sequences.columns(columns)
-                embedding = self.network.embed(part.rgb, part.features, part.version)
-                outputs = self.network.evaluate(embedding, part.state, others[:, :, columns])
-                terms = ppo_terms(
-                    outputs.log_probs[:, :-1], outputs.values[:, :-1], part.action, old_log_prob[:, :, columns],
-                    advantages[:, :, columns], returns[:, :, columns], old_values[:, :-1, columns], part.mask, config,
-                )  # fmt: skip
-                penalties = self.method.penalties(self.network, part, embedding, outputs)
-                loss = terms.loss(config) + sum(weight * penalty.sum() for weight, penalty in penalties.values())
+                loss, numbers = self._objective(prepared.columns(self.ranks.mine(columns)))
                 self._optimiser.zero_grad()
                 loss.backward()
                 norms = clip_gradients(self.network.parameters(), config.max_grad_norm)
                 self._optimiser.step()
-                own = {name: penalty.detach().mean() for name, (_, penalty) in penalties.items()}
-                history.append(terms.numbers() | own | {"gradient_norm": norms.mean()})
+                history.append(numbers | {"gradient_norm": norms.mean()})
         means = {name: float(torch.stack([entry[name] for entry in history]).mean()) for name in history[0]}
         if not math.isfinite(means["policy_loss"] + means["value_loss"] + means["gradient_norm"]):
             raise ConfigError(
                 f"update {self.updates + 1} diverged, its policy loss is {means['policy_loss']:g} and its value loss "
                 f"{means['value_loss']:g}: learner.learning_rate={config.learning_rate:g} may be too high"
             )
-        return means | {"explained_variance": _explained(old_values[:, :-1], returns, sequences.mask)}
+        explained = _explained(prepared.values[:, :-1], prepared.returns, prepared.sequences.mask)
+        return means | {"explained_variance": explained}
 
-    def publish(self) -> None:
-        """Writes theta to Redis under its version."""
-        self.store.publish("theta", Weights(self.version, dict(self.network.named_parameters()), self.version))
+    @property
+    def theta(self) -> Weights:
+        """The learning policies as they are now."""
+        return Weights(self.version, dict(self.network.named_parameters()), self.version)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint keeps as tensors: parameters, optimiser, normaliser, random state."""
@@ -158,10 +134,8 @@ class Learner:
             setattr(self, name, counters[name])
 
     @torch.no_grad()
-    def _prepare(self, batch: Batch) -> tuple[Sequences, Tensor, Tensor, Tensor, Targets]:
-        """What the epochs need and do not change: the sequences to train on, what the critic sees of the others
-        [P, T+1, S, D]; before the update the log-probabilities of the actions taken [P, T, S] and the values
-        [P, T+1, S] in normalised units; and the targets."""
+    def _prepare(self, batch: Batch) -> Prepared:
+        """What the epochs need and do not change; takes the batch's returns into the normaliser."""
         config = self.config.learner
         everybody = arrange(batch.policy, self.spec.policies).to(self.device)
         seen = self.network.embed(
@@ -181,25 +155,15 @@ class Learner:
         else:
             log_ratio = (log_prob - sequences.log_prob).transpose(0, 1)
             targets = vtrace(reward, discount, raw, valid, config.gae_lambda, log_ratio)
-        return sequences, others, log_prob, before.values, Targets(*(x.transpose(0, 1) for x in targets))
-
-    def _remember(self) -> None:
-        """Lets theta join the pool, if the method wants it to."""
-        ranks = self.pool.ranks
-        rank = self.method.rank(self.updates, self.episodes.means().get("return_learning", math.nan), ranks)
-        if rank is not None:
-            self.pool.add(self.updates, Weights(self.version, dict(self.network.named_parameters())), rank)
-            for name in self.method.leaving(self.pool.ranks):
-                self.pool.remove(name)
-
-    def _progress(self, unrolls: list[Unroll]) -> dict[str, float]:
-        lags = [self.version - 1 - unroll.header.theta_version for unroll in unrolls]
-        self.episodes.take(unrolls)
-        return self.episodes.means() | {
-            "updates": self.updates, "version": self.version, "player_steps": self.player_steps,
-            "env_steps": self.env_steps, "episodes": self.episodes.count,
-            "policy_lag_min": min(lags), "policy_lag_mean": float(np.mean(lags)), "policy_lag_max": max(lags),
-        }  # fmt: skip
+        returns, advantages = (x.transpose(0, 1) for x in targets)
+        self.value_norm.update(returns, sequences.mask)
+        # An unroll acted on an older theta: its steps count by rho = min(1, pi / mu), and the clip range lies around
+        # theta as it is now, not as it was then (Hilton et al. 2022).
+        rho = (log_prob - sequences.log_prob).exp().clamp(max=1.0)
+        return Prepared(
+            sequences, others, log_prob, before.values, self.value_norm.normalise(returns),
+            standardise(advantages, sequences.mask) * rho,
+        )  # fmt: skip
 
 
 def mean_of_others(embedding: Tensor, players: int) -> Tensor:

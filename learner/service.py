@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import time
 
 import redis
@@ -17,9 +18,11 @@ from common.run_folder import RunFolder
 from common.store import Store, Weights
 from common.transport import Inbox
 from common.unroll import UnrollSpec
+from learner.batch import collate
 from learner.feed import Feed
 from learner.learner import Learner
 from learner.pool import Pool
+from learner.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ class LearnerService:
     def __init__(self, store: Store, config: Config, listen: str, host: str) -> None:
         self.store, self.config = store, config
         self.folder = RunFolder.of(config.run)
-        device = device_of(config.learner.device)
+        self.ranks = Ranks(device_of(config.learner.device))
         torch.set_num_threads(learner_threads(config.learner))
         self.incarnation = new_incarnation("learner")
         spec = unroll_spec(config)
@@ -69,7 +72,8 @@ class LearnerService:
         accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
         inbox = Inbox(listen, config.run.name, self.incarnation, spec, capacity, accounted)
         self.feed = Feed(inbox, store.ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
-        self.learner = Learner(config, store, spec, self.feed, Pool(store, self.folder.pool), device)
+        self.pool = Pool(store, self.folder.pool)
+        self.learner = Learner(config, spec, self.ranks)
         self._capacity = capacity
         if saved is not None:
             self.learner.restore(saved.tensors, saved.state)
@@ -77,6 +81,7 @@ class LearnerService:
         published = store.version("theta")
         if published is not None:
             self.learner.version = max(self.learner.version, published) + 1
+        self.ranks.share_state(self.learner.tensors(), self.learner.counters())
         self.endpoint = f"tcp://{host}:{inbox.port}"
         self._announce(saved)
         self.metrics = MetricsLog(
@@ -87,11 +92,11 @@ class LearnerService:
         self._waited_s = self._updated_s = 0.0
         self._rate = 0.0
         self.report()
-        log.info("learning on %s, listening at %s", device, self.endpoint)
+        log.info("learning on %s, %d ranks, listening at %s", self.ranks.device, self.ranks.size, self.endpoint)
 
     def step(self, timeout_s: float) -> bool:
         """One update, or none if no batch came in time; then whatever is due by the clock. Says whether it updated."""
-        metrics = self.learner.step(timeout_s)
+        metrics = self._learn(timeout_s)
         if metrics is not None:
             self._waited_s += metrics["wait_s"]
             self._updated_s += metrics["update_s"]
@@ -181,9 +186,36 @@ class LearnerService:
         self.progress("finished" if self.learner.finished else "stopped")
 
     def close(self) -> None:
-        """Stops listening and closes its files."""
+        """Stops listening, closes its files, and lets the other ranks go."""
         self.feed.inbox.close()
         self.metrics.close()
+        self.ranks.share_batch(None)
+        self.ranks.close()
+
+    def _learn(self, timeout_s: float) -> dict[str, float] | None:
+        """One update from the next batch, published and accounted for; None if no batch came in time."""
+        learner, started = self.learner, time.monotonic()
+        unrolls = self.feed.next_batch(learner.version, timeout_s)
+        if unrolls is None:
+            return None
+        received = time.monotonic()
+        batch = collate(unrolls, self.config.actor.unroll_length, self.ranks.device)
+        self.ranks.share_batch(batch)
+        metrics = learner.learn(unrolls, batch)
+        self.store.publish("theta", learner.theta)
+        if learner.method.directions and learner.updates % self.config.distiller.every == 0:
+            self.store.put_observations(batch.observations(learner.updates))
+        self.feed.account()
+        self._remember(metrics.get("return_learning", math.nan))
+        return metrics | {"wait_s": received - started, "update_s": time.monotonic() - received}
+
+    def _remember(self, training_return: float) -> None:
+        """Lets theta join the pool, if the method wants it to."""
+        rank = self.learner.method.rank(self.learner.updates, training_return, self.pool.ranks)
+        if rank is not None:
+            self.pool.add(self.learner.updates, self.learner.theta, rank)
+            for name in self.learner.method.leaving(self.pool.ranks):
+                self.pool.remove(name)
 
     def _announce(self, saved: checkpoint.Checkpoint | None) -> None:
         """Tells Redis what the other roles need: configuration, policies, and last of all where to find the learner.
@@ -191,9 +223,9 @@ class LearnerService:
         phi starts as the method says; a Redis that has forgotten it gets the checkpoint's.
         """
         self.store.put_config(self.config)
-        self.learner.publish()
+        self.store.publish("theta", self.learner.theta)
         self._publish_first_phi(saved)
-        self.learner.pool.restore(self.learner.updates)
+        self.pool.restore(self.learner.updates)
         self.store.put_endpoint(self.endpoint)
 
     def _publish_first_phi(self, saved: checkpoint.Checkpoint | None) -> None:
@@ -229,6 +261,8 @@ def run(store: Store, config: Config, listen: str, host: str) -> None:
     ):
         while not (store.stopping.is_set() or service.learner.finished):
             updated = service.step(config.run.heartbeat_s)
+            if updated:
+                presence.advanced()
             presence.say(
                 state="learning" if updated else "waiting for unrolls", updates=service.learner.updates,
                 theta_version=service.learner.version,
@@ -236,3 +270,15 @@ def run(store: Store, config: Config, listen: str, host: str) -> None:
         # Not after an error: what broke may be in the parameters, and the newest checkpoint is whole.
         service.leave()
     log.info("%d updates, %d player steps", service.learner.updates, service.learner.player_steps)
+
+
+def follow(config: Config) -> None:
+    """Lives the life of another rank: makes the updates that rank 0 makes, until that leaves."""
+    torch.set_num_threads(learner_threads(config.learner))
+    ranks = Ranks(device_of(config.learner.device))
+    learner = Learner(config, unroll_spec(config), ranks)
+    learner.restore(*ranks.share_state(learner.tensors(), learner.counters()))
+    log.info("rank %d of %d follows on %s", ranks.rank, ranks.size, ranks.device)
+    while (batch := ranks.share_batch(None)) is not None:
+        learner.update(batch)
+    ranks.close()

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,10 @@ from unrolls import make_unroll
 from common.config import Config, load_config
 from common.environments import EnvironmentSpec
 from common.errors import ConfigError
-from common.store import Store
 from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate, trained_sequences
 from learner.learner import Learner, mean_of_others
-from learner.pool import Pool
+from learner.ranks import Ranks
 
 CPU = torch.device("cpu")
 PLAYERS, LENGTH, STATE = 3, 6, 8
@@ -28,7 +26,7 @@ Build = Callable[..., Learner]
 
 
 @pytest.fixture
-def build(store: Store, tmp_path: Path) -> Build:
+def build() -> Build:
     def learner(*overrides: str) -> Learner:
         settings = ["network.dense=12", f"network.core_size={STATE}", f"actor.unroll_length={LENGTH}",
                     "learner.batch_unrolls=5", "learner.minibatches=2", "learner.epochs=2", "distiller.burn_in=1",
@@ -36,8 +34,7 @@ def build(store: Store, tmp_path: Path) -> Build:
         config: Config = load_config(overrides=[*settings, *overrides], environ={})
         policies = PLAYERS if config.network.parameters == "per_player" else 1
         spec = UnrollSpec(GAME, LENGTH, STATE, policies)
-        feed: Any = None  # batches are handed over directly
-        return Learner(config, store, spec, feed, Pool(store, tmp_path), CPU)
+        return Learner(config, spec, Ranks(CPU))
 
     return learner
 

@@ -142,7 +142,7 @@ def test_ranked_policies_are_remembered_played_and_not_trained_on(redis_url: str
                 weights = serial.store.weights(name)
                 assert weights is not None
                 joined[name] = weights
-            assert pool == serial.learner.learner.pool.ranks
+            assert pool == serial.learner.pool.ranks
             floors = [int(np.floor(rank / 0.5)) for rank in pool.values()]
             assert max(map(floors.count, floors), default=0) <= 2, "a rank holds two"
         returns = {line["updates"]: line["return_learning"] for line in read_lines(folder.metrics)}
@@ -173,7 +173,7 @@ def test_ranked_policies_are_remembered_played_and_not_trained_on(redis_url: str
         weights = again.store.weights(name)
         assert weights is not None
         assert equal(weights.parameters, joined[name].parameters)
-        again.learner.learner.pool.restore(updates=11)
+        again.learner.pool.restore(updates=11)
         assert again.store.pool() == {n: r for n, r in pool.items() if int(n.removeprefix("pool:")) <= 11}
 
 
@@ -212,7 +212,9 @@ def test_without_distillation_phi_is_its_own_and_never_moves(redis_url: str, tmp
 
 
 def test_all_fictitious_learns_from_what_phi_did(redis_url: str, tmp_path: Path) -> None:
-    with running(configuration(tmp_path, "bidist-all-fictitious"), redis_url) as serial:
+    policy_loss_alone = ["learner.entropy_coef=0", "learner.value_coef=0"]
+    config = configuration(tmp_path, "bidist-all-fictitious", *policy_loss_alone)
+    with running(config, redis_url) as serial:
         for _ in range(7):
             serial.update()
         assert not any(any(unroll.header.learning) for unroll in serial.unrolls)
@@ -221,9 +223,6 @@ def test_all_fictitious_learns_from_what_phi_did(redis_url: str, tmp_path: Path)
         assert not equal(first, last)
         # Ratios pi_theta / pi_phi: where phi was sure of what theta hardly does, nothing is learnt of it.
         learner, unrolls = serial.learner.learner, serial.unrolls[-8:]
-        learner.config = learner.config.model_copy(
-            update={"learner": learner.config.learner.model_copy(update={"entropy_coef": 0.0, "value_coef": 0.0})}
-        )
         for unroll in unrolls:
             unroll.log_prob[:] = 300.0
         learner._optimiser.state.clear()

@@ -276,6 +276,18 @@ def test_opre_minimises_the_kl_of_guess_to_choice_less_what_the_choice_tells() -
     assert penalties["option_information_nats"][0] == -0.01, "what is subtracted is made large"
 
 
+def test_a_policy_without_a_step_in_a_minibatch_is_no_trouble_to_opre() -> None:
+    chosen, network = options()
+    part = sequences()
+    part.mask[0] = False
+    embedding = network.embed(part.rgb, part.features, part.version)
+    outputs = network.evaluate(embedding, part.state, torch.ones(P, T + 1, S, 10))
+    sum(weight * x.sum() for weight, x in chosen.penalties(network, part, embedding, outputs).values()).backward()
+    gradient = network.choose.weight.grad
+    assert gradient is not None and gradient.isfinite().all()
+    assert not gradient[0].any() and gradient[1].any()
+
+
 # RandNet.
 
 

@@ -86,7 +86,7 @@ class OPRE(Method):
         kl = policy_mean((chosen.exp() * (chosen - guessed)).sum(-1), sequences.mask)
         conditional = policy_mean(-(chosen.exp() * chosen).sum(-1), sequences.mask)
         usage = torch.stack([policy_mean(q, sequences.mask) for q in chosen.exp().unbind(-1)], -1)
-        marginal = torch.special.entr(usage).sum(-1)
+        marginal = -(usage * usage.clamp(min=1e-9).log()).sum(-1)  # a policy may have no step in a minibatch
         return {
             "option_kl_nats": (self.settings.option_kl_coef, kl),
             "option_information_nats": (-self.settings.option_entropy_coef, marginal - conditional),

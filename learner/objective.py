@@ -1,0 +1,59 @@
+"""What an update minimises: PPO's loss and what the method adds to it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from common.config import LearnerConfig
+from common.methods import Method
+from common.network import Network
+from common.sequences import Sequences
+from learner.ppo import ppo_terms
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Sequences with what was worked out from them before the update and stays as it is through its epochs.
+
+    Attributes:
+      sequences: what is trained on.
+      others: [P, T+1, S, D], what the critic sees of the others.
+      log_prob: [P, T, S], of the actions taken, by theta before the update.
+      values: [P, T+1, S], before the update, in normalised units.
+      returns: [P, T, S], what the values shall become, in normalised units.
+      advantages: [P, T, S], standardised and weighted by rho.
+    """
+
+    sequences: Sequences
+    others: Tensor
+    log_prob: Tensor
+    values: Tensor
+    returns: Tensor
+    advantages: Tensor
+
+    def columns(self, which: Tensor) -> "Prepared":
+        """Some of the S sequences of every policy."""
+        rest = {name: x[:, :, which] for name, x in vars(self).items() if name != "sequences"}
+        return Prepared(self.sequences.columns(which), **rest)
+
+
+class Objective(nn.Module):
+    """The loss of a minibatch; a module, for DistributedDataParallel to wrap."""
+
+    def __init__(self, network: Network, method: Method, config: LearnerConfig) -> None:
+        super().__init__()
+        self.network = network
+        self._method, self._config = method, config
+
+    def forward(self, part: Prepared) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, the sum of the policies' own, and its parts as metrics, cut from the graph."""
+        sequences = part.sequences
+        embedding = self.network.embed(sequences.rgb, sequences.features, sequences.version)
+        outputs = self.network.evaluate(embedding, sequences.state, part.others)
+        terms = ppo_terms(
+            outputs.log_probs[:, :-1], outputs.values[:, :-1], sequences.action, part.log_prob, part.advantages,
+            part.returns, part.values[:, :-1], sequences.mask, self._config,
+        )  # fmt: skip
+        penalties = self._method.penalties(self.network, sequences, embedding, outputs)
+        loss = terms.loss(self._config) + sum(weight * penalty.sum() for weight, penalty in penalties.values())
+        return loss, terms.numbers() | {name: penalty.detach().mean() for name, (_, penalty) in penalties.items()}

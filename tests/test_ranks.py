@@ -1,0 +1,66 @@
+"""A learner of two processes: the same batches give the same parameters as one process alone."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from common.files import read_lines
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+
+
+def torchrun(ranks: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-addr",
+               "127.0.0.1", "--master-port", str(port), *arguments]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{TESTS}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT)
+
+
+@pytest.mark.parametrize("overrides", [("method.name=bidist",), ("method.name=opre", "network.parameters=per_player")])
+def test_two_ranks_end_with_the_parameters_of_one(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    outcomes = {}
+    for ranks in (1, 2):
+        out = tmp_path / str(ranks)
+        out.mkdir()
+        finished = torchrun(ranks, str(TESTS / "rank_updates.py"), str(out), *overrides)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        outcomes[ranks] = [safetensors.torch.load_file(out / f"{rank}.safetensors") for rank in range(ranks)]
+        if ranks == 2:
+            losses = [json.loads((tmp_path / str(n) / "0.json").read_text()) for n in (1, 2)]
+            assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=1e-5)
+    (alone,), (first, second) = outcomes[1], outcomes[2]
+    assert all(torch.equal(first[name], second[name]) for name in first), "the ranks have to agree to the last bit"
+    for name, parameter in alone.items():
+        torch.testing.assert_close(first[name], parameter, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_with_a_learner_of_two_ranks(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIDIST_REDIS", redis_url)
+    monkeypatch.setenv("BIDIST_RUN", tmp_path.name)
+    settings = ["environment.substrate=matrix_coordination", "learner.batch_unrolls=8", "actor.unroll_length=8",
+                "environment.episode_length=8", "distiller.burn_in=1", "learner.threads=1"]  # fmt: skip
+    silent, command = subprocess.DEVNULL, [sys.executable, "-m", "deploy.cli"]
+    roles = [subprocess.Popen([*command, role], cwd=ROOT, stderr=silent) for role in ("actor", "distiller")]
+    try:
+        sets = [word for setting in settings for word in ("--set", setting)]
+        finished = torchrun(2, "-m", "deploy.cli", "learner", "--folder", str(tmp_path), "--steps", "6000", *sets)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        assert [role.wait(60) for role in roles] == [0, 0]
+    finally:
+        for role in roles:
+            role.kill()
+            role.wait()
+    assert read_lines(tmp_path / tmp_path.name / "metrics.jsonl")[-1]["player_steps"] >= 6000
+    assert "rank 1 of 2 follows" in finished.stderr
