@@ -7,6 +7,7 @@ read them. A broken connection is retried for `PATIENCE_S` seconds, and said; al
 import hashlib
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -77,9 +78,9 @@ class _Patience(AbstractBackoff):
 
     def compute(self, failures: int) -> float:
         if failures == 1:
-            log.warning("waiting for Redis at %s, for up to %.0f s", self._url, PATIENCE_S)
+            log.warning("waiting for Redis at %s, for up to %.0f s", shown(self._url), PATIENCE_S)
         if self._stopping.is_set() and failures > 8:
-            raise StoreError(f"Redis at {self._url} is away, and this role was told to stop")
+            raise StoreError(f"Redis at {shown(self._url)} is away, and this role was told to stop")
         return float(min(1.0, 0.05 * 2 ** min(failures, 5)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -104,6 +105,11 @@ def connect(url: str, stopping: threading.Event | None = None) -> Any:
         raise StoreError(
             f"{url!r} is no Redis URL ({error}); expected something like redis://localhost:6379/0"
         ) from None
+
+
+def shown(url: str) -> str:
+    """A Redis URL as it may be shown: without its password."""
+    return re.sub(r"(://[^/@]*:)[^/@]+@", r"\1***@", url)
 
 
 def refusal(url: str) -> str | None:
@@ -338,11 +344,11 @@ class Store:
         said = False
         while (value := read()) is None:
             if not said:
-                log.info("waiting for %s of run %s in Redis at %s", what, self.run, self.url)
+                log.info("waiting for %s of run %s in Redis at %s", what, self.run, shown(self.url))
                 said = True
             if time.monotonic() > deadline or self.stopping.is_set():
                 raise StoreError(
-                    f"no {what} of run {self.run!r} in Redis at {self.url} after {timeout_s:.0f} s; "
+                    f"no {what} of run {self.run!r} in Redis at {shown(self.url)} after {timeout_s:.0f} s; "
                     "is its learner running?"
                 )
             time.sleep(0.1)

@@ -18,7 +18,7 @@ from common.files import read_lines
 from common.lifecycle import stop_on_signals
 from common.methods import METHODS, resolve
 from common.run_folder import RunFolder
-from common.store import Store, refusal
+from common.store import Store, refusal, shown
 
 PRESET = "small"
 LEARNER_LEAVES_S = 30.0
@@ -301,7 +301,7 @@ def _store(arguments: argparse.Namespace) -> Store:
 def _require(url: str) -> None:
     """Says at once, rather than after patience, that no Redis is where one was said to be."""
     if (reason := refusal(url)) is not None:
-        raise StoreError(f"no Redis answers at {url}: {reason}; start one there, or name another with --redis")
+        raise StoreError(f"no Redis answers at {shown(url)}: {reason}; start one there, or name another with --redis")
 
 
 def _health(arguments: argparse.Namespace) -> int:

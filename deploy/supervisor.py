@@ -21,7 +21,7 @@ from common.config import Config, learner_threads
 from common.errors import BidistError, SetupError
 from common.methods import method
 from common.run_folder import RunFolder
-from common.store import Store
+from common.store import Store, shown
 from deploy import views
 from deploy.redis_server import RedisServer, with_parent
 
@@ -126,7 +126,7 @@ class Supervisor:
             store = Store(url, self._config.run.name, self._stopping)
             roles = topology(self._config, self._actors, url)
             self._console.print(
-                f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {url}", soft_wrap=True
+                f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {shown(url)}", soft_wrap=True
             )
             store.put_progress({"state": "starting"})
             try:

@@ -20,7 +20,7 @@ from common.files import read_lines
 from common.ledger import Balance
 from common.methods import method
 from common.run_folder import RunFolder
-from common.store import Store, connect, refusal, runs
+from common.store import Store, connect, refusal, runs, shown
 
 TICK_S = 1.0
 POINTS = 60
@@ -173,13 +173,15 @@ def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
     """The run that was asked for; None, after saying what its folder holds, if it does not run now."""
     if url is not None:
         if (reason := refusal(url)) is not None:
-            raise ConfigError(f"no Redis answers at {url}: {reason}")
+            raise ConfigError(f"no Redis answers at {shown(url)}: {reason}")
         names = runs(connect(url))
         if run is None and len(names) != 1:
-            raise ConfigError(f"Redis at {url} knows {len(names)} runs: name one with --run ({', '.join(names)})")
+            raise ConfigError(
+                f"Redis at {shown(url)} knows {len(names)} runs: name one with --run ({', '.join(names)})"
+            )
         run = run or names[0]
         if run not in names:
-            raise ConfigError(f"Redis at {url} knows no run {run!r}; it knows {', '.join(names) or 'none'}")
+            raise ConfigError(f"Redis at {shown(url)} knows no run {run!r}; it knows {', '.join(names) or 'none'}")
         return Store(url, run)
     found = [p for p in folder.glob("*/config.yaml") if run is None or p.parent.name == run]
     if not found:

@@ -1,0 +1,46 @@
+"""Makes a Docker Swarm stack out of the compose file: what Swarm has no word for goes or is said in its own.
+
+    docker-compose config | python -m deploy.stack | docker stack deploy -c - NAME
+
+Swarm starts everything at once, so `depends_on` goes: a role that finds no Redis leaves, and is started again. Services
+with a profile go. Swarm replaces what is unhealthy, so there a role is well as long as it reports: a learner without
+actors is no reason to start another one.
+"""
+
+import sys
+from typing import Any
+
+import yaml
+
+VERSION = "3.8"
+UNKNOWN = ("build", "depends_on", "init", "restart", "security_opt")
+
+
+def stack(compose: dict[str, Any]) -> dict[str, Any]:
+    """The compose file, as a stack."""
+    kept = {name: service for name, service in compose["services"].items() if not service.get("profiles")}
+    named = {key: compose[key] for key in ("networks", "volumes") if key in compose}
+    return {"version": VERSION, "services": {name: _service(name, s) for name, s in kept.items()}, **named}
+
+
+def _service(name: str, service: dict[str, Any]) -> dict[str, Any]:
+    made = {key: value for key, value in service.items() if key not in UNKNOWN}
+    deploy = dict(made.get("deploy", {}))
+    restart = "on-failure" if service.get("restart") == "on-failure" else "any"
+    deploy["restart_policy"] = {"condition": restart, "delay": "5s"}
+    if name in ("redis", "learner"):
+        deploy["endpoint_mode"] = "dnsrr"  # who talks to them keeps one connection for days: no balancer in between
+    made["deploy"] = deploy
+    check = made.get("healthcheck", {}).get("test", [])
+    if "health" in check:
+        made["healthcheck"] = {**made["healthcheck"], "test": [*check, "--alive"]}
+    return made
+
+
+def main() -> None:
+    """From standard input to standard output."""
+    yaml.safe_dump(stack(yaml.safe_load(sys.stdin)), sys.stdout, sort_keys=False)
+
+
+if __name__ == "__main__":
+    main()
