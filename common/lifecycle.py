@@ -70,7 +70,7 @@ class Presence:
 
     def advanced(self) -> None:
         """Says that the role has just done some of its work: not only that it is alive."""
-        self._fields["advanced"] = round(time.time(), 3)
+        self.say(advanced=round(time.time(), 3))
 
     def __enter__(self) -> Self:
         self._report(first=True)

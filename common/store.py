@@ -275,6 +275,10 @@ class Store:
         """Writes the state of the learner's queue."""
         self.client.hset(self.key("queue"), mapping=dict(gauges))
 
+    def put_starvation(self, percent: float) -> None:
+        """Writes what share of its time the learner waits for unrolls, by itself, for autoscalers to read."""
+        self.client.set(self.key("starvation"), round(percent, 1))
+
     def put_progress(self, fields: Mapping[str, str | int | float]) -> None:
         """Writes how far the run is: `state` is starting, running, finishing, finished or stopped."""
         self.client.hset(self.key("progress"), mapping=dict(fields))

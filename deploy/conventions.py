@@ -43,13 +43,13 @@ from evaluator.style import BLUE, GREY, ORANGE, STYLE
 
 GAME, LENGTH = "matrix_conventions", 16
 CONVENTIONS = len(PAYOFFS[GAME])
-UPDATES = 300
+UPDATES = 200
 # By label, the method and what is set otherwise. There are no images here, so RandNet is MAPPO and is left out.
 FAR = ["distiller.reverse_learning_rate=0.003", "distiller.reverse_epochs=4", "distiller.reverse_bound=null"]
 TRIED = {name: (name, list[str]()) for name in METHODS if name != "randnet"} | {"bidist, far": ("bidist", FAR)}
 SETTINGS = [
     f"environment.substrate={GAME}", f"environment.episode_length={LENGTH}", "environment.players=2",
-    f"actor.unroll_length={LENGTH}", "actor.environments=16", "learner.batch_unrolls=32", "learner.epochs=2",
+    f"actor.unroll_length={LENGTH}", "actor.environments=16", "learner.batch_unrolls=16", "learner.epochs=2",
     "learner.minibatches=2", "learner.learning_rate=0.003", "learner.device=cpu", "learner.threads=1",
     "distiller.every=5", "distiller.minibatches=4", "network.dense=32", "network.core_size=32", "run.name=run",
 ]  # fmt: skip

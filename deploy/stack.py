@@ -19,7 +19,7 @@ UNKNOWN = ("build", "depends_on", "init", "restart", "security_opt")
 def stack(compose: dict[str, Any]) -> dict[str, Any]:
     """The compose file, as a stack."""
     kept = {name: service for name, service in compose["services"].items() if not service.get("profiles")}
-    named = {key: compose[key] for key in ("networks", "volumes") if key in compose}
+    named: dict[str, Any] = {key: compose[key] for key in ("networks", "volumes") if key in compose}
     return {"version": VERSION, "services": {name: _service(name, s) for name, s in kept.items()}, **named}
 
 

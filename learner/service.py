@@ -138,6 +138,8 @@ class LearnerService:
                 "bottleneck": self._bottleneck(len(actors)),
             }
         )
+        starvation = self._starvation()
+        self.store.put_starvation(100 * (1.0 if starvation is None else starvation))
         self._waited_s = self._updated_s = 0.0
         self.progress("running")
 
@@ -240,13 +242,17 @@ class LearnerService:
             phi = chosen.network(learner.spec.environment, learner.spec.policies)
         self.store.publish("phi", Weights(0, dict(phi.named_parameters()), learner.version, "initial"))
 
+    def _starvation(self) -> float | None:
+        """Share of the time since the last report that the learner waited for unrolls; None if it got none."""
+        busy = self._waited_s + self._updated_s
+        return self._waited_s / busy if busy else None
+
     def _bottleneck(self, actors: int) -> str:
         if not actors:
             return "no actor is there: the learner waits"
-        busy = self._waited_s + self._updated_s
-        if not busy:
+        share = self._starvation()
+        if share is None:
             return "the learner waits for a whole batch"
-        share = self._waited_s / busy
         if share > 0.5:
             return f"the learner waits for actors, {share:.0%} of its time: add actors"
         return f"the actors wait for the learner, which is busy {1 - share:.0%} of its time"

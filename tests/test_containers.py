@@ -1,0 +1,222 @@
+"""The files for containers: that they keep what they promise, and, where an engine answers, that a run heals."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.stack import stack
+
+ROOT = Path(__file__).parents[1]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+ROLES = ("learner", "distiller", "actor")
+VERSION = "1.32"
+
+
+@cache
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return loaded
+
+
+@pytest.mark.parametrize("name", sorted(compose()["services"]))
+def test_every_service_is_locked_down_and_limited(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["deploy"]["resources"]["limits"]["memory"]
+    assert service["restart"]
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_every_role_is_asked_whether_it_does_its_work_and_has_time_to_leave(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["healthcheck"]["test"] == ["CMD", "bidist", "health", name]
+    assert service["stop_grace_period"] == "45s"
+    assert all(need == {"condition": "service_healthy"} for need in service["depends_on"].values())
+
+
+def test_every_setting_of_the_compose_file_is_in_the_example_and_the_other_way_round() -> None:
+    files = [ROOT / "docker-compose.yml", ROOT / "deploy" / "compose.gpu.yml"]
+    used = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
+    offered = set(re.findall(r"^(\w+)=", (ROOT / "deploy/example.env").read_text(), re.MULTILINE))
+    # Images and the port have defaults that few will change.
+    assert used - offered == {"IMAGE", "GPU_IMAGE", "REDIS_IMAGE", "TENSORBOARD_PORT"}
+    assert offered - used == {"COMPOSE_PROJECT_NAME"}, "which compose itself reads"
+
+
+def test_the_image_leaves_root_and_secrets_out() -> None:
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    assert re.search(r"^USER bidist$", text, re.MULTILINE)
+    assert not re.search(r"password|token|secret", text, re.IGNORECASE)
+    assert not re.search(r"RUN --mount|<<", text), "the classic builder has no such thing"
+    kept = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in kept, "what is not named stays out of the image"
+
+
+def test_a_stack_has_only_what_swarm_knows() -> None:
+    made = stack(compose())
+    assert set(made["services"]) == {"redis", *ROLES}, "services with a profile are asked for by name"
+    for name, service in made["services"].items():
+        assert not service.keys() & {"build", "depends_on", "restart", "profiles", "init", "security_opt"}
+        assert service["deploy"]["restart_policy"]["condition"] == ("any" if name == "redis" else "on-failure")
+    for name in ROLES:
+        assert made["services"][name]["healthcheck"]["test"][-1] == "--alive"
+    assert made["services"]["learner"]["deploy"]["endpoint_mode"] == "dnsrr"
+
+
+# Kubernetes.
+
+
+def rendered(folder: str) -> list[dict[str, Any]]:
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl here, which renders the manifests")
+    done = subprocess.run(["kubectl", "kustomize", str(KUBERNETES / folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.mark.parametrize("path", sorted(KUBERNETES.glob("base/*.yaml")), ids=lambda path: path.stem)
+def test_every_manifest_fits_its_schema(path: Path) -> None:
+    import kubernetes_validate
+
+    if path.stem == "kustomization":
+        return
+    for manifest in yaml.safe_load_all(path.read_text()):
+        kubernetes_validate.validate(manifest, VERSION, strict=True)
+
+
+@pytest.mark.parametrize("folder", ["base", "overlays/gpu", "overlays/autoscaling"])
+def test_what_is_rendered_fits_the_schemas(folder: str) -> None:
+    import kubernetes_validate
+
+    manifests = rendered(folder)
+    for manifest in manifests:
+        if not manifest["apiVersion"].startswith("keda.sh"):  # not Kubernetes' own
+            kubernetes_validate.validate(manifest, VERSION, strict=True)
+    by_name = {(m["kind"], m["metadata"]["name"]): m for m in manifests}
+    learner = by_name["StatefulSet", "learner"]["spec"]["template"]["spec"]["containers"][0]
+    assert (learner["resources"]["limits"].get("nvidia.com/gpu") == "1") is (folder == "overlays/gpu")
+    assert (("ScaledObject", "actor") in by_name) is (folder == "overlays/autoscaling")
+
+
+def test_every_pod_is_locked_down_and_asked_how_it_is() -> None:
+    found = 0
+    for path in KUBERNETES.glob("base/*.yaml"):
+        for manifest in yaml.safe_load_all(path.read_text()):
+            if manifest["kind"] not in ("StatefulSet", "Deployment"):
+                continue
+            pod = manifest["spec"]["template"]["spec"]
+            (container,) = pod["containers"]
+            assert pod["securityContext"]["runAsNonRoot"] is True
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert container["readinessProbe"] and container["livenessProbe"]
+            assert container["resources"]["limits"]["memory"]
+            found += 1
+    assert found == 4
+
+
+def test_autoscaling_looks_at_the_learners_starvation() -> None:
+    scaled = yaml.safe_load((KUBERNETES / "overlays/autoscaling/actor.yaml").read_text())
+    assert "starvation" in scaled["spec"]["triggers"][0]["metadata"]["query"]
+    exporter = (KUBERNETES / "overlays/autoscaling/exporter.yaml").read_text()
+    assert "bidist:$(BIDIST_RUN):starvation" in exporter
+
+
+# With an engine.
+
+PROJECT = "bidist-test"
+
+
+def engine() -> str | None:
+    """Why no run in containers is possible here; None if one is."""
+    if shutil.which("docker") is None or shutil.which("docker-compose") is None:
+        return "no docker and docker-compose here"
+    if subprocess.run(["docker", "info"], capture_output=True).returncode:
+        return "no Docker engine answers here"
+    images = subprocess.run(["docker", "images", "-q", "python:3.11-slim-bookworm"], capture_output=True, text=True)
+    return None if images.stdout else "the base image python:3.11-slim-bookworm is not here"
+
+
+class Project:
+    """A run in containers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._environment = folder / ".env"
+        self._environment.write_text(
+            f"COMPOSE_PROJECT_NAME={PROJECT}\nRUN=test\nSUBSTRATE=matrix_coordination\nSTEPS=100000000\n"
+            "REDIS_PASSWORD=pass\nLEARNER_ARGS=--set environment.episode_length=32 --set run.checkpoint_s=5\n"
+        )
+
+    def __call__(self, *arguments: str) -> str:
+        command = ["docker-compose", "--env-file", str(self._environment), *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    def redis(self, *arguments: str) -> str:
+        return self("exec", "-T", "redis", "redis-cli", *arguments).strip()
+
+    def updates(self) -> int:
+        return int(self.redis("hget", "bidist:test:progress", "updates") or 0)
+
+    def kill(self, service: str) -> None:
+        """Ends its process as a crash would: the engine then starts it again."""
+        pid = subprocess.check_output(
+            ["docker", "inspect", "-f", "{{.State.Pid}}", f"{PROJECT}_{service}_1"], text=True
+        )
+        subprocess.run(["kill", "-9", pid.strip()], check=True)
+
+    def goes_on(self) -> None:
+        """Waits until the learner makes updates that it has not made before this call."""
+        before, deadline = self.updates(), time.monotonic() + 120
+        versions = self.redis("hget", "bidist:test:theta", "version")
+        while time.monotonic() < deadline:
+            time.sleep(2)
+            if int(self.redis("hget", "bidist:test:theta", "version") or 0) > int(versions) + 3:
+                return
+        raise AssertionError(f"no update after {before} in two minutes: {self('logs', '--tail', '20')}")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    if (reason := engine()) is not None:
+        pytest.skip(reason)
+    made = Project(tmp_path)
+    try:
+        yield made
+    finally:
+        made("down", "-v", "-t", "5")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_run_in_containers_scales_heals_and_ends_in_good_order(project: Project) -> None:
+    project("build", "-q")
+    project("up", "-d")
+    project.goes_on()
+    project("up", "-d", "--no-recreate", "--scale", "actor=2")
+    project.goes_on()
+    for service in ("actor", "distiller", "learner", "redis"):
+        project.kill(service)
+        time.sleep(3)
+        project.goes_on()
+    assert "produced" in project("exec", "-T", "learner", "bidist", "status")  # 0: the ledger adds up
+    project("stop", "actor", "distiller", "learner")
+    names = [f"{PROJECT}_{service}" for service in ("actor_1", "actor_2", "distiller_1", "learner_1")]
+    states = json.loads(subprocess.check_output(["docker", "inspect", *names]))
+    assert [state["State"]["ExitCode"] for state in states] == [0, 0, 0, 0]
+    ledger = project.redis("hgetall", "bidist:test:ledger").split()
+    counts = {name: int(count) for name, count in zip(ledger[::2], ledger[1::2], strict=True)}
+    ends = ("trained", "stale", "rejected", "rewound", "lost")
+    assert counts["produced"] >= sum(counts.get(name, 0) for name in ends) > 0
