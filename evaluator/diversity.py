@@ -41,7 +41,7 @@ class Met:
     """A policy that learning players met.
 
     Attributes:
-      kind: `theta`, `phi initial`, `phi forward` or `phi reverse`.
+      kind: `theta`, one of several learners such as `theta 2`, `phi initial`, `phi forward`, `phi reverse`, or `past`.
       updates: of the learner, when it was met; for phi when it was distilled.
       parameters: each with the policy axis in front.
     """
@@ -103,11 +103,26 @@ def policies_met(folder: RunFolder) -> list[Met]:
         saved = checkpoint.load(path)
         kind = f"phi {saved.state['direction']}"
         found[kind, saved.state["version"]] = Met(kind, saved.state["update"], saved.tensors["phi"])
+    for path in checkpoint.checkpoints(folder.pool):
+        found["past", int(path.name)] = Met("past", int(path.name), checkpoint.load(path).tensors["theta"])
+    if folder.read_config().network.parameters == "shared":
+        found = {(one.kind, key[1]): one for key, met in found.items() for one in _learners(met)}
     if len(found) < 2:
         raise CheckpointError(
             f"{folder.path}: its checkpoints hold {len(found)} policies, and two are needed to compare"
         )
     return sorted(found.values(), key=lambda met: (met.kind, met.updates))
+
+
+def _learners(met: Met) -> list[Met]:
+    """Each of several learners by itself, for each may play every seat."""
+    count = len(next(iter(met.parameters.values())))
+    if count == 1:
+        return [met]
+    return [
+        Met(f"{met.kind} {i + 1}", met.updates, {name: x[i : i + 1] for name, x in met.parameters.items()})
+        for i in range(count)
+    ]
 
 
 def observe(config: Config, theta: Mapping[str, Tensor], seed: int) -> Observed:
@@ -169,7 +184,7 @@ def compare(folders: Sequence[RunFolder], out: Path, seed: int = 0) -> list[Dive
         raise ConfigError(f"runs of different games have no observations in common: {', '.join(games)}")
     spec = environments.spec(configs[0].environment)
     met = [policies_met(folder) for folder in folders]
-    newest = [max((m for m in own if m.kind == "theta"), key=lambda m: m.updates) for own in met]
+    newest = [max((m for m in own if m.kind.startswith("theta")), key=lambda m: m.updates) for own in met]
     seen = [observe(c, theta.parameters, seed + i) for i, (c, theta) in enumerate(zip(configs, newest, strict=True))]
     observed = Observed(np.concatenate([s.rgb for s in seen], 1), np.concatenate([s.features for s in seen], 1))
     found = [

@@ -17,11 +17,12 @@ from evaluator.diversity import Met, compare, observe, policies_met, probabiliti
 
 @pytest.fixture(scope="module")
 def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
-    """Short runs of both methods on one game, with three checkpoints each."""
+    """Short runs of some methods on one game, with three checkpoints each."""
     folder = tmp_path_factory.mktemp("runs")
     found = {}
-    for method in ("bidist", "mappo"):
-        config = configuration(folder, f"diverse-{method}", f"method.name={method}", "learner.learning_rate=0.003")
+    for method, more in (("bidist", ()), ("mappo", ()), ("pp", ()), ("rpm", ("method.every=2",))):
+        settings = [f"method.name={method}", "learner.learning_rate=0.003", *more]
+        config = configuration(folder, f"diverse-{method}", *settings)
         found[method] = RunFolder.of(config.run)
         found[method].create(config)
         with Serial(config, redis_url) as serial:
@@ -38,6 +39,11 @@ def test_the_policies_of_all_checkpoints_are_met(runs: dict[str, RunFolder]) -> 
     both = policies_met(runs["bidist"])
     assert {met.kind for met in both} == {"theta", "phi forward", "phi reverse"}
     assert len({(met.kind, met.updates) for met in both}) == len(both)
+    assert {met.kind for met in policies_met(runs["pp"])} == {f"theta {i}" for i in range(1, 5)}, (
+        "each learner by itself"
+    )
+    past = [met.updates for met in policies_met(runs["rpm"]) if met.kind == "past"]
+    assert past == sorted(past) and set(past) <= set(range(2, 13, 2)) and past
 
 
 def test_distances_are_what_one_gets_by_hand(runs: dict[str, RunFolder]) -> None:
@@ -67,7 +73,7 @@ def test_a_policy_remembers_what_it_saw_before(runs: dict[str, RunFolder]) -> No
 
 def test_runs_are_compared_on_common_observations(runs: dict[str, RunFolder], tmp_path: Path) -> None:
     found = compare(list(runs.values()), tmp_path / "out")
-    assert [d.method for d in found] == ["bidist", "mappo"]
+    assert [d.method for d in found] == ["bidist", "mappo", "pp", "rpm"]
     for d in found:
         distances = np.array(d.distances)
         assert distances.shape == (len(d.policies),) * 2
