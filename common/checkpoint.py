@@ -31,11 +31,13 @@ class Checkpoint:
       path: its folder.
       tensors: by file (`theta`, `optimiser`, ...), then by name.
       state: counters and the like.
+      digests: SHA-256 of each file.
     """
 
     path: Path
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
+    digests: dict[str, str]
 
 
 def save(
@@ -85,7 +87,7 @@ def load(path: Path) -> Checkpoint:
             if hashlib.sha256(data).hexdigest() != digest:
                 raise CheckpointError(f"{path}: {name}.safetensors is not what was saved; take an older checkpoint")
             tensors[name] = safetensors.torch.load(data)
-        return Checkpoint(path, tensors, record["state"])
+        return Checkpoint(path, tensors, record["state"], record["digests"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: no whole checkpoint: {error}") from None
 

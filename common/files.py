@@ -3,11 +3,14 @@
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+log = logging.getLogger(__name__)
 
 POLL_S = 0.02
 
@@ -23,21 +26,33 @@ def write(path: Path, data: bytes) -> None:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Appends a JSON object as one line."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    """Appends a JSON object as one line of its own, also behind a line that was torn."""
+    with path.open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            torn = file.read(1) != b"\n"
+            file.write(b"\n" if torn else b"")
+        file.write(json.dumps(record).encode() + b"\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads JSON lines; a last line that is torn is left out."""
+    """Reads JSON objects, one a line; what is none is left out, and said but for a last line that is torn."""
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text().splitlines():
+    records, damaged = [], []
+    lines = path.read_text(errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
-            continue
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        elif number < len(lines):
+            damaged.append(number)
+    if damaged:
+        log.warning("%s: %d damaged lines are left out, the first is line %d", path, len(damaged), damaged[0])
     return records
 
 

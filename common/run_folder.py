@@ -119,6 +119,11 @@ class RunFolder:
                 ) from None
             yield
 
+    def begin(self, config: Config) -> None:
+        """Writes the configuration, and takes away what said that the run is finished, should it go on now."""
+        self.create(config)
+        self.summary.unlink(missing_ok=True)
+
     def create(self, config: Config) -> None:
         """Writes the configuration, making the folder for it."""
         self.path.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import BidistError, SetupError
+from common.errors import BidistError, ConfigError, SetupError
 from common.files import write
 from deploy.machine import circumstances
 from evaluator.scenarios import Scenario, require_bots, scenario
@@ -47,8 +47,11 @@ def run(names: list[str], seconds: float, rounds: int, out: Path | None) -> int:
       out: JSON file for the figures.
 
     Raises:
+      ConfigError: if there is nothing to measure.
       SetupError: if bots are not installed, or the machine has a single core.
     """
+    if seconds <= 0 or rounds < 1:
+        raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both have to be positive")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SetupError("two cores are needed, to run both side by side")

@@ -21,6 +21,7 @@ from common.run_folder import RunFolder
 from common.store import Store, refusal, shown
 
 PRESET = "small"
+INTERRUPTED = 130
 LEARNER_LEAVES_S = 30.0
 DESCRIPTION = "Trains populations of agents that still work when they meet strangers."
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         return int(arguments.run_command(arguments))
-    except (BidistError, redis.RedisError) as error:
+    except (BidistError, redis.RedisError, OSError) as error:
         if arguments.debug:
             raise
         print(f"bidist: error: {error}", file=sys.stderr)
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--checkpoint", action="append", metavar="NAME", dest="checkpoints",
                           help="newest (default), all, or the name of one; may be given more than once")  # fmt: skip
     evaluate.add_argument("--episodes", type=int, default=20, metavar="N", help="of each scenario (default: 20)")
-    evaluate.add_argument("--seed", type=int, default=0, help="of the evaluation (default: 0)")
+    evaluate.add_argument("--seed", type=_count, default=0, help="of the evaluation (default: 0)")
     evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="results (default: evaluation.jsonl in the run)")
     evaluate.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
@@ -115,8 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("run", metavar="RUN", help="a run's folder, or its name in --folder")
     record.add_argument("--scenario", metavar="NAME", help="default: the population among itself, without bots")
     record.add_argument("--checkpoint", default="newest", metavar="NAME", help="default: newest")
-    record.add_argument("--episode", type=int, default=0, metavar="N", help="its number, as in evaluate (default: 0)")
-    record.add_argument("--seed", type=int, default=0, help="of the evaluation (default: 0)")
+    record.add_argument(
+        "--episode", type=_count, default=0, metavar="N", help="its number, as in evaluate (default: 0)"
+    )
+    record.add_argument("--seed", type=_count, default=0, help="of the evaluation (default: 0)")
     record.add_argument("--out", type=Path, metavar="FILE.mp4", help="default: in the run, by scenario and number")
     record.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
     record.set_defaults(run_command=_record)
@@ -130,7 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     diversity = commands.add_parser("diversity", help="how different the policies are that were met in training")
     diversity.add_argument("runs", nargs="+", metavar="RUN", help="runs of one game: folders, or names in --folder")
     diversity.add_argument("--out", type=Path, default=Path("diversity"), metavar="FOLDER", help="default: diversity")
-    diversity.add_argument("--seed", type=int, default=0, help="of the games that give the observations (default: 0)")
+    diversity.add_argument(
+        "--seed", type=_count, default=0, help="of the games that give the observations (default: 0)"
+    )
     diversity.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
     diversity.set_defaults(run_command=_diversity)
 
@@ -148,6 +153,13 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--out", type=Path, help="write the figures as JSON")
     bench.set_defaults(run_command=_bench)
     return parser
+
+
+def _count(text: str) -> int:
+    """A number that is not negative, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected 0 or a larger whole number, found {text!r}")
+    return int(text)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -206,6 +218,7 @@ def _resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
     config = folder.read_config()
     # The run lies where it was found, whatever the place it was started from was called there.
     config = config.model_copy(update={"run": config.run.model_copy(update={"folder": folder.path.parent})})
+    config = resolve(config, f"{folder.config}: ")
     asked = resolve(load_config(arguments.preset, arguments.overrides, _named(arguments), base=config))
     is_now, would_be = config.model_dump(), asked.model_dump()
     changed = [
@@ -340,6 +353,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.follow:
         if len(folders) != 1 or arguments.random:
             raise ConfigError("--follow follows one run: name one")
+        if arguments.checkpoints:
+            raise ConfigError("--follow takes each newest checkpoint by itself: leave --checkpoint out")
         evaluate.follow(folders[0], arguments.out or folders[0].evaluation, **options)
         return 0
     people = {f.evaluation: evaluate.populations(f, arguments.checkpoints or ["newest"]) for f in folders}
@@ -348,11 +363,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         people[RunFolder(arguments.folder / person.run).evaluation] = [person]
     if arguments.out:
         people = {arguments.out: [person for group in people.values() for person in group]}
+    for person in (person for group in people.values() for person in group):
+        evaluate.check(person, arguments.scenarios)
     for out, group in people.items():
         if not evaluate.evaluate(group, out=out, **options):
             print("stopped; the same command goes on")
-            return 0
-        evaluate.show(group, out)
+            return INTERRUPTED
+        evaluate.show(group, out, arguments.seed, arguments.reference)
     return 0
 
 

@@ -84,7 +84,7 @@ def train(config: Config, url: str | None, stopping: threading.Event) -> str | N
     with contextlib.ExitStack() as stack:
         for role in ("train", "learner"):
             stack.enter_context(folder.held(role))
-        folder.create(config)
+        folder.begin(config)
         if url is None:
             server = stack.enter_context(RedisServer(folder.redis))
             url = server.url

@@ -115,7 +115,7 @@ class Supervisor:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._folder.held("train"))
-            self._folder.create(self._config)
+            self._folder.begin(self._config)
             self._folder.logs.mkdir(exist_ok=True)
             self._folder.redis.mkdir(exist_ok=True)
             url = self._url

@@ -23,7 +23,7 @@ from common.config import Config
 from common.environments import EnvironmentSpec
 from common.errors import CheckpointError, ConfigError
 from common.files import write
-from common.methods import THETA, method
+from common.methods import THETA, method, resolve
 from common.network import arrange
 from common.players import Players
 from common.run_folder import RunFolder
@@ -178,7 +178,7 @@ def compare(folders: Sequence[RunFolder], out: Path, seed: int = 0) -> list[Dive
       ConfigError: if the runs are of different games, or see them differently.
       CheckpointError: if a run's checkpoints hold fewer than two policies.
     """
-    configs = [folder.read_config() for folder in folders]
+    configs = [resolve(folder.read_config(), f"{folder.config}: ") for folder in folders]
     if len({config.environment.model_dump_json() for config in configs}) > 1:
         games = sorted({f"{c.environment.substrate} (block {c.environment.block})" for c in configs})
         raise ConfigError(f"runs of different games have no observations in common: {', '.join(games)}")

@@ -5,15 +5,17 @@ evaluation that was interrupted goes on where it stopped.
 """
 
 import contextlib
+import itertools
 import logging
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from multiprocessing.sharedctypes import Synchronized
@@ -23,7 +25,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from torch import Tensor
 
@@ -31,11 +33,12 @@ from common import checkpoint
 from common.checkpoint import Checkpoint
 from common.config import Config, EnvironmentConfig
 from common.errors import BidistError, CheckpointError, ConfigError
-from common.files import append_line, locked, read_lines
+from common.files import append_line, locked
+from common.methods import resolve
 from common.run_folder import RunFolder
 from evaluator import reference, rollout
 from evaluator.puppets import puppet
-from evaluator.results import episode_key
+from evaluator.results import episode_key, number_of, rows_of
 from evaluator.rollout import Episode
 from evaluator.scenarios import Scenario, models_of, require_bots, scenario, scenarios_of
 from evaluator.self_play import read_checkpoint
@@ -46,8 +49,12 @@ log = logging.getLogger(__name__)
 NEWEST, ALL = "newest", "all"
 SAY_EVERY_S = 10.0
 FOLLOW_S = 5.0
+SAY_WAITING_S = 60.0
+TICK_STEPS = 200
+WEIGHTS_DIGITS = 12
 VERSIONS = ("bidist", "dm-meltingpot", "dmlab2d", "torch")
 
+NO_MORE = 2**62
 Job = tuple[str, int]
 """A scenario's name and the number of an episode."""
 
@@ -59,6 +66,7 @@ class Population:
     Attributes:
       run, method, seed: where it comes from.
       checkpoint: the checkpoint's name; empty for random players.
+      weights: what tells its parameters from all others; empty for random players.
       updates, player_steps: how long it has learnt.
       config: the run's.
       theta: its learning policies; None for players who act uniformly at random.
@@ -68,6 +76,7 @@ class Population:
     method: str
     seed: int
     checkpoint: str
+    weights: str
     updates: int
     player_steps: int
     config: Config
@@ -87,7 +96,7 @@ def populations(folder: RunFolder, which: Sequence[str]) -> list[Population]:
     """
     if not folder.config.exists():
         raise ConfigError(f"there is no run at {folder.path}: no {folder.config.name} was found in it")
-    config = folder.read_config()
+    config = resolve(folder.read_config(), f"{folder.config}: ")
     found: list[Checkpoint] = []
     for name in which:
         if name == ALL:
@@ -98,17 +107,18 @@ def populations(folder: RunFolder, which: Sequence[str]) -> list[Population]:
         raise CheckpointError(f"{folder.checkpoints}: no whole checkpoint; a run writes its first after a minute")
     return [
         Population(
-            config.run.name, config.method.name, config.run.seed, saved.path.name, saved.state["updates"],
-            saved.state["player_steps"], config, saved.tensors["theta"],
+            config.run.name, config.method.name, config.run.seed, saved.path.name,
+            saved.digests["theta"][:WEIGHTS_DIGITS], saved.state["updates"], saved.state["player_steps"], config,
+            saved.tensors["theta"],
         )
-        for saved in found
+        for saved in {saved.path.name: saved for saved in found}.values()
     ]  # fmt: skip
 
 
 def random_population(substrate: str) -> Population:
     """Players who act uniformly at random."""
     config = Config(environment=EnvironmentConfig(substrate=substrate))
-    return Population(f"random-{substrate}", "random", 0, "", 0, 0, config, None)
+    return Population(f"random-{substrate}", "random", 0, "", "", 0, 0, config, None)
 
 
 def evaluate(
@@ -140,19 +150,19 @@ def evaluate(
       SetupError: if bots are not installed.
     """
     stopping = stopping or threading.Event()
-    wanted = {id(p): _scenarios(p, scenarios) for p in people}
+    people = list({(p.run, p.checkpoint, p.weights): p for p in people}.values())
+    wanted = {id(p): check(p, scenarios) for p in people}
     every = list({s.name: s for chosen in wanted.values() for s in chosen}.values())
-    require_bots(every)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out.with_name(f".{out.name}.lock")):
-            done = {episode_key(row) for row in read_lines(out)}
+            done = {episode_key(row) for row in rows_of(out)}
             tasks = [
                 (p, jobs)
                 for p in people
                 if (jobs := [
                     (s.name, n) for n in range(episodes) for s in wanted[id(p)]
-                    if (p.run, p.checkpoint, s.name, n, seed, original) not in done
+                    if (p.run, p.checkpoint, p.weights, s.name, n, seed, original) not in done
                 ])
             ]  # fmt: skip
             if not tasks:
@@ -162,7 +172,8 @@ def evaluate(
                     puppet(model)
             total = sum(len(jobs) for _, jobs in tasks)
             with _Progress(total, f"{len(people)} populations" if len(people) > 1 else people[0].run) as progress:
-                for person, episode in _play(tasks, seed, min(workers or _cores(), total), tables, original, stopping):
+                options = (seed, min(workers or _cores(), total), tables, original, stopping)
+                for person, episode in _play(tasks, *options, progress.tick):
                     append_line(out, _row(person, episode, seed, original))
                     progress.step(episode.env_steps)
     except TimeoutError:
@@ -179,51 +190,65 @@ def follow(folder: RunFolder, out: Path, stopping: threading.Event, **options: A
       stopping: set when it is to stop.
       options: those of `evaluate`.
     """
-    last = ""
+    last, waiting = "", time.monotonic()
     while not stopping.is_set():
         finished = folder.summary.exists()
         with contextlib.suppress(CheckpointError):
             people = populations(folder, [NEWEST])
             if people[0].checkpoint != last and evaluate(people, out=out, stopping=stopping, **options):
                 last = people[0].checkpoint
-                show(people, out)
+                show(people, out, options.get("seed", 0), options.get("original", False))
+                waiting = time.monotonic()
                 continue
         if finished:
             return
+        if time.monotonic() - waiting > SAY_WAITING_S:
+            waiting = time.monotonic()
+            log.info("waiting for a checkpoint of %s newer than %s", folder.path, last or "none")
         stopping.wait(FOLLOW_S)
 
 
-def show(people: Sequence[Population], out: Path) -> None:
-    """Prints what the file of results says of some populations."""
-    rows = read_lines(out)
+def show(people: Sequence[Population], out: Path, seed: int, original: bool) -> None:
+    """Prints what the file of results says of some populations, of one seed and one path alone."""
+    rows = {episode_key(row): row for row in rows_of(out)}.values()
     console = Console()
     for p in people:
         table = Table("scenario", "focal return per capita", "95% interval", "episodes", box=None)
-        own = [row for row in rows if (row["run"], row["checkpoint"]) == (p.run, p.checkpoint)]
-        for name in sorted({row["scenario"] for row in own}):
-            found = interval([row["focal_return"] for row in own if row["scenario"] == name])
-            limits = f"{found.low:.2f} to {found.high:.2f}"
-            table.add_row(name, f"{found.mean:.2f}", limits, str(found.episodes))
-        console.print(f"[bold]{p.run}[/] {f'checkpoint {p.checkpoint}' if p.checkpoint else ''}", highlight=False)
+        own: dict[str, list[float]] = {}
+        for row in rows:
+            of_this = (p.run, p.checkpoint, p.weights, seed, original)
+            if tuple(row[k] for k in ("run", "checkpoint", "weights", "evaluation_seed", "reference")) == of_this:
+                own.setdefault(row["scenario"], []).append(row["focal_return"])
+        for name in sorted(own, key=number_of):
+            found = interval(own[name])
+            limits = f"{found.low:.2f} to {found.high:.2f}" if found.episodes > 1 else ""
+            table.add_row(str(number_of(name)), f"{found.mean:.2f}", limits, str(found.episodes))
+        title = f"[bold]{p.run}[/] {f'checkpoint {p.checkpoint}' if p.checkpoint else ''}"
+        console.print(f"{title} in {p.config.environment.substrate}", highlight=False, soft_wrap=True)
         console.print(table)
     console.print(f"results: {out}", soft_wrap=True, highlight=False)
 
 
-def _scenarios(person: Population, names: Sequence[str] | None) -> list[Scenario]:
+def check(person: Population, names: Sequence[str] | None) -> list[Scenario]:
+    """The scenarios of those names that a population can play.
+
+    Raises:
+      ConfigError: if one is unknown or of another game.
+      SetupError: if bots are not installed.
+    """
     substrate = person.config.environment.substrate
-    if names is None:
-        return scenarios_of(substrate)
-    chosen = [scenario(name) for name in names]
+    chosen = scenarios_of(substrate) if names is None else [scenario(name) for name in dict.fromkeys(names)]
     strange = [s.name for s in chosen if s.substrate != substrate]
     if strange:
         raise ConfigError(f"{', '.join(strange)}: scenarios of another game than {substrate}, which {person.run} plays")
+    require_bots(chosen)
     return chosen
 
 
 def _row(person: Population, episode: Episode, seed: int, original: bool) -> dict[str, Any]:
     return {
         "run": person.run, "method": person.method, "seed": person.seed, "checkpoint": person.checkpoint,
-        "updates": person.updates, "player_steps": person.player_steps,
+        "weights": person.weights, "updates": person.updates, "player_steps": person.player_steps,
         "substrate": person.config.environment.substrate, **asdict(episode), "evaluation_seed": seed,
         "reference": original, "versions": {name: metadata.version(name) for name in VERSIONS},
     }  # fmt: skip
@@ -243,22 +268,31 @@ class _Task:
 
 def _play(
     tasks: Sequence[tuple[Population, list[Job]]], seed: int, workers: int, tables: int, original: bool,
-    stopping: threading.Event,
+    stopping: threading.Event, tick: Callable[[int], None],
 ) -> Iterator[tuple[Population, Episode]]:  # fmt: skip
+    """Yields episodes as they end. When it is to stop, those that have begun are still played to their end: long ones
+    would be missing otherwise."""
     spawn = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bidist-")))
         told = [_Task(p.config, _store(p, folder / f"{i}.safetensors"), jobs) for i, (p, jobs) in enumerate(tasks)]
         counters = [spawn.Value("q", 0) for _ in told]
         results: Any = spawn.Queue()
-        options = (told, counters, results, seed, tables, original)
+        steps = spawn.Value("q", 0)
+        options = (told, counters, steps, results, seed, tables, original)
         processes = [spawn.Process(target=_work, args=options, daemon=True) for _ in range(workers)]
         for process in processes:
             process.start()
             stack.callback(process.join)
             stack.callback(process.terminate)
-        left = sum(len(jobs) for _, jobs in tasks)
-        while left and not stopping.is_set():
+        left, told_to_stop = len(processes), False
+        while left:
+            tick(steps.value)
+            if stopping.is_set() and not told_to_stop:
+                told_to_stop = True
+                for counter in counters:
+                    counter.value = NO_MORE
+                log.info("playing the episodes to their end that have begun; once more to leave without them")
             try:
                 result = results.get(timeout=0.5)
             except queue.Empty:
@@ -266,10 +300,12 @@ def _play(
                 if dead:
                     raise BidistError(f"a worker died with status {dead[0]}; what was played is kept") from None
                 continue
+            if result is None:
+                left -= 1
+                continue
             if isinstance(result, str):
                 raise BidistError(result)
             i, episode = result
-            left -= 1
             yield tasks[i][0], episode
 
 
@@ -281,24 +317,41 @@ def _store(person: Population, path: Path) -> Path | None:
 
 
 def _work(
-    tasks: list[_Task], counters: list["Synchronized[int]"], results: Any, seed: int, tables: int, original: bool
-) -> None:
-    """A worker's life: the tasks one after the other, the jobs of each as they come."""
+    tasks: list[_Task], counters: list["Synchronized[int]"], steps: "Synchronized[int]", results: Any, seed: int,
+    tables: int, original: bool,
+) -> None:  # fmt: skip
+    """A worker's life: the tasks one after the other, the jobs of each as they come; None at its end."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says when to stop
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    played = itertools.count(1)
+
+    def count(_: Any) -> None:
+        if next(played) % TICK_STEPS == 0:
+            with steps.get_lock():
+                steps.value += TICK_STEPS
+
     try:
         for i, (task, counter) in enumerate(zip(tasks, counters, strict=True)):
             theta = None if task.theta is None else safetensors.torch.load_file(task.theta)
             jobs = _take(task.jobs, counter)
             if original:
-                episodes = reference.play(jobs, task.config, theta, seed)
+                episodes = reference.play(jobs, task.config, theta, seed, count)
             else:
-                episodes = rollout.play(jobs, task.config, theta, seed, tables)
+                episodes = rollout.play(jobs, task.config, theta, seed, tables, count)
             for episode in episodes:
                 results.put((i, episode))
+        results.put(None)
     except BidistError as error:
         results.put(str(error))
-    except KeyboardInterrupt:
-        pass
+
+
+def _leave_with_parent() -> None:
+    """Ends this process when its parent is gone, whatever ended that."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _take(jobs: list[Job], counter: "Synchronized[int]") -> Iterator[tuple[Scenario, int]]:
@@ -322,11 +375,12 @@ class _Progress:
     def __init__(self, total: int, what: str) -> None:
         self._bar = Progress(
             TextColumn("evaluating {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"),
-            TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[left]}"),
             disable=not sys.stdout.isatty(),
         )  # fmt: skip
-        self._task = self._bar.add_task(what, total=total, rate="")
+        self._task = self._bar.add_task(what, total=total, rate="", left="")
         self._total, self._played, self._env_steps = total, 0, 0
+        self._left: float | None = None
         self._began = self._said = time.monotonic()
 
     def __enter__(self) -> "_Progress":
@@ -336,15 +390,27 @@ class _Progress:
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
+    def tick(self, env_steps: int) -> None:
+        """So many steps were played so far, also of episodes that have not ended."""
+        now = time.monotonic()
+        elapsed = now - self._began
+        rate = env_steps / elapsed if elapsed > 0 else 0.0
+        # How long episodes are is known when some have ended; before that nothing is said.
+        length = self._env_steps / self._played if self._played else None
+        self._left = None if length is None or not rate else max(0.0, (length * self._total - env_steps) / rate)
+        shown = "" if self._left is None else f"left {_duration(self._left)}"
+        self._bar.update(self._task, rate=f"{rate:,.0f} env steps/s", left=shown)
+        if self._bar.disable and now - self._said > SAY_EVERY_S:
+            self._said = now
+            print(f"{self._played} of {self._total} episodes, {rate:,.0f} env steps/s {shown}", flush=True)
+
     def step(self, env_steps: int) -> None:
         """An episode has ended."""
         self._played += 1
         self._env_steps += env_steps
-        now = time.monotonic()
-        elapsed = now - self._began
-        rate = f"{self._env_steps / elapsed:,.0f} env steps/s"
-        self._bar.update(self._task, advance=1, rate=rate)
-        if self._bar.disable and (now - self._said > SAY_EVERY_S or self._played == self._total):
-            self._said = now
-            left = elapsed / self._played * (self._total - self._played)
-            print(f"{self._played} of {self._total} episodes, {rate}, left {left:.0f} s", flush=True)
+        self._bar.update(self._task, advance=1)
+
+
+def _duration(seconds: float) -> str:
+    minutes, s = divmod(int(seconds), 60)
+    return f"{minutes}m{s:02d}s" if minutes else f"{s}s"

@@ -17,13 +17,13 @@ def draw_returns(results: Results, scale: Scale, path: Path) -> None:
     """Draws the returns of all methods in all scenarios: a panel for each game."""
     games = list(results.games)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 0.6 + 2.4 * len(games)))
+        figure = Figure(figsize=(9, 0.6 + 0.25 * (len(results.methods) // 4 + 1) + 2.4 * len(games)))
         panels = figure.subplots(len(games), 1, squeeze=False)[:, 0]
         width = 0.8 / len(results.methods)
         colours = {m: GREY if m == RANDOM else COLOURS[k % len(COLOURS)] for k, m in enumerate(results.methods)}
         for axes, game in zip(panels, games, strict=True):
             for k, m in enumerate(results.methods):
-                cells = [results.cell(m, game, s) for s in results.games[game]]
+                cells = [results.cell(m, s) for s in results.games[game]]
                 places = [i + (k + 0.5) * width - 0.4 for i, c in enumerate(cells) if c is not None]
                 present = np.array([c for c in cells if c is not None]).reshape(-1, 3)
                 axes.bar(places, present[:, 0], width * 0.9, color=colours[m])
@@ -38,7 +38,7 @@ def draw_returns(results: Results, scale: Scale, path: Path) -> None:
             axes.set_ylabel("focal return")
         bars = [Patch(color=colour, label=m) for m, colour in colours.items()]
         handles = [*bars, Line2D([], [], color="#202020", linestyle=":", label="ACB, published")]
-        panels[0].legend(handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.12))
+        figure.legend(handles=handles, ncols=4, loc="outside upper left")
         figure.savefig(path)
 
 
@@ -56,27 +56,35 @@ def draw_bars(bars: dict[str, tuple[float, float, float]], label: str, path: Pat
 
 
 def draw_over_training(rows: Rows, path: Path) -> bool:
-    """Draws focal returns over player steps where a run has several evaluated checkpoints; says whether any has."""
-    all_curves: dict[tuple[str, str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """Draws focal returns over player steps where runs have several evaluated checkpoints: a panel for each scenario, a
+    colour for each method, a line for each run. Says whether there are any."""
+    curves: dict[str, dict[tuple[str, str], dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        all_curves[row["substrate"], row["scenario"], row["run"]][row["player_steps"]].append(row["focal_return"])
-    curves = {key: points for key, points in all_curves.items() if len(points) > 1}
-    if not curves:
+        if not row["reference"]:
+            points = curves[row["scenario"]][row["method"], row["run"]]
+            points.setdefault(row["player_steps"], []).append(row["focal_return"])
+    shown = {s: {k: p for k, p in own.items() if len(p) > 1} for s, own in sorted(curves.items())}
+    shown = {scenario: own for scenario, own in shown.items() if own}
+    if not shown:
         return False
-    games = sorted({game for game, _, _ in curves})
+    methods = sorted({m for own in shown.values() for m, _ in own})
+    colours = {m: COLOURS[k % len(COLOURS)] for k, m in enumerate(methods)}
+    columns = min(3, len(shown))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 0.6 + 2.8 * len(games)))
-        panels = figure.subplots(len(games), 1, squeeze=False)[:, 0]
-        for axes, game in zip(panels, games, strict=True):
-            own = sorted((key, points) for key, points in curves.items() if key[0] == game)
-            for k, ((_, scenario, run), points) in enumerate(own):
+        lines = -(-len(shown) // columns)
+        figure = Figure(figsize=(3.6 * columns, 0.6 + 2.4 * lines))
+        panels = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axes, (scenario, own) in zip(panels, shown.items(), strict=False):
+            for (m, _), points in own.items():
                 steps = sorted(points)
                 means = [float(np.mean(points[step])) for step in steps]
-                label = f"{run}, scenario {number_of(scenario)}"
-                axes.plot(steps, means, marker="o", color=COLOURS[k % len(COLOURS)], label=label)
-            axes.set_title(game)
+                axes.plot(steps, means, marker="o", markersize=3, color=colours[m])
+            axes.set_title(scenario, fontsize=8)
             axes.set_xlabel("player steps")
             axes.set_ylabel("focal return")
-            axes.legend()
+        for axes in panels[len(shown) :]:
+            axes.set_axis_off()
+        handles = [Line2D([], [], color=colour, label=m) for m, colour in colours.items()]
+        figure.legend(handles=handles, ncols=4, loc="outside upper left")
         figure.savefig(path)
     return True

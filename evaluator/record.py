@@ -73,7 +73,8 @@ class _Film:
         import av
 
         world, places = game.world()
-        image = picture(world, places[marked])
+        there = [i for i in marked if game.observation(i, "RGB").any()]  # who was removed from the game sees black
+        image = picture(world, places[there])
         if not self._begun:
             self._stream.height, self._stream.width = image.shape[:2]
             self._begun = True

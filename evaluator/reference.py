@@ -42,16 +42,13 @@ def play(
     except ImportError as error:
         raise SetupError(f"Melting Pot's own scenarios need {error.name}: `make setup-test` installs it") from None
 
-    built: tuple[str, Any] | None = None
     for scenario, number in jobs:
         require_bots([scenario])
-        if built is None or built[0] != scenario.name:
-            if built is not None:
-                built[1].close()
-            built = scenario.name, scenarios.build(scenario.name)
-        yield _play(built[1], scenario, number, config, theta, seed, watch)
-    if built is not None:
-        built[1].close()
+        # Anew for each episode, for coins draws its map while it is built.
+        random.seed(int(episode_seeds(seed, scenario, number)[0].generate_state(1)[0]))
+        environment = scenarios.build(scenario.name)
+        yield _play(environment, scenario, number, config, theta, seed, watch)
+        environment.close()
 
 
 def _play(

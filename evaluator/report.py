@@ -1,8 +1,8 @@
 """From rows of results to a report: what was measured, how sure it is, and how it stands to what was published.
 
-A cell that was not played stays empty. Of each run its newest evaluated checkpoint counts; others are drawn in the
-picture over training alone. Episodes that went through Melting Pot's own API stand beside the others in a table of
-their own.
+A cell that was not played stays empty. Of each run that checkpoint counts that was evaluated in the most scenarios, and
+of several the newest; others are drawn in the picture over training alone. Episodes that went through Melting Pot's own
+API stand beside the others in a table of their own.
 """
 
 import csv
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from common.errors import ConfigError
 from common.files import write
 from evaluator.pictures import draw_bars, draw_over_training, draw_returns
 from evaluator.results import ORDER, RANDOM, Results, Rows, Scale, number_of, published
@@ -31,8 +32,12 @@ def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
 
     Returns: the path of `report.md`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     results, scale = Results(rows), Scale()
+    if not results.rows:
+        raise ConfigError("these results went through Melting Pot's own API alone; a report is about ours beside them")
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in (*folder.glob("ablations*.png"), folder / "across.png", folder / "over_training.png"):
+        stale.unlink(missing_ok=True)
     _write_numbers(results, scale, folder / "returns.csv")
     parts = ["# Returns among strangers", _who(results)]
     draw_returns(results, scale, folder / "returns.png")
@@ -40,7 +45,7 @@ def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
     parts += ["## Scaled by published returns", SCALED, *_tables(results, _scaled(results, scale))]
     parts += ["## Table 1: min-max over methods", TABLE_1, _beside_the_paper(results)]
     parts += ["## Across games", *_across(results, scale, folder / "across.png")]
-    parts += ["## Figure 1: ablations", _ablations(results, folder / "ablations.png")]
+    parts += ["## Figure 1: ablations", *_ablations(results, folder)]
     if curves is not None:
         parts += ["## Learning curves", f"![Learning curves]({curves.name})"]
     if draw_over_training(rows, folder / "over_training.png"):
@@ -53,22 +58,28 @@ def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
 
 
 RETURNS = """\
-Focal return per capita: mean over focal players, episodes and runs, with the 95% interval of a bootstrap over runs
-(drawn together for the scenarios of a game) and episodes. With one run the interval knows nothing of other seeds.
-`published` are DeepMind's returns of random players and of ACB, trained for about 1e9 steps."""
+Focal return per capita: mean over focal players, episodes and those runs that played the scenario, with the 95%
+interval of a bootstrap over runs (drawn together for the scenarios of a game) and episodes. With one run the interval
+knows nothing of other seeds. `published` are DeepMind's returns of random players and of ACB, trained for about 1e9
+steps."""
 SCALED = """\
 (x - random) / (ACB - random), by DeepMind's published returns, so that a number does not hang on which methods were
 run. Empty where nothing was published, or where the two hardly differ (`coop_mining_2`)."""
 TABLE_1 = """\
-As the paper has it: within a scenario the worst method is 0 and the best 1, so a number says nothing without the others
-beside it. Ours / the paper's; ours is empty where not at least two methods were run."""
+As the paper has it: within a scenario the worst of its six methods is 0 and the best 1, so a number says nothing
+without the others beside it, and with fewer than six it is not the paper's. Ours / the paper's; ours is empty where not
+at least two of the six were run, or all earned the same."""
 ACROSS = """\
-Interquartile mean of the scaled returns over runs and scenarios. Methods that played different games are not to be
-compared."""
+Interquartile mean of the scaled returns over runs and over the scenarios that all of these methods played."""
+FEW_RUNS = """\
+**Fewer than two runs of a method: no interval is given, for it would know nothing of other seeds.**"""
+SOME_RUNS = """\
+**Fewer than five runs of a method: a bootstrap over so few is too narrow. Of intervals that say 95%, about 70% hold the
+truth with two runs, 80% with three, 90% with five.**"""
 ORIGINAL = """\
 The same populations, played by our evaluator and through Melting Pot's own API; p is of a permutation test of the
 difference of the means."""
-IMPROVEMENT = "Probability that a run of X does better than one of Y in a scenario."
+IMPROVEMENT = "Probability that a run of X does better than one of Y in a scenario that both methods played."
 
 
 def _who(results: Results) -> str:
@@ -79,34 +90,40 @@ def _who(results: Results) -> str:
         [run, method, str(seed), substrate, checkpoint, f"{steps:,}" if steps else "", f"{n:,}"]
         for (run, method, seed, substrate, checkpoint, steps), n in sorted(runs.items(), key=lambda item: item[0][3:4])
     ]
-    return _table(["run", "method", "seed", "game", "checkpoint", "player steps", "episodes"], lines)
+    versions = {f"{name} {version}" for row in results.rows for name, version in row.get("versions", {}).items()}
+    seeds = {row["evaluation_seed"] for row in results.rows}
+    notes = [f"Evaluation seed {', '.join(map(str, sorted(seeds)))}; {', '.join(sorted(versions))}."]
+    notes += [f"**{warning}.**" for warning in results.warnings()]
+    return "\n\n".join(
+        [_table(["run", "method", "seed", "game", "checkpoint", "player steps", "episodes"], lines), *notes]
+    )
 
 
 def _tables(results: Results, cells: Any) -> list[str]:
     parts = []
     for game, scenarios in results.games.items():
-        head, lines = cells(game, scenarios)
+        head, lines = cells(scenarios)
         parts.append(f"`{game}`\n\n" + _table(["scenario", *head], lines))
     return parts
 
 
 def _raw(results: Results, scale: Scale) -> Any:
-    def cells(game: str, scenarios: list[str]) -> tuple[list[str], list[list[str]]]:
+    def cells(scenarios: list[str]) -> tuple[list[str], list[list[str]]]:
         lines = []
         for s in scenarios:
             known = scale.returns.get(s)
             theirs = [f"{known['random']:.2f}", f"{np.mean(known['acb']):.2f}"] if known else ["", ""]
-            lines.append([f"{number_of(s)}", *(_interval(results.cell(m, game, s)) for m in results.methods), *theirs])
+            lines.append([f"{number_of(s)}", *(_interval(results.cell(m, s)) for m in results.methods), *theirs])
         return [*results.methods, "random, published", "ACB, published"], lines
 
     return cells
 
 
 def _scaled(results: Results, scale: Scale) -> Any:
-    def cells(game: str, scenarios: list[str]) -> tuple[list[str], list[list[str]]]:
+    def cells(scenarios: list[str]) -> tuple[list[str], list[list[str]]]:
         lines = []
         for s in scenarios:
-            found = [results.cell(m, game, s) for m in results.methods]
+            found = [results.cell(m, s) for m in results.methods]
             scaled = [None if c is None or scale.span(s) is None else tuple(scale(s, x) for x in c) for c in found]
             lines.append([f"{number_of(s)}", *(_interval(c) for c in scaled)])
         return results.methods, lines
@@ -116,80 +133,112 @@ def _scaled(results: Results, scale: Scale) -> Any:
 
 def _beside_the_paper(results: Results) -> str:
     theirs = published()["table_1"]
-    methods = [m for m in results.methods if m != RANDOM]
-    shown = [*ORDER, *(m for m in methods if m not in ORDER)]
     lines = []
     games = list(dict.fromkeys([*theirs["bidist"], *results.games]))
     for game in games:
         numbers = sorted({*range(len(theirs["bidist"].get(game, []))), *map(number_of, results.games.get(game, []))})
         for number in numbers:
-            ours = results.normalised(game, f"{game}_{number}")
-            line = [f"{game} {number}"]
-            for m in shown:
+            ours = results.normalised(f"{game}_{number}")
+            line = [f"{game} {number}", f"{len(ours)} of {len(ORDER)}" if ours else ""]
+            for m in ORDER:
                 paper = theirs.get(m, {}).get(game, [])
                 pair = (f"{ours[m]:.2f}" if m in ours else "", f"{paper[number]:.2f}" if number < len(paper) else "")
                 line.append(" / ".join(pair) if any(pair) else "")
             lines.append(line)
-    return _table(["scenario", *shown], lines)
+    return _table(["scenario", "methods", *ORDER], lines)
 
 
 def _across(results: Results, scale: Scale, picture: Path) -> list[str]:
-    scored = {m: found for m in results.methods if (found := _scores(results, scale, m))}
-    if len(scored) < 2:
-        return ["Empty: not two methods with scaled returns."]
-    lines = []
+    learnt = [m for m in results.methods if m != RANDOM]
+    shared = _shared(results, scale, learnt)
+    if len(learnt) < 2 or not shared:
+        return ["Empty: there are not two methods with scaled returns in the same scenarios."]
+    lines: list[list[str]] = []
     bars: dict[str, tuple[float, float, float]] = {}
-    for m, games in scored.items():
-        means = np.concatenate([means.ravel() for means, _ in games.values()])
-        draws = np.concatenate([draws.reshape(len(draws), -1) for _, draws in games.values()], 1)
-        bars[m] = (float(iqm(means)), *limits(iqm(draws)))
-        runs = "/".join(str(n) for n in sorted({len(means) for means, _ in games.values()}))
-        lines.append([m, str(len(games)), runs, _interval(bars[m])])
+    counts: set[int] = set()
+    for m in results.methods:
+        if (scores := _scores(results, scale, m, shared)) is not None:
+            runs = sorted({len(means) for means, _ in scores})
+            counts.update(runs if m != RANDOM else ())
+            means = np.concatenate([means.ravel() for means, _ in scores])
+            draws = np.concatenate([draws.reshape(len(draws), -1) for _, draws in scores], 1)
+            bars[m] = _with_limits(float(iqm(means)), iqm(draws), runs[0])
+            lines.append([m, "/".join(map(str, runs)), _interval(bars[m])])
     draw_bars(bars, "interquartile mean of scaled returns", picture)
-    parts = [ACROSS, _table(["method", "games", "runs a game", "IQM"], lines), "![Interquartile means](across.png)"]
-    learnt = [m for m in scored if m != RANDOM]
-    pairs = [(x, y) for x in learnt for y in learnt if x != y and scored[x].keys() == scored[y].keys()]
-    if pairs:
-        table = [[f"{x} over {y}", _interval(_improvement(scored[x], scored[y]))] for x, y in pairs]
-        parts += [IMPROVEMENT, _table(["X over Y", "P"], table)]
+    where = ", ".join(f"{game} {'/'.join(str(number_of(s)) for s in names)}" for game, names in shared.items())
+    parts = [ACROSS, f"Scenarios: {where}.", _table(["method", "runs a game", "IQM"], lines)]
+    parts += ["![Interquartile means](across.png)"]
+    pairs = [(x, y) for k, x in enumerate(learnt) for y in learnt[:k]]
+    table = [[f"{x} over {y}", *found] for x, y in pairs if (found := _improvement(results, scale, x, y))]
+    if table:
+        parts += [IMPROVEMENT, _table(["X over Y", "scenarios", "P"], table)]
+    parts += [FEW_RUNS] if min(counts) < 2 else [SOME_RUNS] if min(counts) < 5 else []
     return parts
 
 
-Scores = Mapping[str, tuple[Array, Array]]
-"""By game: scaled means [runs, scenarios], and draws of them [draws, runs, scenarios]."""
-
-
-def _scores(results: Results, scale: Scale, method: str) -> Scores:
+def _shared(results: Results, scale: Scale | None, methods: Sequence[str]) -> dict[str, list[str]]:
+    """By game, the scenarios that some run of each of these methods played, and that have a scale."""
     found = {}
-    for game in results.games:
-        if (method, game) in results.means:
-            scenarios, means, draws = results.means[method, game]
-            keep = [i for i, s in enumerate(scenarios) if scale.span(s) is not None]
-            if keep:
-                scaled = [(scale(scenarios[i], means[:, i]), scale(scenarios[i], draws[:, :, i])) for i in keep]
-                found[game] = np.stack([m for m, _ in scaled], 1), np.stack([d for _, d in scaled], 2)
+    for game, scenarios in results.games.items():
+        names = [s for s in scenarios if scale is None or scale.span(s) is not None]
+        names = [s for s in names if all(results.runs(m, s) for m in methods)]
+        if names and all(results.means(m, names) is not None for m in methods):
+            found[game] = names
     return found
 
 
-def _improvement(x: Scores, y: Scores) -> tuple[float, float, float]:
-    weights = [min(x[game][0].shape[1], y[game][0].shape[1]) for game in x]
-    at = np.average([improvement(x[game][0], y[game][0]) for game in x], axis=0, weights=weights)
-    draws = np.average([improvement(x[game][1], y[game][1]) for game in x], axis=0, weights=weights)
-    return (float(at), *limits(draws))
+def _scores(
+    results: Results, scale: Scale, method: str, shared: Mapping[str, list[str]]
+) -> list[tuple[Array, Array]] | None:
+    """By game, scaled means [runs, scenarios], and draws of them, [draws, runs, scenarios]; None if one has none."""
+    found = []
+    for names in shared.values():
+        if (measured := results.means(method, names)) is None:
+            return None
+        parts = [np.stack([scale(s, x[..., i]) for i, s in enumerate(names)], -1) for x in measured]
+        found.append((parts[0], parts[1]))
+    return found
 
 
-def _ablations(results: Results, picture: Path) -> str:
+def _improvement(results: Results, scale: Scale, x: str, y: str) -> list[str]:
+    """How many scenarios both played, and the probability of improvement there; nothing if there are none."""
+    shared = _shared(results, scale, [x, y])
+    mine, theirs = _scores(results, scale, x, shared), _scores(results, scale, y, shared)
+    if not mine or not theirs:
+        return []
+    weights = [len(names) for names in shared.values()]
+    pairs = list(zip(mine, theirs, strict=True))
+    at = np.average([improvement(a, b) for (a, _), (b, _) in pairs], axis=0, weights=weights)
+    draws = np.average([improvement(a, b) for (_, a), (_, b) in pairs], axis=0, weights=weights)
+    runs = min(len(means) for means, _ in (*mine, *theirs))
+    return [str(sum(weights)), _interval(_with_limits(float(at), draws, runs))]
+
+
+def _with_limits(at: float, draws: Array, runs: int) -> tuple[float, float, float]:
+    """A number and its interval; the number alone where there is one run."""
+    return (at, *limits(draws)) if runs > 1 else (at, at, at)
+
+
+def _ablations(results: Results, folder: Path) -> list[str]:
     present = [m for m in ABLATIONS if m in results.methods]
-    if len(present) < 2:
-        return "Empty: no ablations among the results."
-    game = max(results.games, key=lambda g: sum((m, g) in results.means for m in present))
-    bars = {}
-    for m in present:
-        if (m, game) in results.means:
-            _, means, draws = results.means[m, game]
-            bars[m] = (float(means.mean()), *limits(draws.mean((1, 2))))
-    draw_bars(bars, f"focal return, mean over the scenarios of {game}", picture)
-    return "![Ablations](ablations.png)"
+    shared = _shared(results, None, present) if len(present) > 1 else {}
+    if not shared:
+        return ["Empty: there are no ablations among the results, or no scenario that all of them played."]
+    parts = []
+    for game, names in shared.items():
+        bars = {}
+        for m in present:
+            if (found := results.means(m, names)) is not None:
+                bars[m] = _with_limits(float(found[0].mean()), found[1].mean((1, 2)), len(found[0]))
+        picture = f"ablations-{game}.png"
+        draw_bars(bars, f"focal return, mean over {len(names)} scenarios of {game}", folder / picture)
+        table = _table(["method", "focal return"], [[m, _interval(bar)] for m, bar in bars.items()])
+        parts += [
+            f"`{game}`, scenarios {', '.join(str(number_of(s)) for s in names)}",
+            table,
+            f"![Ablations]({picture})",
+        ]
+    return parts
 
 
 def _beside_the_original(rows: Rows) -> str | None:
@@ -213,15 +262,15 @@ def _write_numbers(results: Results, scale: Scale, path: Path) -> None:
         theirs = published()["table_1"]
         for game, scenarios in results.games.items():
             for s in scenarios:
-                normalised = results.normalised(game, s)
+                normalised = results.normalised(s)
                 for m in results.methods:
-                    if (cell := results.cell(m, game, s)) is None:
+                    if (cell := results.cell(m, s)) is None:
                         continue
-                    runs = results.runs(m, game)
+                    runs = results.runs(m, s)
                     paper = theirs.get(m, {}).get(game, [])
                     scaled = scale(s, cell[0])
                     out.writerow([
-                        game, s, m, len(runs), sum(len(run[s]) for run in runs.values()), *(f"{x:.6g}" for x in cell),
+                        game, s, m, len(runs), sum(map(len, runs)), *(f"{x:.6g}" for x in cell),
                         "" if scaled is None else f"{scaled:.6g}", f"{normalised[m]:.6g}" if m in normalised else "",
                         paper[number_of(s)] if number_of(s) < len(paper) else "",
                     ])  # fmt: skip
@@ -233,4 +282,7 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _interval(cell: Any) -> str:
-    return "" if cell is None else f"{cell[0]:.2f} ({min(cell[1:]):.2f} to {max(cell[1:]):.2f})"
+    """A number with its interval, or alone where it has none."""
+    if cell is None or cell[1] == cell[2]:
+        return "" if cell is None else f"{cell[0]:.2f}"
+    return f"{cell[0]:.2f} ({min(cell[1:]):.2f} to {max(cell[1:]):.2f})"

@@ -1,5 +1,7 @@
 """What was measured, read from rows of results: by game, method and run; and what was published, to hold it against."""
 
+import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,9 @@ ORDER = ("mappo", "randnet", "opre", "pp", "rpm", "bidist")
 # Where random players and ACB's differ by less than this share, a scaled return is mostly noise.
 LEAST_SPAN = 0.1
 
+KEYS = ("run", "checkpoint", "weights", "scenario", "episode", "evaluation_seed", "reference")
+NEEDED = {*KEYS, "method", "seed", "updates", "player_steps", "substrate", "focal_return"} - {"weights"}
+
 Rows = Sequence[Mapping[str, Any]]
 Cell = tuple[float, float, float] | None
 """A mean and its 95% interval, or nothing if it was not played."""
@@ -33,23 +38,49 @@ def published() -> dict[str, Any]:
 
 def episode_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes two rows the same episode."""
-    return tuple(row[name] for name in ("run", "checkpoint", "scenario", "episode", "evaluation_seed", "reference"))
+    return tuple(row[name] for name in KEYS)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Reads one file of results.
+
+    Raises:
+      ConfigError: if it holds something else.
+    """
+    try:
+        rows = read_lines(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    for row in rows:
+        if missing := NEEDED - row.keys():
+            raise ConfigError(f"{path}: no results of bidist evaluate, for a line lacks {', '.join(sorted(missing))}")
+        if not re.search(r"_\d+$", str(row["scenario"])):
+            raise ConfigError(f"{path}: {row['scenario']!r} is no name of a scenario, which end in a number")
+        row.setdefault("weights", "")  # of versions that did not write it
+    return rows
 
 
 def read_results(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """Reads files of results, or those in folders; an episode that stands in two of them counts once.
 
     Raises:
-      ConfigError: if a path holds no results.
+      ConfigError: if a path holds no results, or two runs have one name.
     """
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for path in paths:
         files = sorted(path.rglob("evaluation.jsonl")) if path.is_dir() else [path]
-        found = [row for file in files for row in read_lines(file)]
+        found = [row for file in files for row in rows_of(file)]
         if not found:
             raise ConfigError(f"{path}: no results; bidist evaluate writes them")
         for row in found:
             rows[episode_key(row)] = row
+    who: dict[tuple[Any, ...], set[tuple[Any, ...]]] = defaultdict(set)
+    for row in rows.values():
+        who[row["run"],].add((row["method"], row["seed"], row["substrate"]))
+        who[row["run"], row["checkpoint"]].add((row["weights"],))
+    for (run, *_), kinds in who.items():
+        if len(kinds - {("",)}) > 1:
+            raise ConfigError(f"two runs are called {run!r}: rename the folder of one, its name in it, or leave it out")
     return list(rows.values())
 
 
@@ -58,7 +89,7 @@ class Results:
     """What was measured, by game, method and run.
 
     Attributes:
-      rows: of the newest evaluated checkpoint of each run, by our evaluator.
+      rows: by our evaluator, of one checkpoint of each run: of those with the most scenarios the newest.
       games: names of the substrates, each with its scenarios.
       methods: in the paper's order, then others, then random players.
     """
@@ -68,10 +99,15 @@ class Results:
     methods: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        newest: dict[str, int] = defaultdict(int)
-        for row in self.rows:
-            newest[row["run"]] = max(newest[row["run"]], row["updates"])
-        self.rows = [row for row in self.rows if row["updates"] == newest[row["run"]] and not row["reference"]]
+        ours = [row for row in self.rows if not row["reference"]]
+        played: dict[tuple[str, int], set[str]] = defaultdict(set)
+        for row in ours:
+            played[row["run"], row["updates"]].add(row["scenario"])
+        chosen = {
+            run: max((len(scenarios), updates) for (r, updates), scenarios in played.items() if r == run)[1]
+            for run, _ in played
+        }
+        self.rows = [row for row in ours if row["updates"] == chosen[row["run"]]]
         games: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
             games[row["substrate"]].add(row["scenario"])
@@ -80,43 +116,58 @@ class Results:
         rest = sorted(known - {*ORDER, RANDOM})
         self.methods = [m for m in (*ORDER, *rest, RANDOM) if m in known]
 
-    def runs(self, method: str, game: str) -> dict[str, dict[str, list[float]]]:
-        """Returns of the episodes of a method's runs: run, then scenario."""
-        found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for row in self.rows:
-            if (row["method"], row["substrate"]) == (method, game):
-                found[row["run"]][row["scenario"]].append(row["focal_return"])
-        return found
-
     @cached_property
-    def means(self) -> dict[tuple[str, str], tuple[list[str], Array, Array]]:
-        """By method and game: the scenarios that all its runs played, their means [runs, scenarios], and draws of them
-        [draws, runs, scenarios]."""
-        rng = np.random.default_rng(0)
-        found = {}
-        for game, scenarios in self.games.items():
-            for method in self.methods:
-                runs = self.runs(method, game)
-                common = [s for s in scenarios if runs and all(s in run for run in runs.values())]
-                if common:
-                    values = [[run[s] for s in common] for run in runs.values()]
-                    means = np.array([[np.mean(episodes) for episodes in run] for run in values])
-                    found[method, game] = common, means, resample(values, rng)
+    def returns(self) -> dict[tuple[str, str], dict[str, dict[str, list[float]]]]:
+        """Returns of episodes: by method and game, then by run and scenario."""
+        found: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {}
+        for row in self.rows:
+            runs = found.setdefault((row["method"], row["substrate"]), {})
+            runs.setdefault(row["run"], {}).setdefault(row["scenario"], []).append(row["focal_return"])
         return found
 
-    def cell(self, method: str, game: str, scenario: str) -> Cell:
-        """The mean return over a method's runs."""
-        if (method, game) not in self.means or scenario not in self.means[method, game][0]:
-            return None
-        scenarios, means, draws = self.means[method, game]
-        s = scenarios.index(scenario)
-        return (float(means[:, s].mean()), *limits(draws[:, :, s].mean(1)))
+    def runs(self, method: str, scenario: str) -> list[list[float]]:
+        """Returns of the episodes of those runs of a method that played a scenario."""
+        runs = self.returns.get((method, game_of(scenario)), {})
+        return [run[scenario] for run in runs.values() if scenario in run]
 
-    def normalised(self, game: str, scenario: str) -> dict[str, float]:
-        """Min-max over the methods that learn, as in the paper's Table 1; nothing if there are not two of them."""
-        cells = {m: cell[0] for m in self.methods if m != RANDOM and (cell := self.cell(m, game, scenario)) is not None}
+    def means(self, method: str, scenarios: Sequence[str]) -> tuple[Array, Array] | None:
+        """Means over episodes of the runs of a method that played all of some scenarios of one game, [runs, scenarios],
+        and draws of them, [draws, runs, scenarios]; None if no run did."""
+        runs = self.returns.get((method, game_of(scenarios[0])), {})
+        values = [[run[s] for s in scenarios] for run in runs.values() if run.keys() >= set(scenarios)]
+        if not values:
+            return None
+        # What is drawn for a method hangs on nothing else that is in the report.
+        rng = np.random.default_rng(zlib.crc32(f"{method} {' '.join(scenarios)}".encode()))
+        return np.array([[np.mean(episodes) for episodes in run] for run in values]), resample(values, rng)
+
+    def cell(self, method: str, scenario: str) -> Cell:
+        """The mean return over those runs of a method that played a scenario."""
+        found = self.means(method, [scenario])
+        return None if found is None else (float(found[0].mean()), *limits(found[1].mean((1, 2))))
+
+    def normalised(self, scenario: str) -> dict[str, float]:
+        """Min-max over the methods of the paper's Table 1; nothing if there are not two of them that differ."""
+        cells = {m: cell[0] for m in ORDER if (cell := self.cell(m, scenario)) is not None}
         low, high = min(cells.values(), default=0.0), max(cells.values(), default=0.0)
         return {m: (x - low) / (high - low) for m, x in cells.items()} if len(cells) > 1 and high > low else {}
+
+    def warnings(self) -> list[str]:
+        """What speaks against taking the runs of a method for repetitions of one another."""
+        found = []
+        for game in self.games:
+            for method in self.methods:
+                runs = {
+                    (row["run"], row["seed"], row["player_steps"])
+                    for row in self.rows
+                    if (row["method"], row["substrate"]) == (method, game)
+                }
+                seeds, steps = [seed for _, seed, _ in runs], [steps for *_, steps in runs]
+                if len(set(seeds)) < len(seeds):
+                    found.append(f"{method} in {game}: two runs have the same seed")
+                if max(steps) > 1.1 * min(steps):
+                    found.append(f"{method} in {game}: its runs are {min(steps):,} to {max(steps):,} player steps long")
+        return found
 
 
 class Scale:
@@ -141,3 +192,8 @@ class Scale:
 def number_of(scenario: str) -> int:
     """The number in a scenario's name."""
     return int(scenario.rpartition("_")[2])
+
+
+def game_of(scenario: str) -> str:
+    """The substrate of a scenario."""
+    return scenario.rpartition("_")[0]

@@ -61,7 +61,7 @@ def play(
 ) -> Iterator[Episode]:
     """Plays whole episodes and yields each as it ends.
 
-    Every episode that is begun is finished, so short ones are not favoured.
+    Every episode that is begun is finished, also when no more are taken, so short ones are not favoured.
 
     Args:
       jobs: scenarios of one substrate, each with the number of an episode; taken one by one as tables get free.

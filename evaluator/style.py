@@ -4,7 +4,7 @@ from typing import Any
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#202020", "#882255", "#999933", "#F0E442")
 GREY = "#6E6E6E"
 STYLE: Any = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#B0B0B0", "axes.grid": True,

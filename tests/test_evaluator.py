@@ -1,6 +1,7 @@
 """Official scenarios: who plays, what is kept, and that nothing is counted twice."""
 
 import json
+import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from common.network import Network
 from common.run_folder import RunFolder
 from evaluator import rollout
 from evaluator.bots import Background
-from evaluator.evaluate import Population, evaluate, follow, populations, random_population
+from evaluator.evaluate import Population, evaluate, follow, populations, random_population, show
 from evaluator.rollout import Episode
 from evaluator.scenarios import require_bots, scenario, scenarios_of
 
@@ -129,9 +130,9 @@ def test_focal_policies_are_drawn_for_each_slot_with_replacement() -> None:
 
 
 @needs_bots
-def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "results.jsonl"
-    person = Population("r", "mappo", 3, "00000007", 7, 1000, CONFIG, population(1))
+    person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
     stopping = threading.Event()
     stopping.set()
     assert not evaluate([person], ["coins_1"], 2, out, workers=1, stopping=stopping)
@@ -141,18 +142,51 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     with out.open("a") as file:
         file.write('{"run": "torn')
     text = out.read_text()
-    assert evaluate([person], ["coins_1"], 1, out, workers=1)
-    assert out.read_text() == text, "nothing was to be played"
-    out.write_text(text.rpartition('{"run": "torn')[0])
+    assert evaluate([person, person], ["coins_1", "coins_1"], 1, out, workers=1)
+    assert out.read_text() == text, "nothing was to be played, however often it is asked for"
     assert evaluate([person], ["coins_1"], 3, out, workers=2)
     rows = read_lines(out)
+    assert [row["episode"] for row in rows[1:]] != [], "what follows a torn line is whole"
     assert rows[0] == first[0]
     assert sorted(row["episode"] for row in rows) == [0, 1, 2]
     row = rows[0]
     assert {row[k] for k in ("run", "method", "checkpoint", "scenario")} == {"r", "mappo", "00000007", "coins_1"}
     assert row["versions"]["dm-meltingpot"] and row["player_steps"] == 1000 and not row["reference"]
+    show([person], out, seed=0, original=False)
+    assert "1 " in capsys.readouterr().out
     with pytest.raises(ConfigError, match="coop_mining_0: scenarios of another game than coins"):
         evaluate([person], ["coop_mining_0"], 1, out)
+
+
+@needs_bots
+@pytest.mark.slow
+def test_an_evaluation_that_is_to_stop_plays_what_has_begun_to_its_end(tmp_path: Path) -> None:
+    out, stopping = tmp_path / "results.jsonl", threading.Event()
+    person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
+    threading.Timer(12.0, stopping.set).start()
+    assert not evaluate([person], ["coins_1"], 40, out, workers=1, tables=4, stopping=stopping)
+    begun = sorted(row["episode"] for row in read_lines(out))
+    assert begun == list(range(len(begun))) and 4 <= len(begun) < 40
+
+
+def test_coins_has_the_map_of_its_seed() -> None:
+    def size(game: MeltingPot) -> tuple[int, ...]:
+        # Smaller maps are filled up with black.
+        return tuple(np.argwhere(game.world()[0].any(-1)).max(0))
+
+    game = MeltingPot("coins", seed=3, located=True)
+    sizes = []
+    for seed in range(3, 9):
+        game.reset(seed)
+        sizes.append(size(game))
+    assert len(set(sizes)) > 1, "the map is drawn anew for each seed"
+    random.random()
+    for seed, expected in zip(range(3, 9), sizes, strict=True):
+        another = MeltingPot("coins", seed=seed, located=True)
+        another.reset()
+        assert size(another) == expected
+        another.close()
+    game.close()
 
 
 @needs_bots
@@ -177,7 +211,7 @@ def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_pa
 @pytest.mark.slow
 def test_the_original_path_plays_the_same_population_through_melting_pots_api(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    person = Population("r", "mappo", 3, "00000007", 7, 1000, CONFIG, population(2))
+    person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(2))
     assert evaluate([person], ["coins_0"], 1, out, workers=1, original=True)
     (row,) = read_lines(out)
     assert row["reference"] and row["bots"][0] in scenario("coins_0").bots["default"]

@@ -11,9 +11,11 @@ happened in an episode.
 """
 
 import difflib
+import functools
 import importlib.util
 import itertools
 import logging
+import random
 import sys
 import types
 from collections import Counter
@@ -138,7 +140,8 @@ class MeltingPot:
 
         self._name, self._block = name, block
         roles = config.default_player_roles if roles is None else roles
-        self._settings = _settings(config.lab2d_settings_builder(config=config, roles=roles), located)
+        self._build_settings = functools.partial(_settings, config, roles, located)
+        self._settings = self._build_settings(seed)
         self._root = runfiles_helper.find()
         self._seeds = _seeds(seed)
         players = range(1, len(roles) + 1)
@@ -173,9 +176,10 @@ class MeltingPot:
         """See `Environment`. Melting Pot builds the game anew for each episode, and so does this.
 
         Args:
-          seed: begins the sequence of seeds anew; None goes on with it.
+          seed: begins everything anew that hangs on it, the map too where a substrate draws one; None goes on.
         """
         if seed is not None:
+            self._settings = self._build_settings(seed)
             self._seeds, self._fresh = _seeds(seed), False
         if not self._fresh:
             self._rebuild()
@@ -260,11 +264,20 @@ def _seeds(first: int) -> Iterator[int]:
     return (s % (MAX_SEED + 1) for s in itertools.count(first))
 
 
-def _settings(lab2d_settings: Any, located: bool) -> dict[str, Any]:
-    """Does to a substrate's settings what Melting Pot's builder does before it starts dmlab2d."""
+def _settings(config: Any, roles: Sequence[str], located: bool, seed: int) -> dict[str, Any]:
+    """Does to a substrate's settings what Melting Pot's builder does before it starts dmlab2d.
+
+    Some substrates draw their map, with Python's own generator, while their settings are made: coins does.
+    """
     from meltingpot.utils.substrates import builder
     from ml_collections import config_dict
 
+    before = random.getstate()
+    random.seed(seed)
+    try:
+        lab2d_settings = config.lab2d_settings_builder(config=config, roles=roles)
+    finally:
+        random.setstate(before)
     settings = config_dict.ConfigDict(lab2d_settings).unlock()
     builder.apply_prefab_overrides(settings)
     builder.maybe_build_and_add_avatar_objects(settings)

@@ -40,13 +40,20 @@ def method(config: Config) -> Method:
     return kind(config, settings)
 
 
-def resolve(config: Config) -> Config:
+def resolve(config: Config, source: str = "") -> Config:
     """The configuration with all of its method's own settings in it.
+
+    Args:
+      config: of which the method's settings may be missing.
+      source: where it comes from, for the message of an error.
 
     Raises:
       ConfigError: if there is no such method, or a setting of it is wrong.
     """
-    settings = method(config).settings.model_dump()
+    try:
+        settings = method(config).settings.model_dump()
+    except ConfigError as error:
+        raise ConfigError(f"{source}{error}") from None
     return config.model_copy(update={"method": MethodConfig(name=config.method.name, **settings)})
 
 
