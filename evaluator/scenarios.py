@@ -113,11 +113,16 @@ def require_bots(scenarios: list[Scenario]) -> None:
     Raises:
       SetupError: if any that these scenarios need is not installed.
     """
-    missing = sorted(f"{m.parent.name}/{m.name}" for m in models_of(scenarios) if not (m / "saved_model.pb").is_file())
-    if missing:
+    missing = {
+        s.name: [f"{m.parent.name}/{m.name}" for m in models_of([s]) if not (m / "saved_model.pb").is_file()]
+        for s in scenarios
+    }
+    lacking = [name for name, bots in missing.items() if bots]
+    if lacking:
+        bots = sorted({bot for bots in missing.values() for bot in bots})
         raise SetupError(
-            f"{', '.join(s.name for s in scenarios)}: bots that are not installed: {', '.join(missing)}; "
-            "bidist doctor says how to get them, training needs none"
+            f"{', '.join(lacking)}: bots that are not installed: {', '.join(bots)}; set BIDIST_MELTINGPOT_ASSETS to "
+            "Melting Pot's archive of assets and run `make setup` (bidist doctor says more); training needs none"
         )
 
 
