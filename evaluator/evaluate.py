@@ -5,25 +5,17 @@ evaluation that was interrupted goes on where it stopped.
 """
 
 import contextlib
-import itertools
 import logging
-import multiprocessing
 import os
-import queue
-import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -32,17 +24,18 @@ from torch import Tensor
 from common import checkpoint
 from common.checkpoint import Checkpoint
 from common.config import Config, EnvironmentConfig
-from common.errors import BidistError, CheckpointError, ConfigError
+from common.errors import CheckpointError, ConfigError
 from common.files import append_line, locked
 from common.methods import resolve
 from common.run_folder import RunFolder
-from evaluator import reference, rollout
+from evaluator import rollout
 from evaluator.puppets import puppet
 from evaluator.results import episode_key, number_of, rows_of
 from evaluator.rollout import Episode
 from evaluator.scenarios import Scenario, models_of, require_bots, scenario, scenarios_of
 from evaluator.self_play import read_checkpoint
 from evaluator.statistics import interval
+from evaluator.workers import Task, play
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +43,8 @@ NEWEST, ALL = "newest", "all"
 SAY_EVERY_S = 10.0
 FOLLOW_S = 5.0
 SAY_WAITING_S = 60.0
-TICK_STEPS = 200
 WEIGHTS_DIGITS = 12
 VERSIONS = ("bidist", "dm-meltingpot", "dmlab2d", "torch")
-
-NO_MORE = 2**62
-Job = tuple[str, int]
-"""A scenario's name and the number of an episode."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +161,9 @@ def evaluate(
             total = sum(len(jobs) for _, jobs in tasks)
             with _Progress(total, f"{len(people)} populations" if len(people) > 1 else people[0].run) as progress:
                 options = (seed, min(workers or _cores(), total), tables, original, stopping)
-                for person, episode in _play(tasks, *options, progress.tick):
-                    append_line(out, _row(person, episode, seed, original))
+                told = [Task(p.config, p.theta, jobs) for p, jobs in tasks]
+                for i, episode in play(told, *options, progress.tick):
+                    append_line(out, _row(tasks[i][0], episode, seed, original))
                     progress.step(episode.env_steps)
     except TimeoutError:
         raise ConfigError(f"{out}: another evaluation writes to it; give this one another --out") from None
@@ -252,117 +241,6 @@ def _row(person: Population, episode: Episode, seed: int, original: bool) -> dic
         "substrate": person.config.environment.substrate, **asdict(episode), "evaluation_seed": seed,
         "reference": original, "versions": {name: metadata.version(name) for name in VERSIONS},
     }  # fmt: skip
-
-
-# Workers. Each takes the next job when one of its tables is free, so none waits for another.
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a worker is told of a population: its settings, where its policies lie, what is to be played."""
-
-    config: Config
-    theta: Path | None
-    jobs: list[Job]
-
-
-def _play(
-    tasks: Sequence[tuple[Population, list[Job]]], seed: int, workers: int, tables: int, original: bool,
-    stopping: threading.Event, tick: Callable[[int], None],
-) -> Iterator[tuple[Population, Episode]]:  # fmt: skip
-    """Yields episodes as they end. When it is to stop, those that have begun are still played to their end: long ones
-    would be missing otherwise."""
-    spawn = multiprocessing.get_context("spawn")
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bidist-")))
-        told = [_Task(p.config, _store(p, folder / f"{i}.safetensors"), jobs) for i, (p, jobs) in enumerate(tasks)]
-        counters = [spawn.Value("q", 0) for _ in told]
-        results: Any = spawn.Queue()
-        steps = spawn.Value("q", 0)
-        options = (told, counters, steps, results, seed, tables, original)
-        processes = [spawn.Process(target=_work, args=options, daemon=True) for _ in range(workers)]
-        for process in processes:
-            process.start()
-            stack.callback(process.join)
-            stack.callback(process.terminate)
-        left, told_to_stop = len(processes), False
-        while left:
-            tick(steps.value)
-            if stopping.is_set() and not told_to_stop:
-                told_to_stop = True
-                for counter in counters:
-                    counter.value = NO_MORE
-                log.info("playing the episodes to their end that have begun; once more to leave without them")
-            try:
-                result = results.get(timeout=0.5)
-            except queue.Empty:
-                dead = [process.exitcode for process in processes if process.exitcode not in (None, 0)]
-                if dead:
-                    raise BidistError(f"a worker died with status {dead[0]}; what was played is kept") from None
-                continue
-            if result is None:
-                left -= 1
-                continue
-            if isinstance(result, str):
-                raise BidistError(result)
-            i, episode = result
-            yield tasks[i][0], episode
-
-
-def _store(person: Population, path: Path) -> Path | None:
-    if person.theta is None:
-        return None
-    safetensors.torch.save_file({name: x.contiguous() for name, x in person.theta.items()}, path)
-    return path
-
-
-def _work(
-    tasks: list[_Task], counters: list["Synchronized[int]"], steps: "Synchronized[int]", results: Any, seed: int,
-    tables: int, original: bool,
-) -> None:  # fmt: skip
-    """A worker's life: the tasks one after the other, the jobs of each as they come; None at its end."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says when to stop
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    played = itertools.count(1)
-
-    def count(_: Any) -> None:
-        if next(played) % TICK_STEPS == 0:
-            with steps.get_lock():
-                steps.value += TICK_STEPS
-
-    try:
-        for i, (task, counter) in enumerate(zip(tasks, counters, strict=True)):
-            theta = None if task.theta is None else safetensors.torch.load_file(task.theta)
-            jobs = _take(task.jobs, counter)
-            if original:
-                episodes = reference.play(jobs, task.config, theta, seed, count)
-            else:
-                episodes = rollout.play(jobs, task.config, theta, seed, tables, count)
-            for episode in episodes:
-                results.put((i, episode))
-        results.put(None)
-    except BidistError as error:
-        results.put(str(error))
-
-
-def _leave_with_parent() -> None:
-    """Ends this process when its parent is gone, whatever ended that."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _take(jobs: list[Job], counter: "Synchronized[int]") -> Iterator[tuple[Scenario, int]]:
-    while True:
-        with counter.get_lock():
-            i = counter.value
-            counter.value += 1
-        if i >= len(jobs):
-            return
-        name, number = jobs[i]
-        yield scenario(name), number
 
 
 def _cores() -> int:
