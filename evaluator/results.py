@@ -165,7 +165,7 @@ class Results:
                 seeds, steps = [seed for _, seed, _ in runs], [steps for *_, steps in runs]
                 if len(set(seeds)) < len(seeds):
                     found.append(f"{method} in {game}: two runs have the same seed")
-                if max(steps) > 1.1 * min(steps):
+                if max(steps, default=0) > 1.1 * min(steps, default=0):
                     found.append(f"{method} in {game}: its runs are {min(steps):,} to {max(steps):,} player steps long")
         return found
 

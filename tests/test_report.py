@@ -114,6 +114,17 @@ def test_one_run_gives_no_interval_across_games(tmp_path: Path) -> None:
     assert "Fewer than two runs" in text
 
 
+def test_methods_that_played_other_games_stand_beside_one_another(tmp_path: Path) -> None:
+    other = [
+        row("rpm", 0, s, e, 3.0) | {"substrate": "coop_mining", "scenario": f"coop_mining_{s}"}
+        for s, e in product(range(2), range(3))
+    ]
+    text = write_report(rows() + other, tmp_path).read_text()
+    assert "| coop_mining 0 |  |  / " in text, "one method gives no scale"
+    assert "rpm over" not in text and "over rpm" not in text
+    assert "Empty: there are not two methods with scaled returns in the same scenarios" in text
+
+
 def test_runs_that_are_no_repetitions_are_warned_of(tmp_path: Path) -> None:
     data = [row("mappo", 0, 0, 0, 1.0), row("mappo", 0, 0, 0, 2.0, run="again", player_steps=90)]
     text = write_report(data, tmp_path).read_text()
