@@ -3,7 +3,7 @@
     docker-compose config | python -m deploy.stack | docker stack deploy -c - NAME
 
 Swarm starts everything at once, so `depends_on` goes: a role that finds no Redis leaves, and is started again. Services
-with a profile go. Swarm replaces what is unhealthy, so there a role is well as long as it reports: a learner without
+with a profile go, and ports, which Swarm would open to the world. Swarm replaces what is unhealthy, so there a role is well as long as it reports: a learner without
 actors is no reason to start another one.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 VERSION = "3.8"
-UNKNOWN = ("build", "depends_on", "init", "restart", "security_opt")
+UNKNOWN = ("build", "depends_on", "init", "ports", "restart", "security_opt")
 
 
 def stack(compose: dict[str, Any]) -> dict[str, Any]:

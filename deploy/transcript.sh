@@ -34,7 +34,7 @@ run docker-compose version --short
 cat "$ENVIRONMENT"
 say "Build"
 run compose build -q
-run docker images --format '{{.Repository}}:{{.Tag}} {{.Size}}'
+run docker images --filter dangling=false --format '{{.Repository}}:{{.Tag}} {{.Size}}'
 say "Up"
 run compose up -d
 sleep 60

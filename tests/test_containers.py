@@ -67,7 +67,7 @@ def test_a_stack_has_only_what_swarm_knows() -> None:
     made = stack(compose())
     assert set(made["services"]) == {"redis", *ROLES}, "services with a profile are asked for by name"
     for name, service in made["services"].items():
-        assert not service.keys() & {"build", "depends_on", "restart", "profiles", "init", "security_opt"}
+        assert not service.keys() & {"build", "depends_on", "restart", "profiles", "init", "ports", "security_opt"}
         assert service["deploy"]["restart_policy"]["condition"] == ("any" if name == "redis" else "on-failure")
     for name in ROLES:
         assert made["services"][name]["healthcheck"]["test"][-1] == "--alive"
