@@ -3,8 +3,8 @@
     docker-compose config | python -m deploy.stack | docker stack deploy -c - NAME
 
 Swarm starts everything at once, so `depends_on` goes: a role that finds no Redis leaves, and is started again. Services
-with a profile go, and ports, which Swarm would open to the world. Swarm replaces what is unhealthy, so there a role is well as long as it reports: a learner without
-actors is no reason to start another one.
+with a profile go, and ports, which Swarm would open to the world. Swarm replaces what is unhealthy, so there a role is
+well as long as it reports: a learner without actors is no reason to start another one.
 """
 
 import sys
