@@ -1,10 +1,14 @@
 """Past policies that others may play: in Redis for the actors, in the run's folder for a Redis that forgets."""
 
+import logging
 import shutil
 from pathlib import Path
 
 from common import checkpoint
+from common.errors import CheckpointError
 from common.store import Store, Weights
+
+log = logging.getLogger(__name__)
 
 
 class Pool:
@@ -45,7 +49,11 @@ class Pool:
             if int(path.name) > updates:
                 shutil.rmtree(path)
                 continue
-            saved = checkpoint.load(path)
+            try:
+                saved = checkpoint.load(path)
+            except CheckpointError as error:
+                log.warning("a past policy less in the pool: %s", error)
+                continue
             theta = Weights(saved.state["version"], saved.tensors["theta"])
             self._publish(int(path.name), theta, saved.state["rank"])
 

@@ -173,8 +173,13 @@ def test_ranked_policies_are_remembered_played_and_not_trained_on(redis_url: str
         weights = again.store.weights(name)
         assert weights is not None
         assert equal(weights.parameters, joined[name].parameters)
-        again.learner.pool.restore(updates=11)
-        assert again.store.pool() == {n: r for n, r in pool.items() if int(n.removeprefix("pool:")) <= 11}
+        (first, *_) = checkpoint.checkpoints(folder.pool)
+        (first / "theta.safetensors").write_bytes(b"damaged")
+        again.learner.pool.restore(updates=24)
+        whole = {n: r for n, r in pool.items() if n != f"pool:{int(first.name)}"}
+        assert again.store.pool() == whole
+        again.learner.pool.restore(updates=20)
+        assert again.store.pool() == {n: r for n, r in whole.items() if int(n.removeprefix("pool:")) <= 20}
 
 
 def _past_players_acted_as_remembered(serial: Watched, joined: dict[str, Weights]) -> None:
