@@ -143,25 +143,17 @@ def play(substrate: Any, dmlab2d: Any, name: str, seed: int, episodes: int, step
 
     real, randint = dmlab2d.Lab2d, random.randint
     log = Lab2dLog(real)
-    drawn: list[int] = []
-
-    def spy(a: int, b: int) -> int:
-        value = randint(a, b)
-        if (a, b) == (1, MAX_SEED):
-            drawn.append(value)
-        return value
-
-    random.seed(seed)
-    random.randint = spy
+    # Melting Pot draws a seed for the game; it shall be this one. Some substrates draw their map or colours by the same
+    # generator while their settings are made; the adapter seeds it by the game's.
+    env_seed = 2000 + seed
+    random.seed(env_seed)
+    random.randint = lambda a, b: env_seed if (a, b) == (1, MAX_SEED) else randint(a, b)
     dmlab2d.Lab2d = log.build
     roles = substrate.get_config(name).default_player_roles
     game = substrate.build(name, roles=roles)
     random.randint = randint
-    (env_seed,) = drawn
     players, actions = len(roles), int(game.action_spec()[0].num_values)
 
-    # Some substrates draw their map or colours while their settings are made: from Python's generator, so again.
-    random.seed(seed)
     dmlab2d.Lab2d = log.twin
     adapter = MeltingPot(name, block=8, seed=env_seed)
     readings: list[Entry] = []

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,7 +83,6 @@ def test_another_game_of_the_same_seed_repeats_a_whole_episode(public_games: dic
 
 def _play_until_different(game: dict[str, Any], episode: list[Entry]) -> int | None:
     """Plays the adapter alone and returns the first step that the public game does not have, or None."""
-    random.seed(SEED)  # coins draws its map from Python's generator while its settings are made
     adapter = MeltingPot(game["name"], block=8, seed=game["env_seed"])
     rng = np.random.default_rng(SEED)
     observation = adapter.reset()
