@@ -44,7 +44,7 @@ def test_players_are_where_the_map_says(name: str) -> None:
 @pytest.mark.slow
 def test_a_film_has_a_frame_for_each_step(tmp_path: Path) -> None:
     config = load_config(overrides=["environment.substrate=coins"], environ={})
-    person = Population("r", "random", 0, "", 0, 0, config, None)
+    person = Population("r", "random", 0, "", "", 0, 0, config, None)
     out = tmp_path / "films" / "coins.mp4"
     episode = record(person, None, 0, 0, out)
     assert episode.bots == [] and np.isnan(episode.background_return)
