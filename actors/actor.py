@@ -10,7 +10,7 @@ import torch
 from actors.unrolls import Recorder
 from common import environments
 from common.config import Config
-from common.errors import StoreError
+from common.errors import ConfigError, StoreError
 from common.lifecycle import Presence, new_incarnation
 from common.methods import PHI, THETA, method
 from common.players import Players
@@ -146,6 +146,10 @@ class Actor:
         while True:
             drivers = self._method.drivers(self._rng, self._shape[1], self._pool)
             for name in {name for name in drivers if self.players.version(name) < 0}:
+                if name not in self._pool:
+                    raise ConfigError(
+                        f"method {self.config.method.name} lets {name!r} drive a player: nobody publishes that"
+                    )
                 if (weights := self.store.weights(name)) is None:
                     self._pool = self.store.pool()
                     break

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common import checkpoint, environments
 from common.config import Config, load_config
+from common.errors import ConfigError
 from common.files import read_lines
 from common.methods import METHODS, resolve
 from common.run_folder import RunFolder
@@ -283,3 +284,12 @@ def test_the_method_of_the_documentation_runs(redis_url: str, tmp_path: Path, mo
         # One of three always learns, the other two each with a half.
         assert v.mean() == pytest.approx(2 / 3, abs=0.15)
         assert serial.store.ledger.balance().holds
+
+
+def test_a_driver_that_nobody_publishes_is_refused(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(configuration(tmp_path, "mappo"), redis_url) as serial:
+        monkeypatch.setattr(serial.actor._method, "drivers", lambda *_: ["theta", "phi", "theta"])
+        with pytest.raises(ConfigError, match="method mappo lets 'phi' drive a player: nobody publishes that"):
+            serial.actor._draw_drivers()
