@@ -7,10 +7,11 @@ import zlib
 import numpy as np
 import torch
 
+from actors.seats import draw_drivers, draw_places
 from actors.unrolls import Recorder
 from common import environments
 from common.config import Config
-from common.errors import ConfigError, StoreError
+from common.errors import StoreError
 from common.lifecycle import Presence, new_incarnation
 from common.methods import PHI, THETA, method
 from common.players import Players
@@ -136,7 +137,7 @@ class Actor:
         self._returns[i] = 0
         self._episode_steps[i] = 0
         self._drivers[i] = self._draw_drivers()
-        self._places[i] = self._method.places(self._rng, self._shape[1])
+        self._places[i] = draw_places(self._method, self._rng, self._shape[1])
         state = self.players.state.view(*self._shape, -1)
         state[i] = 0
         self._recorder.begin(i, row, state[i].numpy())
@@ -144,12 +145,8 @@ class Actor:
     def _draw_drivers(self) -> list[str]:
         """Who drives the players of an episode, all of them held here; drawn again if one left the pool just now."""
         while True:
-            drivers = self._method.drivers(self._rng, self._shape[1], self._pool)
+            drivers = draw_drivers(self._method, self._rng, self._shape[1], self._pool)
             for name in {name for name in drivers if self.players.version(name) < 0}:
-                if name not in self._pool:
-                    raise ConfigError(
-                        f"method {self.config.method.name} lets {name!r} drive a player: nobody publishes that"
-                    )
                 if (weights := self.store.weights(name)) is None:
                     self._pool = self.store.pool()
                     break

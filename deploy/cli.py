@@ -219,6 +219,11 @@ def _resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
     # The run lies where it was found, whatever the place it was started from was called there.
     config = config.model_copy(update={"run": config.run.model_copy(update={"folder": folder.path.parent})})
     config = resolve(config, f"{folder.config}: ")
+    if arguments.method not in (None, config.method.name):
+        raise ConfigError(
+            f"run {folder.path} is one of {config.method.name} and cannot go on as one of {arguments.method}: leave "
+            "--method out, or start another run"
+        )
     asked = resolve(load_config(arguments.preset, arguments.overrides, _named(arguments), base=config))
     is_now, would_be = config.model_dump(), asked.model_dump()
     changed = [

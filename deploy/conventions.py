@@ -8,7 +8,6 @@ had no reason to learn to follow; who has, follows from the second step on.
 """
 
 import argparse
-import csv
 import json
 import multiprocessing
 import shlex
@@ -43,21 +42,23 @@ from evaluator.style import BLUE, GREY, ORANGE, STYLE
 
 GAME, LENGTH = "matrix_conventions", 16
 CONVENTIONS = len(PAYOFFS[GAME])
-UPDATES = 200
+UPDATES = 300
 # By label, the method and what is set otherwise. There are no images here, so RandNet is MAPPO and is left out.
-FAR = ["distiller.reverse_learning_rate=0.003", "distiller.reverse_epochs=4", "distiller.reverse_bound=null"]
+FAR = ["distiller.reverse_learning_rate=0.002", "distiller.reverse_epochs=4", "distiller.reverse_bound=null"]
 TRIED = {name: (name, list[str]()) for name in METHODS if name != "randnet"} | {"bidist, far": ("bidist", FAR)}
+# An episode is an unroll, of which a quarter warms the distiller's memories up, as by default; the rest of a small game
+# and network. Everything else, rates and epochs and k_d among it, is as by default.
 SETTINGS = [
     f"environment.substrate={GAME}", f"environment.episode_length={LENGTH}", "environment.players=2",
-    f"actor.unroll_length={LENGTH}", "actor.environments=16", "learner.batch_unrolls=16", "learner.epochs=2",
-    "learner.minibatches=2", "learner.learning_rate=0.003", "learner.device=cpu", "learner.threads=1",
-    "distiller.every=5", "distiller.minibatches=4", "network.dense=32", "network.core_size=32", "run.name=run",
+    f"actor.unroll_length={LENGTH}", f"distiller.burn_in={LENGTH // 4}", "actor.environments=32",
+    "network.dense=32", "network.core_size=32", "learner.device=cpu", "learner.threads=1", "run.name=run",
 ]  # fmt: skip
 EPISODES = 50
 KEPT = 0.9
 """Share of an episode's steps in one action from which on a player is said to keep a convention."""
 MET = 0.01
 """Share of training episodes in which partners kept a convention from which on it is said to have been met."""
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,11 @@ class Outcome:
       alone: its reward per step among itself.
       same: with strangers who keep that convention.
       other: with strangers who keep one of the others, mean over those.
-      unmet: with strangers who keep one that partners never kept in training; None if they kept all.
-      met: how many conventions partners kept in training, the own one included.
-      away: share of what partners did, in the second half of training, that was not theta's convention.
+      with_each: with strangers who keep each convention.
+      kept_by_learning: in what share of training episodes a partner kept each convention and was played by theta.
+      kept_by_others: in what share one did who was played by phi or by a past policy.
+      away: share of what such partners did, in the second half of training, that was not theta's convention; None if
+        there were none.
     """
 
     what: str
@@ -81,19 +84,26 @@ class Outcome:
     alone: float
     same: float
     other: float
-    unmet: float | None
-    met: int
-    away: float
+    with_each: list[float]
+    kept_by_learning: list[float]
+    kept_by_others: list[float]
+    away: float | None
+
+    @property
+    def left(self) -> int:
+        """How many other conventions partners kept who were not played by theta."""
+        return sum(share >= MET for i, share in enumerate(self.kept_by_others) if i != self.convention)
 
 
-def train(what: str, seed: int, updates: int) -> tuple[Config, dict[str, Any], NDArray[np.float64]]:
+def train(what: str, seed: int, updates: int) -> tuple[Config, dict[str, Any], NDArray[np.bool_], Array]:
     """Trains in this process.
 
-    Returns: the configuration, theta, and what the partners of players who were trained did in each of their episodes,
-      oldest first, as shares: [episodes, CONVENTIONS].
+    Returns: the configuration, theta, and of the partners of players who were trained, in each of their episodes,
+      oldest first, whether theta played them, [episodes], and what they did, in shares, [episodes, CONVENTIONS].
     """
     name, overrides = TRIED[what]
-    partners: list[NDArray[np.float64]] = []
+    learning: list[bool] = []
+    partners: list[Array] = []
     with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder) / "redis") as server:
         config = load_config(
             overrides=[*SETTINGS, *overrides, f"run.folder={folder}"],
@@ -109,10 +119,11 @@ def train(what: str, seed: int, updates: int) -> tuple[Config, dict[str, Any], N
                 for unroll in unrolls:
                     for player in np.flatnonzero(trained(np.array(unroll.header.learning))):
                         shares = np.bincount(unroll.action[:, 1 - player], minlength=CONVENTIONS) / unroll.env_steps
+                        learning.append(unroll.header.learning[1 - player])
                         partners.append(shares)
                 unrolls.clear()
             theta = serial.store.wait_for_weights("theta")
-    return config, dict(theta.parameters), np.array(partners)
+    return config, dict(theta.parameters), np.array(learning), np.array(partners)
 
 
 @contextmanager
@@ -157,22 +168,22 @@ def meet(config: Config, theta: dict[str, Any], stranger: int | None, seed: int)
 
 def experiment(what: str, seed: int, updates: int) -> Outcome:
     """One run, and how its population does among strangers."""
-    config, theta, partners = train(what, seed, updates)
+    config, theta, learning, partners = train(what, seed, updates)
     alone, actions = meet(config, theta, None, seed)
     convention = int(np.bincount(actions.ravel()).argmax())
     with_each = np.array([meet(config, theta, stranger, seed)[0] for stranger in range(CONVENTIONS)])
-    others = np.arange(CONVENTIONS) != convention
-    met = (partners >= KEPT).mean(0) >= MET
-    never = others & ~met
+    kept = partners >= KEPT
+    late = partners[len(partners) // 2 :][~learning[len(partners) // 2 :], convention]
     return Outcome(
-        what, seed, convention, alone, float(with_each[convention]), float(with_each[others].mean()),
-        float(with_each[never].mean()) if never.any() else None, int(met.sum()),
-        float(1 - partners[len(partners) // 2 :, convention].mean()),
+        what, seed, convention, alone, float(with_each[convention]),
+        float(with_each[np.arange(CONVENTIONS) != convention].mean()), with_each.round(4).tolist(),
+        (kept & learning[:, None]).mean(0).round(4).tolist(), (kept & ~learning[:, None]).mean(0).round(4).tolist(),
+        float(1 - late.mean()) if len(late) else None,
     )  # fmt: skip
 
 
 def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path) -> None:
-    """Runs every method with every seed, and writes `outcomes.csv`, `conventions.json` and `conventions.png`."""
+    """Runs every method with every seed, and writes `outcomes.jsonl`, `conventions.json` and `conventions.png`."""
     out.mkdir(parents=True, exist_ok=True)
     jobs = [(name, seed, updates) for seed in range(seeds) for name in names]
     outcomes: list[Outcome] = []
@@ -183,47 +194,52 @@ def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path)
             outcomes.append(o)
             console.print(f"{done} of {len(jobs)}: {o.what}, seed {o.seed}: with strangers {o.other:.2f} a step")
     outcomes.sort(key=lambda o: (names.index(o.what), o.seed))
-    with (out / "outcomes.csv").open("w", newline="") as file:
-        rows = csv.DictWriter(file, list(asdict(outcomes[0])))
-        rows.writeheader()
-        rows.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(o).items()} for o in outcomes)
-    summary = [_summary(name, outcomes) for name in names]
+    (out / "outcomes.jsonl").write_text("".join(json.dumps(asdict(o)) + "\n" for o in outcomes))
+    summary = summarise(names, outcomes)
     command = shlex.join(["python", "-m", "deploy.conventions", "--seeds", str(seeds), "--updates", str(updates),
                           "--methods", *names])  # fmt: skip
     document = {"command": command, "methods": summary, **circumstances()}
     (out / "conventions.json").write_text(json.dumps(document, indent=1) + "\n")
     _draw(names, outcomes, out / "conventions.png")
-    table = Table("method", "among itself", "own convention", "another (95%)", "p", "met", "away", box=None)
+    table = Table("method", "among itself", "own convention", "another (95%)", "p", "left", "away", box=None)
     for s in summary:
         low, high = s["other_interval"]
-        p = "" if s["p_other_than_mappo"] is None else f"{s['p_other_than_mappo']:.3f}"
-        other = f"{s['other']:.2f} ({low:.2f} to {high:.2f})"
         table.add_row(
-            s["what"], f"{s['alone']:.2f}", f"{s['same']:.2f}", other, p, f"{s['met']:.1f}", f"{s['away']:.0%}"
-        )
+            s["what"], f"{s['alone']:.2f}", f"{s['same']:.2f}", f"{s['other']:.3f} ({low:.3f} to {high:.3f})",
+            "" if s["p"] is None else f"{s['p']:.3f}", f"{s['left']:.1f}",
+            "" if s["away"] is None else f"{s['away']:.0%}",
+        )  # fmt: skip
     console.print(table)
 
 
-def _summary(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Means over seeds; the interval is the bootstrap's over seeds, p that of a permutation of seeds with MAPPO's."""
-    own = [o for o in outcomes if o.what == name]
+def summarise(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Means over seeds, with the bootstrap's interval over seeds.
+
+    p is of a permutation of a method's seeds with MAPPO's, by Holm's correction for as many comparisons as there are.
+    """
+    rows: list[dict[str, Any]] = []
     base = [o.other for o in outcomes if o.what == "mappo"]
-    other = interval([o.other for o in own])
-    unmet = [o.unmet for o in own if o.unmet is not None]
-    return {
-        "what": name, "runs": len(own), "alone": float(np.mean([o.alone for o in own])),
-        "same": float(np.mean([o.same for o in own])), "other": other.mean,
-        "other_interval": [other.low, other.high], "unmet": float(np.mean(unmet)) if unmet else None,
-        "unmet_runs": len(unmet), "met": float(np.mean([o.met for o in own])),
-        "away": float(np.mean([o.away for o in own])),
-        "p_other_than_mappo": permutation_test([o.other for o in own], base) if base and name != "mappo" else None,
-    }  # fmt: skip
+    for name in names:
+        own = [o for o in outcomes if o.what == name]
+        other, away = interval([o.other for o in own]), [o.away for o in own if o.away is not None]
+        rows.append({
+            "what": name, "runs": len(own), "alone": float(np.mean([o.alone for o in own])),
+            "same": float(np.mean([o.same for o in own])), "other": other.mean,
+            "other_interval": [other.low, other.high], "left": float(np.mean([o.left for o in own])),
+            "away": float(np.mean(away)) if away else None,
+            "p": permutation_test([o.other for o in own], base) if base and name != "mappo" else None,
+        })  # fmt: skip
+    compared = sorted((row for row in rows if row["p"] is not None), key=lambda row: row["p"])
+    least = 0.0
+    for i, row in enumerate(compared):
+        least = row["p"] = min(1.0, max(least, row["p"] * (len(compared) - i)))
+    return rows
 
 
 def _draw(names: Sequence[str], outcomes: Sequence[Outcome], path: Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 0.42 * len(names) + 1.4))
-        axes, away = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
+        axes, left = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
         rng = np.random.default_rng(0)
         for y, name in enumerate(names):
             own = [o for o in outcomes if o.what == name]
@@ -232,14 +248,14 @@ def _draw(names: Sequence[str], outcomes: Sequence[Outcome], path: Path) -> None
             other = interval([o.other for o in own])
             axes.errorbar(other.mean, y, xerr=[[other.mean - other.low], [other.high - other.mean]], fmt="o",
                           color=BLUE, capsize=3)  # fmt: skip
-            away.barh(y, np.mean([o.away for o in own]), 0.6, color=ORANGE)
+            left.barh(y, np.mean([o.left for o in own]), 0.6, color=ORANGE)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.axvline(1 / CONVENTIONS, color=GREY, linestyle=":")
         axes.set_xlabel("reward per step with strangers of another convention; dotted: random")
-        away.set_xlim(0, 1)
-        away.set_xlabel("partners' steps outside of the convention")
+        left.set_xlim(0, CONVENTIONS - 1)
+        left.set_xlabel("other conventions that partners kept,\nplayed by phi or a past policy")
         figure.savefig(path)
 
 

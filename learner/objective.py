@@ -1,10 +1,12 @@
 """What an update minimises: PPO's loss and what the method adds to it."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from common.config import LearnerConfig
+from common.errors import ConfigError
 from common.methods import Method
 from common.network import Network
 from common.sequences import Sequences
@@ -55,5 +57,18 @@ class Objective(nn.Module):
             part.returns, part.values[:, :-1], sequences.mask, self._config,
         )  # fmt: skip
         penalties = self._method.penalties(self.network, sequences, embedding, outputs)
+        numbers = terms.numbers()
+        _check(penalties, numbers.keys(), len(embedding), self._method.config.method.name)
         loss = terms.loss(self._config) + sum(weight * penalty.sum() for weight, penalty in penalties.values())
-        return loss, terms.numbers() | {name: penalty.detach().mean() for name, (_, penalty) in penalties.items()}
+        return loss, numbers | {name: penalty.detach().mean() for name, (_, penalty) in penalties.items()}
+
+
+def _check(penalties: Mapping[str, tuple[float, Tensor]], taken: Collection[str], policies: int, method: str) -> None:
+    for name, (_, penalty) in penalties.items():
+        if name in taken:
+            raise ConfigError(f"method {method} has a penalty called {name!r}, as a part of PPO's loss is: rename it")
+        if penalty.shape != (policies,):
+            raise ConfigError(
+                f"method {method}: penalty {name!r} has the shape {list(penalty.shape)}, expected [{policies}], "
+                "a value for each policy"
+            )

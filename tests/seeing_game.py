@@ -1,4 +1,4 @@
-"""A game with images, small enough for tests: three players, each sees noise and is paid for its brightest colour."""
+"""Games with images, small enough for tests: three players, each paid for saying what it sees."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ PLAYERS, EDGE, LENGTH = 3, 8, 8
 
 
 class SeeingGame(ParallelEnv[str, Any, Any]):
-    """See above."""
+    """Noise; which colour is the brightest?"""
 
     def __init__(self) -> None:
         self.possible_agents = [f"player_{i}" for i in range(PLAYERS)]
@@ -34,15 +34,43 @@ class SeeingGame(ParallelEnv[str, Any, Any]):
     def step(self, actions: Any) -> Any:
         """Pays, and looks again."""
         self._step += 1
-        rewards = {agent: float(self._seen[agent].sum((0, 1)).argmax() == actions[agent]) for agent in self.agents}
+        rewards = {agent: float(self.answer(self._seen[agent]) == actions[agent]) for agent in self.agents}
         over = dict.fromkeys(self.agents, self._step == LENGTH)
         return self._look(), rewards, over, dict.fromkeys(self.agents, False), {}
 
+    def answer(self, image: Any) -> int:
+        """What to say of an image."""
+        return int(image.sum((0, 1)).argmax())
+
+    def image(self) -> Any:
+        """Draws one."""
+        return self._rng.integers(0, 256, (EDGE, EDGE, 3), dtype=np.uint8)
+
     def _look(self) -> Any:
-        self._seen = {a: self._rng.integers(0, 256, (EDGE, EDGE, 3), dtype=np.uint8) for a in self.agents}
+        self._seen = {agent: self.image() for agent in self.agents}
         return self._seen
+
+
+class PlaceGame(SeeingGame):
+    """A bar, in two columns out of six; which two? Any filter of colours leaves that to be seen."""
+
+    def answer(self, image: Any) -> int:
+        """See `SeeingGame`."""
+        return int(image.sum((0, 2))[:6].reshape(3, 2).sum(1).argmax())
+
+    def image(self) -> Any:
+        """See `SeeingGame`."""
+        image = self._rng.integers(0, 40, (EDGE, EDGE, 3), dtype=np.uint8)
+        place = 2 * self._rng.integers(3)
+        image[:, place : place + 2] += 200
+        return image
 
 
 def environment() -> SeeingGame:
     """Makes one."""
     return SeeingGame()
+
+
+def places() -> SeeingGame:
+    """Makes the one about places."""
+    return PlaceGame()

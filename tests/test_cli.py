@@ -57,6 +57,7 @@ def test_serial_training_of_a_named_run_and_what_becomes_of_it(
     assert "--resume cli-serial" in error(capsys, "train", *folder, *name)
     resume = ["train", "--serial", *folder, "--resume", "cli-serial"]
     assert "run.seed is 0 and cannot become 3" in error(capsys, *resume, "--seed", "3")
+    assert "is one of bidist and cannot go on as one of rpm" in error(capsys, *resume, "--method", "rpm")
     assert "run.name is 'cli-serial'" in error(capsys, *resume, "--run", "other")
     assert "learner.epochs is" in error(capsys, *resume, "--set", "learner.epochs=9")
     for more in (options, ["--steps", "100"]):

@@ -7,10 +7,11 @@ file with a subclass of `Method` and a line in `METHODS`; `docs/methods.md` does
 
 import difflib
 import importlib
+from typing import get_args
 
 from common.config import Config, MethodConfig, build
 from common.errors import ConfigError
-from common.methods.method import PHI, THETA, Method
+from common.methods.method import PHI, THETA, Direction, Method, Start
 
 # Imported when needed: some load torch, which who only looks at a run need not do.
 METHODS = {
@@ -69,7 +70,25 @@ def _load(name: str) -> type[Method]:
     try:
         kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"method.name={name!r}: {error}; is its folder on PYTHONPATH?") from None
+        raise ConfigError(f"method.name={name!r}: {error}; is its folder on PYTHONPATH?") from error
+    except Exception as error:
+        raise ConfigError(f"method.name={name!r}: {module} broke as it was imported: {error!r}") from error
     if not (isinstance(kind, type) and issubclass(kind, Method)):
         raise ConfigError(f"method.name={name!r}: {kind!r} is no subclass of common.methods.Method")
+    if wrong := _contradiction(kind):
+        raise ConfigError(f"method.name={name!r}: {kind.__name__}.{wrong}")
     return kind
+
+
+def _contradiction(kind: type[Method]) -> str:
+    """What a method's class says that cannot be; nothing if all is well."""
+    starts, directions = get_args(Start), get_args(Direction)
+    if kind.phi not in (None, *starts):
+        return f"phi={kind.phi!r}: expected None or one of {starts}"
+    if not isinstance(kind.directions, tuple) or not {*kind.directions} <= {*directions}:
+        return f"directions={kind.directions!r}: expected a tuple of {directions}"
+    if kind.directions and kind.phi is None:
+        return f"directions={kind.directions!r} move phi, and phi=None says there is none: set phi to one of {starts}"
+    if kind.rank is not Method.rank and not kind.pooled:
+        return "rank says who is remembered, and pooled=False that nobody is: set pooled = True"
+    return ""

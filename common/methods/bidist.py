@@ -15,7 +15,7 @@ class BiDist(Method):
     class Settings(Section):
         """BiDist's own."""
 
-        learning_probability: float = Field(0.5, gt=0, le=1)
+        learning_probability: float = Field(0.5, ge=0.01, le=1)
         """p of v_i ~ Bernoulli(p), drawn for each player of each episode; redrawn when all are 0."""
 
     settings: Settings

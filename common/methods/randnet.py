@@ -4,6 +4,7 @@ Lee et al. 2020. The draw hangs on the run's seed and on theta's version, so tha
 filter through which an actor saw when it chose.
 """
 
+import logging
 import math
 
 import numpy as np
@@ -19,6 +20,10 @@ from common.network import Network, Outputs
 from common.sequences import Sequences, policy_mean
 
 COLOURS, EDGE = 3, 3
+UNSEEN = 1 << 40
+"""From this on no theta has a version: draws that were not trained with."""
+
+log = logging.getLogger(__name__)
 
 
 def random_filter(seed: int, version: int, identity_probability: float) -> Tensor:
@@ -72,10 +77,10 @@ class AveragedNetwork(RandomisedNetwork):
         return self._draws * self.core.state_size
 
     def act(self, rgb: Tensor, features: Tensor, state: Tensor, version: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Network.act`; the filters are those of the versions 0, 1, and so on."""
+        """See `Network.act`; the filters are others than those of training."""
         acts = [
             super(AveragedNetwork, self).act(rgb, features, memory.contiguous(), torch.full_like(version, draw))
-            for draw, memory in enumerate(state.chunk(self._draws, -1))
+            for draw, memory in enumerate(state.chunk(self._draws, -1), start=UNSEEN)
         ]
         log_probs, memories = zip(*acts, strict=True)
         return torch.stack(log_probs).logsumexp(0) - math.log(self._draws), torch.cat(memories, -1)
@@ -98,6 +103,8 @@ class RandNet(Method):
 
     def network(self, spec: EnvironmentSpec, policies: int) -> RandomisedNetwork:
         """With a filter for each version."""
+        if 0 in spec.rgb_shape:
+            log.warning("%s has no images to filter: randnet is mappo here", spec.name)
         return RandomisedNetwork(
             spec, self.config.network, policies, self.config.run.seed, self.settings.identity_probability
         )

@@ -21,7 +21,7 @@ RANK_WIDTHS = {
     "pure_coordination_in_the_matrix__arena": 0.5,
 }
 SPREAD_RANKS = 10
-WARN_FROM = 10
+WARN_AT = 10
 
 
 class RankedPolicyMemory(Method):
@@ -30,7 +30,7 @@ class RankedPolicyMemory(Method):
     class Settings(Section):
         """RPM's own."""
 
-        past_probability: float = Field(0.5, ge=0, lt=1)
+        past_probability: float = Field(0.5, ge=0, le=0.99)
         """Of a player to play by a past policy; drawn again when all would."""
         every: int = Field(10, ge=1)
         """Updates from one policy that joins the memory to the next."""
@@ -46,12 +46,12 @@ class RankedPolicyMemory(Method):
         """Its training return, if it is its turn."""
         if updates % self.settings.every or math.isnan(training_return):
             return None
-        if len(pool) == WARN_FROM and len(self.ranks(pool)) == 1:
+        if updates == WARN_AT * self.settings.every and len(self.ranks(pool)) == 1:
             log.warning(
-                "all %d policies in the memory have one rank, for their returns differ by less than %g: "
-                "method.rank_width may be too large for this game, or its returns say little in self-play",
-                len(pool), self._width(pool),
-            )  # fmt: skip
+                "all policies that joined the memory so far have one rank, for their returns lie within %g of one "
+                "another: method.rank_width may be too large for this game, or its returns say little in self-play",
+                self._width(pool),
+            )
         return training_return
 
     def leaving(self, pool: Mapping[str, float]) -> list[str]:
