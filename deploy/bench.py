@@ -29,7 +29,7 @@ from common.config import Config, load_config
 from common.environments.melting_pot import FEATURES, MeltingPot, substrates
 from common.errors import BidistError, ConfigError
 from common.files import read_lines, write
-from common.methods import method, resolve
+from common.methods import THETA, method, resolve
 from common.run_folder import RunFolder
 from common.store import Store, Weights
 from common.transport import Inbox
@@ -42,6 +42,8 @@ WARM_UP_STEPS = 50
 WARM_UP_UPDATES = 8
 PARAMETERS = ("shared", "per_player")
 POOL = 24
+"""Past policies that a memory holds while it is measured; their numbers are none that a short run comes to."""
+POOL_FROM = 10**9
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,7 @@ def one_actor(config: Config, seconds: float) -> float:
         theta = dict(method(config).network(spec.environment, spec.policies).named_parameters())
         store.publish("theta", Weights(1, theta, 1))
         store.publish("phi", Weights(1, theta, 1, "initial"))
-        for number in range(1, POOL + 1) if method(config).pooled else ():
-            store.put_in_pool(number, Weights(1, theta), rank=number)
+        _fill_pool(store, config)
         drain = multiprocessing.get_context("spawn").Process(target=_drain, args=(server.url,), daemon=True)
         drain.start()
         try:
@@ -213,11 +214,15 @@ def whole_system(config: Config, seconds: float) -> System:
             process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
             lines: list[dict[str, Any]] = []
+            filled = False
             while len(lines) <= WARM_UP_UPDATES or lines[-1]["time_s"] - lines[WARM_UP_UPDATES]["time_s"] < seconds:
                 if process.poll() is not None:
                     raise BidistError(f"the run to be measured ended:\n{Path(output.name).read_text()[-2000:]}")
                 time.sleep(0.2)
                 lines = read_lines(folder.metrics)
+                if lines and not filled:
+                    _fill_pool(Store((folder.redis / "url").read_text().strip(), RUN), config)
+                    filled = True
             memory = _memory(process.pid)
         finally:
             process.terminate()
@@ -225,6 +230,13 @@ def whole_system(config: Config, seconds: float) -> System:
     first, last = lines[WARM_UP_UPDATES], lines[-1]
     rate = (last["player_steps"] - first["player_steps"]) / (last["time_s"] - first["time_s"])
     return System(float(rate), statistics.mean(line["update_s"] for line in lines[WARM_UP_UPDATES:]), memory)
+
+
+def _fill_pool(store: Store, config: Config) -> None:
+    """Puts as many copies of theta, each of a rank of its own, beside a method's past policies, if it has any."""
+    if method(config).pooled and (theta := store.weights(THETA)) is not None:
+        for number in range(POOL):
+            store.put_in_pool(POOL_FROM + number, theta, rank=number)
 
 
 def _system_rate(config: Config, seconds: float) -> float:

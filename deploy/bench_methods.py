@@ -26,7 +26,7 @@ class Cost:
     Attributes:
       method: its name.
       actor: player steps/s of one actor on one core, with a full pool if the method has one.
-      system: player steps/s of `bidist train` on all cores.
+      system: player steps/s of `bidist train` on all cores, with a full pool too.
       update_s: seconds of an update in it, mean.
       learner_mib, actor_mib: what its learner, and an actor of it, had resident at the end.
     """
