@@ -12,7 +12,7 @@ import json
 import multiprocessing
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -44,8 +44,11 @@ GAME, LENGTH = "matrix_conventions", 16
 CONVENTIONS = len(PAYOFFS[GAME])
 UPDATES = 300
 # By label, the method and what is set otherwise. There are no images here, so RandNet is MAPPO and is left out.
-FAR = ["distiller.reverse_learning_rate=0.002", "distiller.reverse_epochs=4", "distiller.reverse_bound=null"]
-TRIED = {name: (name, list[str]()) for name in METHODS if name != "randnet"} | {"bidist, far": ("bidist", FAR)}
+FAR = ["distiller.reverse_learning_rate=0.002", "distiller.reverse_epochs=4"]
+TRIED = {name: (name, list[str]()) for name in METHODS if name != "randnet"} | {
+    "bidist, 3 nats": ("bidist", [*FAR, "distiller.reverse_bound=3"]),
+    "bidist, unbounded": ("bidist", [*FAR, "distiller.reverse_bound=null"]),
+}
 # An episode is an unroll, of which a quarter warms the distiller's memories up, as by default; the rest of a small game
 # and network. Everything else, rates and epochs and k_d among it, is as by default.
 SETTINGS = [
@@ -90,9 +93,15 @@ class Outcome:
     away: float | None
 
     @property
-    def left(self) -> int:
-        """How many other conventions partners kept who were not played by theta."""
-        return sum(share >= MET for i, share in enumerate(self.kept_by_others) if i != self.convention)
+    def left(self) -> list[int]:
+        """The other conventions that partners kept who were not played by theta."""
+        return [i for i, share in enumerate(self.kept_by_others) if i != self.convention and share >= MET]
+
+    @property
+    def never_kept(self) -> list[int]:
+        """The other conventions that no partner kept."""
+        both = np.add(self.kept_by_learning, self.kept_by_others)
+        return [i for i, share in enumerate(both) if i != self.convention and share < MET]
 
 
 def train(what: str, seed: int, updates: int) -> tuple[Config, dict[str, Any], NDArray[np.bool_], Array]:
@@ -201,13 +210,14 @@ def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path)
     document = {"command": command, "methods": summary, **circumstances()}
     (out / "conventions.json").write_text(json.dumps(document, indent=1) + "\n")
     _draw(names, outcomes, out / "conventions.png")
-    table = Table("method", "among itself", "own convention", "another (95%)", "p", "left", "away", box=None)
+    heads = ("method", "among itself", "own convention", "another (95%)", "p", "kept", "with those", "with the rest",
+             "away")  # fmt: skip
+    table = Table(*heads, box=None)
     for s in summary:
         low, high = s["other_interval"]
         table.add_row(
             s["what"], f"{s['alone']:.2f}", f"{s['same']:.2f}", f"{s['other']:.3f} ({low:.3f} to {high:.3f})",
-            "" if s["p"] is None else f"{s['p']:.3f}", f"{s['left']:.1f}",
-            "" if s["away"] is None else f"{s['away']:.0%}",
+            _text(s["p"]), f"{s['left']:.1f}", _text(s["with_left"]), _text(s["with_never_kept"]), _text(s["away"]),
         )  # fmt: skip
     console.print(table)
 
@@ -225,8 +235,10 @@ def summarise(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[st
         rows.append({
             "what": name, "runs": len(own), "alone": float(np.mean([o.alone for o in own])),
             "same": float(np.mean([o.same for o in own])), "other": other.mean,
-            "other_interval": [other.low, other.high], "left": float(np.mean([o.left for o in own])),
-            "away": float(np.mean(away)) if away else None,
+            "other_interval": [other.low, other.high], "left": float(np.mean([len(o.left) for o in own])),
+            "with_left": _mean(o.with_each[i] for o in own for i in o.left),
+            "with_never_kept": _mean(o.with_each[i] for o in own for i in o.never_kept),
+            "away": _mean(away),
             "p": permutation_test([o.other for o in own], base) if base and name != "mappo" else None,
         })  # fmt: skip
     compared = sorted((row for row in rows if row["p"] is not None), key=lambda row: row["p"])
@@ -234,6 +246,16 @@ def summarise(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[st
     for i, row in enumerate(compared):
         least = row["p"] = min(1.0, max(least, row["p"] * (len(compared) - i)))
     return rows
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """None if there are no values."""
+    given = list(values)
+    return float(np.mean(given)) if given else None
 
 
 def _draw(names: Sequence[str], outcomes: Sequence[Outcome], path: Path) -> None:
@@ -248,7 +270,7 @@ def _draw(names: Sequence[str], outcomes: Sequence[Outcome], path: Path) -> None
             other = interval([o.other for o in own])
             axes.errorbar(other.mean, y, xerr=[[other.mean - other.low], [other.high - other.mean]], fmt="o",
                           color=BLUE, capsize=3)  # fmt: skip
-            left.barh(y, np.mean([o.left for o in own]), 0.6, color=ORANGE)
+            left.barh(y, np.mean([len(o.left) for o in own]), 0.6, color=ORANGE)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
