@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from common import environments
 from common.config import Config, load_config
@@ -212,7 +212,7 @@ def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path)
     _draw(names, outcomes, out / "conventions.png")
     heads = ("method", "among itself", "own convention", "another (95%)", "p", "kept", "with those", "with the rest",
              "away")  # fmt: skip
-    table = Table(*heads, box=None)
+    table = Table(*(Column(head, no_wrap=True) for head in heads), box=None)
     for s in summary:
         low, high = s["other_interval"]
         table.add_row(
