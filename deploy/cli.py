@@ -272,8 +272,9 @@ def _diversity(arguments: argparse.Namespace) -> int:
 
 
 def _run_folder(arguments: argparse.Namespace, run: str) -> RunFolder:
-    """A run by its folder, or by its name in --folder."""
-    return RunFolder(Path(run) if Path(run).is_dir() else arguments.folder / run)
+    """A run by its name in --folder, or by its folder."""
+    named = arguments.folder / run
+    return RunFolder(Path(run) if Path(run).is_dir() and not named.is_dir() else named)
 
 
 def _report(arguments: argparse.Namespace) -> int:

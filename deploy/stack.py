@@ -26,8 +26,7 @@ def stack(compose: dict[str, Any]) -> dict[str, Any]:
 def _service(name: str, service: dict[str, Any]) -> dict[str, Any]:
     made = {key: value for key, value in service.items() if key not in UNKNOWN}
     deploy = dict(made.get("deploy", {}))
-    restart = "on-failure" if service.get("restart") == "on-failure" else "any"
-    deploy["restart_policy"] = {"condition": restart, "delay": "5s"}
+    deploy["restart_policy"] = _restart_policy(service.get("restart", ""))
     if name in ("redis", "learner"):
         deploy["endpoint_mode"] = "dnsrr"  # who talks to them keeps one connection for days: no balancer in between
     made["deploy"] = deploy
@@ -35,6 +34,13 @@ def _service(name: str, service: dict[str, Any]) -> dict[str, Any]:
     if "health" in check:
         made["healthcheck"] = {**made["healthcheck"], "test": [*check, "--alive"]}
     return made
+
+
+def _restart_policy(restart: str) -> dict[str, Any]:
+    """The same with attempts counted within some minutes, so that what runs for days is not given up."""
+    condition, _, attempts = restart.partition(":")
+    policy: dict[str, Any] = {"condition": "on-failure" if condition == "on-failure" else "any", "delay": "5s"}
+    return policy | ({"max_attempts": int(attempts), "window": "10m"} if attempts else {})
 
 
 def main() -> None:

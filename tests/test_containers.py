@@ -68,7 +68,9 @@ def test_a_stack_has_only_what_swarm_knows() -> None:
     assert set(made["services"]) == {"redis", *ROLES}, "services with a profile are asked for by name"
     for name, service in made["services"].items():
         assert not service.keys() & {"build", "depends_on", "restart", "profiles", "init", "ports", "security_opt"}
-        assert service["deploy"]["restart_policy"]["condition"] == ("any" if name == "redis" else "on-failure")
+        policy = service["deploy"]["restart_policy"]
+        assert policy["condition"] == ("any" if name == "redis" else "on-failure")
+        assert policy.get("max_attempts", 0) == (0 if name == "redis" else 8)
     for name in ROLES:
         assert made["services"][name]["healthcheck"]["test"][-1] == "--alive"
     assert made["services"]["learner"]["deploy"]["endpoint_mode"] == "dnsrr"
