@@ -150,6 +150,18 @@ def test_what_cannot_be_evaluated_says_why(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_is_looked_for_by_its_name_before_a_folder_of_that_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container the working directory has a folder `run`, and so may anybody's."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("mine", "runs/mine", "elsewhere/other"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert "no run at runs/mine" in error(capsys, "record", "mine")
+    assert "no run at elsewhere/other" in error(capsys, "record", "elsewhere/other")
+    assert "no run at runs/nothing" in error(capsys, "record", "nothing")
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploy.cli", "--debug", "train", "--folder", str(tmp_path), "--method", "x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
