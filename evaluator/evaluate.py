@@ -184,6 +184,8 @@ def follow(folder: RunFolder, out: Path, stopping: threading.Event, **options: A
         finished = folder.summary.exists()
         with contextlib.suppress(CheckpointError):
             people = populations(folder, [NEWEST])
+            # Where roles run by themselves nobody writes a summary.
+            finished = finished or people[0].player_steps >= people[0].config.run.player_steps
             if people[0].checkpoint != last and evaluate(people, out=out, stopping=stopping, **options):
                 last = people[0].checkpoint
                 show(people, out, options.get("seed", 0), options.get("original", False))

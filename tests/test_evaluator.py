@@ -190,14 +190,18 @@ def test_coins_has_the_map_of_its_seed() -> None:
 
 
 @needs_bots
-def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"run": CONFIG.run.model_copy(update={"name": "followed", "folder": tmp_path})})
+@pytest.mark.parametrize("summary", [True, False])
+def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_path: Path, summary: bool) -> None:
+    """With the run's summary, or, where roles run by themselves and nobody writes one, with its budget."""
+    run = {"name": "followed", "folder": tmp_path, "player_steps": 10_000 if summary else 900}
+    config = CONFIG.model_copy(update={"run": CONFIG.run.model_copy(update=run)})
     folder = RunFolder.of(config.run)
     folder.create(config)
     for updates in (3, 9):
         counters = {"updates": updates, "player_steps": 100 * updates}
         checkpoint.save(folder.checkpoints, updates, {"theta": population(1)}, counters, keep=5)
-    folder.summary.write_text("{}")
+    if summary:
+        folder.summary.write_text("{}")
     follow(folder, folder.evaluation, threading.Event(), scenarios=["coins_1"], episodes=1, workers=1)
     (row,) = read_lines(folder.evaluation)
     assert (row["run"], row["updates"], row["player_steps"]) == ("followed", 9, 900)
