@@ -17,11 +17,12 @@ def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host:
       role: `learner`, `actor` or `distiller`; of several on this host, one that is well will do.
       patience_s: how long ago it may have done the last of its work: the learner an update, an actor an unroll, the
         distiller a look for observations.
-      alive: whether it is enough that it reports at all.
+      alive: whether it is enough that it reports at all; without Redis nothing is known against it, and to start
+        everybody anew because Redis is away would help nobody.
       host: where it is to run; None means here.
     """
     if (reason := refusal(url)) is not None:
-        return f"no Redis answers: {reason}"
+        return None if alive else f"no Redis answers: {reason}"
     store, host = Store(url, run), host or socket.gethostname()
     if store.finished:
         return None

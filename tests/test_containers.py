@@ -109,6 +109,7 @@ def test_what_is_rendered_fits_the_schemas(folder: str) -> None:
     learner = by_name["StatefulSet", "learner"]["spec"]["template"]["spec"]["containers"][0]
     assert (learner["resources"]["limits"].get("nvidia.com/gpu") == "1") is (folder == "overlays/gpu")
     assert (("ScaledObject", "actor") in by_name) is (folder == "overlays/autoscaling")
+    assert ("replicas" in by_name["Deployment", "actor"]["spec"]) is (folder != "overlays/autoscaling")
 
 
 def test_every_pod_is_locked_down_and_asked_how_it_is() -> None:
@@ -120,6 +121,7 @@ def test_every_pod_is_locked_down_and_asked_how_it_is() -> None:
             pod = manifest["spec"]["template"]["spec"]
             (container,) = pod["containers"]
             assert pod["securityContext"]["runAsNonRoot"] is True
+            assert pod["automountServiceAccountToken"] is False
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert container["readinessProbe"] and container["livenessProbe"]

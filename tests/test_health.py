@@ -20,8 +20,12 @@ def report(store: Store, role: str = "learner", host: str = HOST, **fields: floa
 
 
 def test_redis_has_to_answer() -> None:
-    found = health.problem("redis://127.0.0.1:1/0", "r", "actor", 60.0, alive=True)
+    found = health.problem("redis://127.0.0.1:1/0", "r", "actor", 60.0, alive=False)
     assert found is not None and found.startswith("no Redis answers")
+
+
+def test_nobody_is_taken_for_dead_because_redis_is_away() -> None:
+    assert health.problem("redis://127.0.0.1:1/0", "r", "actor", 60.0, alive=True) is None
 
 
 def test_a_role_has_to_report_from_this_host(store: Store) -> None:
