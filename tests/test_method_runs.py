@@ -96,11 +96,7 @@ def test_it_learns_to_coordinate(redis_url: str, tmp_path: Path, method: str) ->
         for _ in range(100):
             serial.update()
         assert serial.store.ledger.balance().holds
-        learner = serial.learner.learner
-        before, after = (
-            np.mean([episode.mean_return for episode in play(config, theta.parameters, episodes=40, seed=1)])
-            for theta in (serial.published["theta", 0], serial.published["theta", learner.version])
-        )
+        before, after = _returns(serial, config, episodes=40)
     assert before == pytest.approx(8 / 3, abs=0.7)
     assert after > 6
 
@@ -113,13 +109,16 @@ def test_randnet_learns_what_any_filter_leaves_to_be_seen(redis_url: str, tmp_pa
     with running(config, redis_url) as serial:
         for _ in range(200):
             serial.update()
-        learner = serial.learner.learner
-        before, after = (
-            np.mean([episode.mean_return for episode in play(config, theta.parameters, episodes=20, seed=1)])
-            for theta in (serial.published["theta", 0], serial.published["theta", learner.version])
-        )
+        before, after = _returns(serial, config, episodes=20)
     assert before == pytest.approx(8 / 3, abs=0.7)
     assert after > 5
+
+
+def _returns(serial: Watched, config: Config, episodes: int) -> list[float]:
+    """What the first and the newest theta earn among themselves."""
+    versions = (0, serial.learner.learner.version)
+    games = [play(config, serial.published["theta", version].parameters, episodes, seed=1) for version in versions]
+    return [float(np.mean([episode.mean_return for episode in played])) for played in games]
 
 
 @pytest.mark.parametrize("method", ["bidist", "rpm"])
