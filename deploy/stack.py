@@ -1,10 +1,13 @@
 """Makes a Docker Swarm stack out of the compose file: what Swarm has no word for goes or is said in its own.
 
-    docker-compose config | python -m deploy.stack | docker stack deploy -c - NAME
+    docker compose config | docker run -i --rm --entrypoint python bidist:cpu -m deploy.stack \
+        | docker stack deploy -c - NAME
 
 Swarm starts everything at once, so `depends_on` goes: a role that finds no Redis leaves, and is started again. Services
 with a profile go, and ports, which Swarm would open to the world. Swarm replaces what is unhealthy, so there a role is
-well as long as it reports: a learner without actors is no reason to start another one.
+well as long as it reports: a learner without actors is no reason to start another one. Today's `docker compose` names
+the project's network and volumes, and writes null for what is not set; these go too, so that a stack has a network and
+volumes of its own.
 """
 
 import sys
@@ -13,18 +16,18 @@ from typing import Any
 import yaml
 
 VERSION = "3.8"
-UNKNOWN = ("build", "depends_on", "init", "ports", "restart", "security_opt")
+UNKNOWN = ("build", "depends_on", "init", "networks", "ports", "restart", "security_opt")
 
 
 def stack(compose: dict[str, Any]) -> dict[str, Any]:
     """The compose file, as a stack."""
     kept = {name: service for name, service in compose["services"].items() if not service.get("profiles")}
-    named: dict[str, Any] = {key: compose[key] for key in ("networks", "volumes") if key in compose}
-    return {"version": VERSION, "services": {name: _service(name, s) for name, s in kept.items()}, **named}
+    services = {name: _service(name, service) for name, service in kept.items()}
+    return {"version": VERSION, "services": services, "volumes": {name: {} for name in compose["volumes"]}}
 
 
 def _service(name: str, service: dict[str, Any]) -> dict[str, Any]:
-    made = {key: value for key, value in service.items() if key not in UNKNOWN}
+    made = {key: value for key, value in service.items() if value is not None and key not in UNKNOWN}
     deploy = dict(made.get("deploy", {}))
     deploy["restart_policy"] = _restart_policy(service.get("restart", ""))
     if name in ("redis", "learner"):

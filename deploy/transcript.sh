@@ -1,51 +1,52 @@
 #!/usr/bin/env bash
-# A run in containers from build to down, with every command and what it printed: deploy/transcript.sh > FILE
-# Needs a Docker engine and docker-compose; takes about ten minutes.
+# Runs in containers from build to down, with every command and what it printed: deploy/transcript.sh > FILE
+# Needs a Docker engine and docker-compose; takes about twenty minutes. The second run is evaluated where BOTS names an archive
+# in deploy/bots/.
 set -u
 cd "$(dirname "$0")/.."
 ENVIRONMENT=$(mktemp)
-cat >"$ENVIRONMENT" <<'SETTINGS'
-COMPOSE_PROJECT_NAME=trial
-RUN=trial
-METHOD=bidist
-SUBSTRATE=pure_coordination_in_the_matrix__arena
-STEPS=100000000
-SEED=0
-REDIS_PASSWORD=not-shown
-LEARNER_ARGS=--set run.checkpoint_s=20
-SETTINGS
-compose() { docker-compose --env-file "$ENVIRONMENT" "$@" 2>&1; }
+compose() { docker-compose --env-file "$ENVIRONMENT" "$@" 2>&1 | grep -vE '^(Creating|Starting|Stopping|Removing|Recreating) .* \.\.\. *$'; }
 say() { printf '\n# %s\n' "$*"; }
-run() { printf '\n$ %s\n' "$*"; "$@"; }
+shown() { printf '\n$ %s\n' "$*"; "$@"; }
+run() { printf '\n$ docker-compose %s\n' "$*"; compose "$@"; }
 redis() { printf '\n$ docker-compose exec redis redis-cli %s\n' "$*"; compose exec -T redis redis-cli "$@"; }
-ledger() { compose exec -T learner bidist status | grep -A 2 -E 'ledger|player steps|rate'; }
+ledger() {
+    printf '\n$ docker-compose exec learner bidist status\n'
+    compose exec -T learner bidist status | grep -A 2 -E 'ledger|player steps|rate'
+}
+state() { shown docker inspect -f '{{.Name}} restarts {{.RestartCount}}, {{.State.Health.Status}}' "trial_$1_1"; }
+left() { for name in "$@"; do docker inspect -f '{{.Name}} left with {{.State.ExitCode}}' "trial_$name"; done; }
 crash() {
     say "The $1 crashes: its process is killed with SIGKILL, and the engine starts it again."
-    run docker inspect -f '{{.Name}} restarts {{.RestartCount}}' "trial_$1_1"
     kill -9 "$(docker inspect -f '{{.State.Pid}}' "trial_$1_1")"
     sleep 45
-    run docker inspect -f '{{.Name}} restarts {{.RestartCount}}, {{.State.Health.Status}}' "trial_$1_1"
+    state "$1"
     ledger
 }
+settings() { # NAME=VALUE lines that this script adds to the first run's
+    printf '%s\n' COMPOSE_PROJECT_NAME=trial RUN=trial METHOD=bidist SUBSTRATE=pure_coordination_in_the_matrix__arena \
+        STEPS=100000000 SEED=0 REDIS_PASSWORD=not-shown LEARNER_ARGS='--set run.checkpoint_s=20' "$@" >"$ENVIRONMENT"
+}
 
+settings
 date -u
-run docker version --format 'engine {{.Server.Version}}'
-run docker-compose version --short
+shown docker version --format 'engine {{.Server.Version}}'
+shown docker-compose version --short
 cat "$ENVIRONMENT"
 say "Build"
-run compose build -q
-run docker images --filter dangling=false --format '{{.Repository}}:{{.Tag}} {{.Size}}'
+run build -q
+shown docker images --filter dangling=false --format '{{.Repository}}:{{.Tag}} {{.Size}}'
 say "Up"
-run compose up -d
+run up -d
 sleep 60
-run compose ps
-run compose exec -T learner bidist status
+run ps
+run exec -T learner bidist status
 say "Scale up while it runs, and down again"
-run compose up -d --no-recreate --scale actor=3
-sleep 45
+run up -d --no-recreate --scale actor=4
+sleep 60
 ledger
-run compose up -d --no-recreate --scale actor=2
-sleep 20
+run up -d --no-recreate --scale actor=2
+sleep 30
 ledger
 say "Who is there, how long the queue is, who waits for whom, how far it is"
 redis --scan --pattern 'bidist:trial:worker:*'
@@ -57,15 +58,39 @@ redis hmget bidist:trial:theta version digest
 redis hmget bidist:trial:phi version source_version direction
 redis xrevrange bidist:trial:events + - COUNT 2
 for role in actor distiller learner redis; do crash "$role"; done
+say "The learner hangs (SIGSTOP): it is told from one that works. It goes on (SIGCONT)."
+hung=$(pgrep -P "$(docker inspect -f '{{.State.Pid}}' trial_learner_1)")
+kill -STOP "$hung"
+sleep 90
+state learner
+run exec -T learner bidist health learner
+kill -CONT "$hung"
+sleep 45
+state learner
+ledger
 say "An orderly end: all leave with 0, the ledger adds up"
-run compose stop actor
+run stop actor
 sleep 10
-run compose exec -T learner bidist status
-run compose stop learner distiller
-for name in actor_1 actor_2 distiller_1 learner_1; do
-    docker inspect -f '{{.Name}} left with {{.State.ExitCode}}' "trial_$name"
-done
+run exec -T learner bidist status
+run stop learner distiller
+left actor_1 actor_2 distiller_1 learner_1
 redis hgetall bidist:trial:ledger
 redis hgetall bidist:trial:sequences
-run compose down -v
+run down -v
+
+say "A short run to its end${BOTS:+, with an evaluator}"
+settings STEPS=60000 BOTS="${BOTS:-}" ${BOTS:+IMAGE=bidist:bots}
+run build -q
+[[ -n ${BOTS:-} ]] && shown docker images --format '{{.Repository}}:{{.Tag}} {{.Size}}' bidist
+run up -d
+[[ -n ${BOTS:-} ]] && run --profile evaluator up -d
+for name in learner actor distiller ${BOTS:+evaluator}; do docker wait "trial_${name}_1" >/dev/null; done
+left learner_1 actor_1 distiller_1 ${BOTS:+evaluator_1}
+[[ -n ${BOTS:-} ]] && run logs --no-color evaluator
+say "What is finished stays finished"
+run up -d
+sleep 30
+run ps -a
+run logs --no-color --tail 3 learner
+run --profile evaluator down -v
 rm -f "$ENVIRONMENT"

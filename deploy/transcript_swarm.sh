@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # The same run as a stack on a Swarm of one node: deploy, scale, roll an update, lose a task: deploy/transcript_swarm.sh > FILE
-# Needs a Docker engine, docker-compose and the image; takes about five minutes. BIDIST_PYTHON has the project's packages.
+# Needs a Docker engine, docker-compose and the image; takes about five minutes.
 set -u
 cd "$(dirname "$0")/.."
-PYTHON=${BIDIST_PYTHON:-.venv/bin/python}
 ENVIRONMENT=$(mktemp) STACK=$(mktemp)
 cat >"$ENVIRONMENT" <<'SETTINGS'
 RUN=swarm
@@ -22,8 +21,9 @@ ledger() {
 
 date -u
 docker swarm init --advertise-addr 127.0.0.1 >/dev/null 2>&1
-docker-compose --env-file "$ENVIRONMENT" config 2>/dev/null | "$PYTHON" -m deploy.stack >"$STACK"
-say "docker-compose config | python -m deploy.stack | docker stack deploy -c - trial"
+docker-compose --env-file "$ENVIRONMENT" config 2>/dev/null \
+    | docker run -i --rm --entrypoint python bidist:cpu -m deploy.stack >"$STACK"
+say "docker-compose config | docker run -i --rm --entrypoint python bidist:cpu -m deploy.stack | docker stack deploy -c - trial"
 run docker stack deploy -c "$STACK" trial
 sleep 75
 run docker service ls --format '{{.Name}} {{.Replicas}}'

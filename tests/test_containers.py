@@ -76,6 +76,19 @@ def test_a_stack_has_only_what_swarm_knows() -> None:
     assert made["services"]["learner"]["deploy"]["endpoint_mode"] == "dnsrr"
 
 
+def test_a_stack_has_a_network_and_volumes_of_its_own_whichever_client_rendered_the_file() -> None:
+    rendered = compose() | {  # as today's `docker compose config` adds to it
+        "name": "bidist-run",
+        "networks": {"default": {"name": "bidist-run_default", "ipam": {}}},
+        "volumes": {name: {"name": f"bidist-run_{name}"} for name in compose()["volumes"]},
+        "services": {
+            name: service | {"entrypoint": None, "networks": {"default": None}}
+            for name, service in compose()["services"].items()
+        },
+    }
+    assert stack(rendered) == stack(compose())
+
+
 # Kubernetes.
 
 
