@@ -130,6 +130,7 @@ def test_focal_policies_are_drawn_for_each_slot_with_replacement() -> None:
 
 
 @needs_bots
+@pytest.mark.slow
 def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "results.jsonl"
     person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
@@ -190,6 +191,7 @@ def test_coins_has_the_map_of_its_seed() -> None:
 
 
 @needs_bots
+@pytest.mark.slow
 @pytest.mark.parametrize("summary", [True, False])
 def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_path: Path, summary: bool) -> None:
     """With the run's summary, or, where roles run by themselves and nobody writes one, with its budget."""

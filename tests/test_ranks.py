@@ -27,6 +27,7 @@ def torchrun(ranks: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [("method.name=bidist",), ("method.name=opre", "network.parameters=per_player")])
 def test_two_ranks_end_with_the_parameters_of_one(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     outcomes = {}
