@@ -107,6 +107,8 @@ class Actor:
             self.outbox.pump(0.1)
         if self.outbox.unreceived:
             log.warning("leaving with %d unrolls that the learner did not receive", self.outbox.unreceived)
+            if self.store.finished:  # no learner will: they are lost
+                self.store.ledger.close(self.incarnation)
         self.outbox.close()
 
     def close(self) -> None:
@@ -188,6 +190,8 @@ class Actor:
 def run(store: Store, name: str) -> None:
     """Lives an actor's life: until it is told to stop, or the run is finished."""
     config = store.config()
+    if store.over():
+        return
     torch.set_num_threads(config.actor.threads)
     log.info("actor %s joins run %s", name, store.run)
     actor = Actor(config, store, name)
@@ -208,6 +212,9 @@ def run(store: Store, name: str) -> None:
                     unaccounted=actor.outbox.unaccounted,
                 )  # fmt: skip
                 since, steps = time.monotonic(), actor.player_steps
+                if not room and actor.outbox.silence_s > SILENCE_S and store.finished:
+                    log.info("run %s was finished without a word to this actor", store.run)
+                    break
         presence.say(state="leaving")
         actor.flush()
         actor.close()

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 PREFIX = "bidist"
 PATIENCE_S = 60.0
+FOR_EVER = -1  # in redis-py's words; _Patience says when it is enough
+JOIN_S = 60.0
+STARVATION_S = 120
 STREAM_LENGTH = 10_000
 
 
@@ -71,14 +74,18 @@ class Observations:
 
 
 class _Patience(AbstractBackoff):
-    """Waits a little longer after each failure, says so once, and gives up early when the role is to stop."""
+    """Waits a little longer after each failure, says so once, and gives up in time: early when the role is to stop."""
 
     def __init__(self, url: str, stopping: threading.Event) -> None:
         self._url, self._stopping = url, stopping
+        self._since = threading.local()  # each thread waits for a command of its own
 
     def compute(self, failures: int) -> float:
         if failures == 1:
+            self._since.s = time.monotonic()
             log.warning("waiting for Redis at %s, for up to %.0f s", shown(self._url), PATIENCE_S)
+        if time.monotonic() - self._since.s > PATIENCE_S:
+            raise StoreError(f"Redis at {shown(self._url)} was away for {PATIENCE_S:.0f} s: giving up")
         if self._stopping.is_set() and failures > 8:
             raise StoreError(f"Redis at {shown(self._url)} is away, and this role was told to stop")
         return float(min(1.0, 0.05 * 2 ** min(failures, 5)))
@@ -95,27 +102,33 @@ def connect(url: str, stopping: threading.Event | None = None) -> Any:
     """
     try:
         return redis.Redis.from_url(
-            url,
-            retry=Retry(_Patience(url, stopping or threading.Event()), int(PATIENCE_S)),
+            _checked(url),
+            retry=Retry(_Patience(url, stopping or threading.Event()), FOR_EVER),
             retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
             socket_timeout=30,
             socket_connect_timeout=5,
         )
     except ValueError as error:
         raise StoreError(
-            f"{url!r} is no Redis URL ({error}); expected something like redis://localhost:6379/0"
+            f"{shown(url)!r} is no Redis URL ({error}); expected something like redis://localhost:6379/0"
         ) from None
 
 
 def shown(url: str) -> str:
     """A Redis URL as it may be shown: without its password."""
-    return re.sub(r"(://[^/@]*:)[^/@]+@", r"\1***@", url)
+    return re.sub(r"(://[^/@:]*:).+@", r"\1***@", url)
+
+
+def _checked(url: str) -> str:
+    if "#" in url or "/" in url.partition("://")[2].rpartition("@")[0]:
+        raise ValueError("in its password # and / have to be written as %23 and %2F")
+    return url
 
 
 def refusal(url: str) -> str | None:
     """Why no Redis answers at an address now; None if one does."""
     try:
-        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=None) as client:
+        with redis.Redis.from_url(_checked(url), socket_timeout=5, socket_connect_timeout=5, retry=None) as client:
             client.ping()
     except redis.BusyLoadingError:
         return None
@@ -276,8 +289,11 @@ class Store:
         self.client.hset(self.key("queue"), mapping=dict(gauges))
 
     def put_starvation(self, percent: float) -> None:
-        """Writes what share of its time the learner waits for unrolls, by itself, for autoscalers to read."""
-        self.client.set(self.key("starvation"), round(percent, 1))
+        """Writes what share of its time the learner waits for unrolls, by itself, for autoscalers to read.
+
+        The word fades: who waited long ago is no reason for more actors.
+        """
+        self.client.set(self.key("starvation"), round(percent, 1), ex=STARVATION_S)
 
     def put_progress(self, fields: Mapping[str, str | int | float]) -> None:
         """Writes how far the run is: `state` is starting, running, finishing, finished or stopped."""
@@ -287,6 +303,18 @@ class Store:
     def finished(self) -> bool:
         """Whether the learner said that the run's budget is used up, though it may not have left yet."""
         return self.client.hget(self.key("progress"), "state") in (b"finishing", b"finished")
+
+    def over(self, patience_s: float | None = None) -> bool:
+        """Whether there is nothing to join: the run is finished, and no learner goes on with it within some time.
+
+        Where everything starts at once, the learner of a run whose budget was raised may not have said so yet.
+        """
+        deadline = time.monotonic() + (JOIN_S if patience_s is None else patience_s)
+        while self.finished:
+            if time.monotonic() > deadline or self.stopping.wait(0.5):
+                log.info("run %s is finished: nothing to do", self.run)
+                return True
+        return False
 
     def put_worker(self, role: str, name: str, fields: Mapping[str, str | int | float], ttl_s: float) -> str | None:
         """Says that a role is alive; the word fades after `ttl_s` seconds.

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 VERSION = "3.8"
-UNKNOWN = ("build", "depends_on", "init", "networks", "ports", "restart", "security_opt")
+UNKNOWN = ("build", "depends_on", "networks", "ports", "restart", "security_opt")
 
 
 def stack(compose: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def stack(compose: dict[str, Any]) -> dict[str, Any]:
 def _service(name: str, service: dict[str, Any]) -> dict[str, Any]:
     made = {key: value for key, value in service.items() if value is not None and key not in UNKNOWN}
     deploy = dict(made.get("deploy", {}))
-    deploy["restart_policy"] = _restart_policy(service.get("restart", ""))
+    condition = "on-failure" if service.get("restart") == "on-failure" else "any"
+    deploy["restart_policy"] = {"condition": condition, "delay": "5s"}
     if name in ("redis", "learner"):
         deploy["endpoint_mode"] = "dnsrr"  # who talks to them keeps one connection for days: no balancer in between
     made["deploy"] = deploy
@@ -37,13 +38,6 @@ def _service(name: str, service: dict[str, Any]) -> dict[str, Any]:
     if "health" in check:
         made["healthcheck"] = {**made["healthcheck"], "test": [*check, "--alive"]}
     return made
-
-
-def _restart_policy(restart: str) -> dict[str, Any]:
-    """The same with attempts counted within some minutes, so that what runs for days is not given up."""
-    condition, _, attempts = restart.partition(":")
-    policy: dict[str, Any] = {"condition": "on-failure" if condition == "on-failure" else "any", "delay": "5s"}
-    return policy | ({"max_attempts": int(attempts), "window": "10m"} if attempts else {})
 
 
 def main() -> None:

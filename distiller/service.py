@@ -85,6 +85,8 @@ class DistillerService:
 def run(store: Store) -> None:
     """Lives a distiller's life: until it is told to stop, or the run is finished."""
     config = store.config()
+    if store.over():
+        return
     torch.set_num_threads(config.distiller.threads)
     with Presence(store, "distiller", "distiller", new_incarnation("distiller"), config.run.heartbeat_s) as presence:
         if not method(config).directions:

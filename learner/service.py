@@ -27,6 +27,7 @@ from learner.ranks import Ranks
 log = logging.getLogger(__name__)
 
 FINISH_S = 15.0
+SAY_EVERY_S = 60.0
 
 
 def device_of(name: str) -> torch.device:
@@ -89,8 +90,10 @@ class LearnerService:
         )
         self._last_checkpoint = self._last_report = time.monotonic()
         self._steps_at_report = self.learner.player_steps
-        self._waited_s = self._updated_s = 0.0
+        self._waited_s = self._updated_s = 0.0  # since the last report
+        self._wait_s = 0.0  # since the last update
         self._rate = 0.0
+        self._last_said = time.monotonic()
         self.report()
         log.info("learning on %s, %d ranks, listening at %s", self.ranks.device, self.ranks.size, self.endpoint)
 
@@ -98,7 +101,6 @@ class LearnerService:
         """One update, or none if no batch came in time; then whatever is due by the clock. Says whether it updated."""
         metrics = self._learn(timeout_s)
         if metrics is not None:
-            self._waited_s += metrics["wait_s"]
             self._updated_s += metrics["update_s"]
             metrics["player_steps_per_s"] = self._rate
             metrics["queue_unrolls"] = self.feed.waiting
@@ -141,7 +143,14 @@ class LearnerService:
         starvation = self._starvation()
         self.store.put_starvation(100 * (1.0 if starvation is None else starvation))
         self._waited_s = self._updated_s = 0.0
-        self.progress("running")
+        self.progress("finishing" if self.learner.finished else "running")
+        if now - self._last_said > SAY_EVERY_S:
+            self._last_said = now
+            log.info(
+                "update %d, %d of %d player steps, %.0f a second, return %.2f, %d actors", self.learner.updates,
+                self.learner.player_steps, self.config.run.player_steps, self._rate,
+                self.learner.episodes.means().get("return_learning", math.nan), len(actors),
+            )  # fmt: skip
 
     def progress(self, state: str) -> None:
         """Says how far the run is."""
@@ -185,6 +194,7 @@ class LearnerService:
         if self.learner.finished:
             for incarnation in self.store.ledger.incarnations():
                 self.store.ledger.close(incarnation)
+        self.store.put_starvation(0.0)
         self.progress("finished" if self.learner.finished else "stopped")
 
     def close(self) -> None:
@@ -198,9 +208,11 @@ class LearnerService:
         """One update from the next batch, published and accounted for; None if no batch came in time."""
         learner, started = self.learner, time.monotonic()
         unrolls = self.feed.next_batch(learner.version, timeout_s)
+        received = time.monotonic()
+        self._wait_s += received - started
+        self._waited_s += received - started
         if unrolls is None:
             return None
-        received = time.monotonic()
         batch = collate(unrolls, self.config.actor.unroll_length, self.ranks.device)
         self.ranks.share_batch(batch)
         metrics = learner.learn(unrolls, batch)
@@ -209,7 +221,8 @@ class LearnerService:
             self.store.put_observations(batch.observations(learner.updates))
         self.feed.account()
         self._remember(metrics.get("return_learning", math.nan))
-        return metrics | {"wait_s": received - started, "update_s": time.monotonic() - received}
+        wait_s, self._wait_s = self._wait_s, 0.0
+        return metrics | {"wait_s": wait_s, "update_s": time.monotonic() - received}
 
     def _remember(self, training_return: float) -> None:
         """Lets theta join the pool, if the method wants it to."""
@@ -265,6 +278,8 @@ def run(store: Store, config: Config, listen: str, host: str) -> None:
         contextlib.closing(service),
         Presence(store, "learner", "learner", service.incarnation, config.run.heartbeat_s) as presence,
     ):
+        if service.learner.finished:
+            log.info("run %s is finished: raise its steps, or start another run", store.run)
         while not (store.stopping.is_set() or service.learner.finished):
             updated = service.step(config.run.heartbeat_s)
             if updated:

@@ -1,17 +1,23 @@
 """What an actor ships is what happened: each unroll is played over again from its header, its state and its weights."""
 
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from actors import actor as actor_module
 from common import environments
+from common import store as store_module
 from common.config import Config, load_config
 from common.environments.matrix_game import PAYOFFS
 from common.network import Network
 from common.run_folder import RunFolder
-from common.store import Weights
+from common.store import Store, Weights
 from common.unroll import Unroll
 from deploy.serial import Serial
 
@@ -133,3 +139,52 @@ def test_unrolls_of_an_environment_join_up_into_episodes(played: Played) -> None
 
 def test_sequence_numbers_have_no_gap(played: Played) -> None:
     assert [unroll.header.sequence for unroll in played[1]] == list(range(1, len(played[1]) + 1))
+
+
+# Runs that end.
+
+
+@pytest.fixture
+def short(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serial]:
+    monkeypatch.setattr(store_module, "JOIN_S", 0.0)
+    for name in ("SILENCE_S", "FLUSH_S"):
+        monkeypatch.setattr(actor_module, name, 0.5)
+    config = load_config(
+        overrides=[
+            f"environment.substrate={GAME}", "environment.episode_length=8", "actor.environments=2",
+            "actor.unroll_length=8", "learner.batch_unrolls=4", "network.dense=8", "network.core_size=8",
+            "run.player_steps=64", "run.heartbeat_s=0.5", "distiller.burn_in=1",
+            f"run.folder={tmp_path}", f"run.name=short-{tmp_path.name}",
+        ],
+        environ={},
+    )  # fmt: skip
+    RunFolder.of(config.run).create(config)
+    with Serial(config, redis_url) as serial:
+        yield serial
+
+
+def test_who_comes_to_a_finished_run_leaves_without_playing(short: Serial) -> None:
+    store, learner = Store(short.store.url, short.store.run), short.learner
+    while not learner.learner.finished:
+        short.update()
+    short.actor.flush()
+    learner.leave()
+    before = store.ledger.balance()
+    actor_module.run(store, "late")
+    assert store.ledger.balance() == before and before.in_flight == 0
+
+
+def test_who_hears_no_word_of_the_end_leaves_and_what_it_has_is_lost(short: Serial) -> None:
+    """The learner is there but says nothing: it is never asked to poll."""
+    store = Store(short.store.url, short.store.run)
+    thread = threading.Thread(target=actor_module.run, args=(store, "unheard"), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while store.ledger.balance().produced == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    store.put_progress({"state": "finished"})
+    thread.join(60)
+    assert not thread.is_alive()
+    balance = store.ledger.balance()
+    assert balance.holds and balance.in_flight == 0 and balance.lost == balance.produced

@@ -1,6 +1,6 @@
 """The files for containers: that they keep what they promise, and, where an engine answers, that a run heals."""
 
-import json
+import os
 import re
 import shutil
 import subprocess
@@ -42,7 +42,7 @@ def test_every_role_is_asked_whether_it_does_its_work_and_has_time_to_leave(name
     service = compose()["services"][name]
     assert service["healthcheck"]["test"] == ["CMD", "bidist", "health", name]
     assert service["stop_grace_period"] == "45s"
-    assert all(need == {"condition": "service_healthy"} for need in service["depends_on"].values())
+    assert service["depends_on"]["redis"] == {"condition": "service_healthy"}
 
 
 def test_every_setting_of_the_compose_file_is_in_the_example_and_the_other_way_round() -> None:
@@ -56,7 +56,7 @@ def test_every_setting_of_the_compose_file_is_in_the_example_and_the_other_way_r
 
 def test_the_image_leaves_root_and_secrets_out() -> None:
     text = (ROOT / "deploy" / "Dockerfile").read_text()
-    assert re.search(r"^USER bidist$", text, re.MULTILINE)
+    assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
     assert not re.search(r"password|token|secret", text, re.IGNORECASE)
     assert not re.search(r"RUN --mount|<<", text), "the classic builder has no such thing"
     kept = (ROOT / ".dockerignore").read_text().splitlines()
@@ -67,10 +67,10 @@ def test_a_stack_has_only_what_swarm_knows() -> None:
     made = stack(compose())
     assert set(made["services"]) == {"redis", *ROLES}, "services with a profile are asked for by name"
     for name, service in made["services"].items():
-        assert not service.keys() & {"build", "depends_on", "restart", "profiles", "init", "ports", "security_opt"}
+        assert not service.keys() & {"build", "depends_on", "restart", "profiles", "ports", "security_opt"}
         policy = service["deploy"]["restart_policy"]
         assert policy["condition"] == ("any" if name == "redis" else "on-failure")
-        assert policy.get("max_attempts", 0) == (0 if name == "redis" else 8)
+        assert "max_attempts" not in policy, "what runs for days shall not be given up"
     for name in ROLES:
         assert made["services"][name]["healthcheck"]["test"][-1] == "--alive"
     assert made["services"]["learner"]["deploy"]["endpoint_mode"] == "dnsrr"
@@ -92,10 +92,10 @@ def test_a_stack_has_a_network_and_volumes_of_its_own_whichever_client_rendered_
 # Kubernetes.
 
 
-def rendered(folder: str) -> list[dict[str, Any]]:
+def rendered(folder: Path) -> list[dict[str, Any]]:
     if shutil.which("kubectl") is None:
         pytest.skip("no kubectl here, which renders the manifests")
-    done = subprocess.run(["kubectl", "kustomize", str(KUBERNETES / folder)], capture_output=True, text=True)
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 
@@ -114,7 +114,7 @@ def test_every_manifest_fits_its_schema(path: Path) -> None:
 def test_what_is_rendered_fits_the_schemas(folder: str) -> None:
     import kubernetes_validate
 
-    manifests = rendered(folder)
+    manifests = rendered(KUBERNETES / folder)
     for manifest in manifests:
         if not manifest["apiVersion"].startswith("keda.sh"):  # not Kubernetes' own
             kubernetes_validate.validate(manifest, VERSION, strict=True)
@@ -123,6 +123,21 @@ def test_what_is_rendered_fits_the_schemas(folder: str) -> None:
     assert (learner["resources"]["limits"].get("nvidia.com/gpu") == "1") is (folder == "overlays/gpu")
     assert (("ScaledObject", "actor") in by_name) is (folder == "overlays/autoscaling")
     assert ("replicas" in by_name["Deployment", "actor"]["spec"]) is (folder != "overlays/autoscaling")
+
+
+def test_images_of_ones_own_come_from_where_one_says(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{os.path.relpath(KUBERNETES / 'overlays/gpu', tmp_path)}]\n"
+        "images:\n- {name: bidist, newName: here/bidist, newTag: '1'}\n"
+        "- {name: bidist-cuda, newName: here/bidist-cuda, newTag: '1'}\n"
+    )
+    images = {
+        m["metadata"]["name"]: m["spec"]["template"]["spec"]["containers"][0]["image"]
+        for m in rendered(tmp_path)
+        if m["kind"] in ("StatefulSet", "Deployment")
+    }
+    roles = {"actor": "here/bidist:1", "distiller": "here/bidist:1", "learner": "here/bidist-cuda:1"}
+    assert images == roles | {"redis": "redis:7-bookworm"}
 
 
 def test_every_pod_is_locked_down_and_asked_how_it_is() -> None:
@@ -170,8 +185,12 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self._environment = folder / ".env"
+        self.shall_make(100_000_000)
+
+    def shall_make(self, steps: int) -> None:
+        """Changes the budget in `.env`."""
         self._environment.write_text(
-            f"COMPOSE_PROJECT_NAME={PROJECT}\nRUN=test\nSUBSTRATE=matrix_coordination\nSTEPS=100000000\n"
+            f"COMPOSE_PROJECT_NAME={PROJECT}\nRUN=test\nSUBSTRATE=matrix_coordination\nSTEPS={steps}\n"
             "REDIS_PASSWORD=pass\nLEARNER_ARGS=--set environment.episode_length=32 --set run.checkpoint_s=5\n"
         )
 
@@ -183,6 +202,16 @@ class Project:
 
     def redis(self, *arguments: str) -> str:
         return self("exec", "-T", "redis", "redis-cli", *arguments).strip()
+
+    def ledger(self) -> dict[str, int]:
+        fields = self.redis("hgetall", "bidist:test:ledger").split()
+        return {name: int(count) for name, count in zip(fields[::2], fields[1::2], strict=True)}
+
+    def left(self, *containers: str) -> list[int]:
+        """Waits until they have left; their exit codes."""
+        names = [f"{PROJECT}_{name}" for name in containers]
+        codes = subprocess.run(["docker", "wait", *names], capture_output=True, text=True, timeout=300)
+        return [int(code) for code in codes.stdout.split()]
 
     def updates(self) -> int:
         return int(self.redis("hget", "bidist:test:progress", "updates") or 0)
@@ -229,11 +258,33 @@ def test_a_run_in_containers_scales_heals_and_ends_in_good_order(project: Projec
         time.sleep(3)
         project.goes_on()
     assert "produced" in project("exec", "-T", "learner", "bidist", "status")  # 0: the ledger adds up
-    project("stop", "actor", "distiller", "learner")
-    names = [f"{PROJECT}_{service}" for service in ("actor_1", "actor_2", "distiller_1", "learner_1")]
-    states = json.loads(subprocess.check_output(["docker", "inspect", *names]))
-    assert [state["State"]["ExitCode"] for state in states] == [0, 0, 0, 0]
-    ledger = project.redis("hgetall", "bidist:test:ledger").split()
-    counts = {name: int(count) for name, count in zip(ledger[::2], ledger[1::2], strict=True)}
+    project("stop", "actor")
+    project("stop", "distiller", "learner")
+    assert project.left("actor_1", "actor_2", "distiller_1", "learner_1") == [0, 0, 0, 0]
+    assert adds_up(project.ledger())
+
+
+def adds_up(ledger: dict[str, int]) -> bool:
     ends = ("trained", "stale", "rejected", "rewound", "lost")
-    assert counts["produced"] >= sum(counts.get(name, 0) for name in ends) > 0
+    return ledger["produced"] == sum(ledger.get(name, 0) for name in ends) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_finished_run_stays_finished_until_its_steps_are_raised(project: Project) -> None:
+    roles = ("actor_1", "distiller_1", "learner_1")
+    project.shall_make(40_000)
+    project("up", "-d")
+    assert project.left(*roles) == [0, 0, 0]
+    before, updates = project.ledger(), project.updates()
+    assert adds_up(before)
+    project("up", "-d")
+    assert project.left(*roles) == [0, 0, 0]
+    assert (project.ledger(), project.updates()) == (before, updates)
+    events = int(project.redis("hget", "bidist:test:phi", "version"))
+    project.shall_make(120_000)
+    project("up", "-d")
+    assert project.left(*roles) == [0, 0, 0]
+    assert project.updates() > updates
+    assert int(project.redis("hget", "bidist:test:phi", "version")) > events, "the distiller goes on, too"
+    assert adds_up(project.ledger())

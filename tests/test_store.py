@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import redis
 import torch
 
 from common import store as store_module
@@ -304,5 +303,32 @@ def test_redis_that_stays_away_is_given_up(server: RedisServer, monkeypatch: pyt
     monkeypatch.setattr(store_module, "PATIENCE_S", 3)
     store = Store(server.url, "r")
     kill(server)
-    with pytest.raises(redis.ConnectionError):
+    with pytest.raises(StoreError, match="was away for 3 s: giving up"):
         store.endpoint()
+
+
+def test_a_finished_run_is_over_unless_somebody_goes_on_with_it(store: Store) -> None:
+    assert not store.over(patience_s=0)
+    store.put_progress({"state": "finished"})
+    assert store.over(patience_s=0)
+    going_on = threading.Timer(1.0, store.put_progress, [{"state": "running"}])
+    going_on.start()
+    assert not store.over(patience_s=60)
+    going_on.join()
+
+
+def test_starvation_fades(store: Store) -> None:
+    store.put_starvation(23.31)
+    assert store.client.get(store.key("starvation")) == b"23.3"
+    assert 0 < store.client.ttl(store.key("starvation")) <= 120
+
+
+@pytest.mark.parametrize("password", ["word", "p@ss", "p@ss#w/rd"])
+def test_no_part_of_a_password_is_shown(password: str) -> None:
+    assert store_module.shown(f"redis://:{password}@host:6379/0") == "redis://:***@host:6379/0"
+
+
+def test_a_password_that_a_url_cannot_hold_is_refused() -> None:
+    with pytest.raises(StoreError, match="have to be written as %23 and %2F") as refused:
+        Store("redis://:p#w/rd@host:6379/0", "r")
+    assert "rd@" not in str(refused.value)
