@@ -9,7 +9,8 @@ compose() { docker-compose --env-file "$ENVIRONMENT" "$@" 2>&1 | grep -vE '^(Cre
 say() { printf '\n# %s\n' "$*"; }
 shown() { printf '\n$ %s\n' "$*"; "$@"; }
 run() { printf '\n$ docker-compose %s\n' "$*"; compose "$@"; }
-redis() { printf '\n$ docker-compose exec redis redis-cli %s\n' "$*"; compose exec -T redis redis-cli "$@"; }
+redis() { printf '\n$ docker-compose exec -T redis redis-cli %s\n' "$*"; compose exec -T redis redis-cli "$@"; }
+pairs() { printf '\n$ docker-compose exec -T redis redis-cli %s | paste - -\n' "$*"; compose exec -T redis redis-cli "$@" | paste - -; }
 ledger() {
     printf '\n$ docker-compose exec learner bidist status\n'
     compose exec -T learner bidist status | grep -A 2 -E 'ledger|player steps|rate'
@@ -49,14 +50,25 @@ run up -d --no-recreate --scale actor=2
 sleep 30
 ledger
 say "Who is there, how long the queue is, who waits for whom, how far it is"
-redis --scan --pattern 'bidist:trial:worker:*'
-redis hgetall bidist:trial:queue
+redis --scan --pattern 'bidist:trial:*'
+pairs hgetall bidist:trial:worker:learner:learner
+pairs hgetall bidist:trial:queue
 redis get bidist:trial:starvation
-redis hgetall bidist:trial:progress
-redis hgetall bidist:trial:ledger
+pairs hgetall bidist:trial:progress
+pairs hgetall bidist:trial:ledger
+pairs hgetall bidist:trial:sequences
+redis smembers bidist:trial:closed
+pairs hgetall bidist:trial:starts
+redis get bidist:trial:endpoint
 redis hmget bidist:trial:theta version digest
 redis hmget bidist:trial:phi version source_version direction
-redis xrevrange bidist:trial:events + - COUNT 2
+redis xlen bidist:trial:observations
+printf '\n$ docker-compose exec -T redis redis-cli xrevrange bidist:trial:events + - COUNT 20 | grep -A 20 -m 1 -x distillation | tail -n +2 | paste - -\n'
+compose exec -T redis redis-cli xrevrange bidist:trial:events + - COUNT 20 | grep -A 20 -m 1 -x distillation | tail -n +2 | paste - -
+printf '\n$ docker-compose exec -T redis redis-cli xrevrange bidist:trial:metrics + - COUNT 1 | tail -n +2 | paste - - | head -12\n'
+compose exec -T redis redis-cli xrevrange bidist:trial:metrics + - COUNT 1 | tail -n +2 | paste - - | head -12
+printf '\n$ docker-compose exec -T redis redis-cli get bidist:trial:config | cut -c 1-100\n'
+compose exec -T redis redis-cli get bidist:trial:config | cut -c 1-100
 for role in actor distiller learner redis; do crash "$role"; done
 say "The learner hangs (SIGSTOP): it is told from one that works. It goes on (SIGCONT)."
 hung=$(pgrep -P "$(docker inspect -f '{{.State.Pid}}' trial_learner_1)")
@@ -74,8 +86,8 @@ sleep 10
 run exec -T learner bidist status
 run stop learner distiller
 left actor_1 actor_2 distiller_1 learner_1
-redis hgetall bidist:trial:ledger
-redis hgetall bidist:trial:sequences
+pairs hgetall bidist:trial:ledger
+pairs hgetall bidist:trial:sequences
 run down -v
 
 say "A short run to its end${BOTS:+, with an evaluator}"

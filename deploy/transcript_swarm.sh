@@ -43,4 +43,7 @@ sleep 60
 tasks
 ledger
 run docker stack rm trial
+sleep 30
+docker volume rm trial_runs trial_redis >/dev/null
+docker swarm leave --force >/dev/null
 rm -f "$ENVIRONMENT" "$STACK"

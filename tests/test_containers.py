@@ -213,6 +213,9 @@ class Project:
         codes = subprocess.run(["docker", "wait", *names], capture_output=True, text=True, timeout=300)
         return [int(code) for code in codes.stdout.split()]
 
+    def version(self, name: str) -> int:
+        return int(self.redis("hget", f"bidist:test:{name}", "version") or 0)
+
     def updates(self) -> int:
         return int(self.redis("hget", "bidist:test:progress", "updates") or 0)
 
@@ -226,10 +229,10 @@ class Project:
     def goes_on(self) -> None:
         """Waits until the learner makes updates that it has not made before this call."""
         before, deadline = self.updates(), time.monotonic() + 120
-        versions = self.redis("hget", "bidist:test:theta", "version")
+        version = self.version("theta")
         while time.monotonic() < deadline:
             time.sleep(2)
-            if int(self.redis("hget", "bidist:test:theta", "version") or 0) > int(versions) + 3:
+            if self.version("theta") > version + 3:
                 return
         raise AssertionError(f"no update after {before} in two minutes: {self('logs', '--tail', '20')}")
 
@@ -240,6 +243,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
         pytest.skip(reason)
     made = Project(tmp_path)
     try:
+        made("build", "-q")
         yield made
     finally:
         made("down", "-v", "-t", "5")
@@ -248,7 +252,6 @@ def project(tmp_path: Path) -> Iterator[Project]:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_run_in_containers_scales_heals_and_ends_in_good_order(project: Project) -> None:
-    project("build", "-q")
     project("up", "-d")
     project.goes_on()
     project("up", "-d", "--no-recreate", "--scale", "actor=2")
@@ -281,10 +284,10 @@ def test_a_finished_run_stays_finished_until_its_steps_are_raised(project: Proje
     project("up", "-d")
     assert project.left(*roles) == [0, 0, 0]
     assert (project.ledger(), project.updates()) == (before, updates)
-    events = int(project.redis("hget", "bidist:test:phi", "version"))
+    events = project.version("phi")
     project.shall_make(120_000)
     project("up", "-d")
     assert project.left(*roles) == [0, 0, 0]
     assert project.updates() > updates
-    assert int(project.redis("hget", "bidist:test:phi", "version")) > events, "the distiller goes on, too"
+    assert project.version("phi") > events, "the distiller goes on, too"
     assert adds_up(project.ledger())
