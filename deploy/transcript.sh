@@ -4,8 +4,9 @@
 # in deploy/bots/.
 set -u
 cd "$(dirname "$0")/.."
-ENVIRONMENT=$(mktemp)
-compose() { docker-compose --env-file "$ENVIRONMENT" "$@" 2>&1 | grep -vE '^(Creating|Starting|Stopping|Removing|Recreating) .* \.\.\. *$'; }
+ENVIRONMENT=$(mktemp) ARCHIVE=${BOTS:-}
+unset BOTS # the first run needs none
+compose() { docker-compose --env-file "$ENVIRONMENT" "$@" 2>&1 | grep -vE '^(Creat|Start|Stopp|Remov|Recreat).* \.\.\.[^a-z]*$|legacy builder|BuildKit|buildx'; }
 say() { printf '\n# %s\n' "$*"; }
 shown() { printf '\n$ %s\n' "$*"; "$@"; }
 run() { printf '\n$ docker-compose %s\n' "$*"; compose "$@"; }
@@ -90,15 +91,16 @@ pairs hgetall bidist:trial:ledger
 pairs hgetall bidist:trial:sequences
 run down -v
 
-say "A short run to its end${BOTS:+, with an evaluator}"
-settings STEPS=60000 BOTS="${BOTS:-}" ${BOTS:+IMAGE=bidist:bots}
+say "A short run to its end${ARCHIVE:+, with an evaluator}"
+settings STEPS=60000 ${ARCHIVE:+BOTS="$ARCHIVE" IMAGE=bidist:bots}
+tail -n "+9" "$ENVIRONMENT"
 run build -q
-[[ -n ${BOTS:-} ]] && shown docker images --format '{{.Repository}}:{{.Tag}} {{.Size}}' bidist
+[[ -n ${ARCHIVE} ]] && shown docker images --format '{{.Repository}}:{{.Tag}} {{.Size}}' bidist
 run up -d
-[[ -n ${BOTS:-} ]] && run --profile evaluator up -d
-for name in learner actor distiller ${BOTS:+evaluator}; do docker wait "trial_${name}_1" >/dev/null; done
-left learner_1 actor_1 distiller_1 ${BOTS:+evaluator_1}
-[[ -n ${BOTS:-} ]] && run logs --no-color evaluator
+[[ -n ${ARCHIVE} ]] && run --profile evaluator up -d
+for name in learner actor distiller ${ARCHIVE:+evaluator}; do docker wait "trial_${name}_1" >/dev/null; done
+left learner_1 actor_1 distiller_1 ${ARCHIVE:+evaluator_1}
+[[ -n ${ARCHIVE} ]] && run logs --no-color evaluator
 say "What is finished stays finished"
 run up -d
 sleep 30
