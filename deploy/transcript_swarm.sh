@@ -20,7 +20,7 @@ ledger() {
 }
 
 date -u
-docker swarm init --advertise-addr 127.0.0.1 >/dev/null 2>&1
+docker swarm init --advertise-addr 127.0.0.1 >/dev/null 2>&1 && MADE=1
 docker-compose --env-file "$ENVIRONMENT" config 2>/dev/null \
     | docker run -i --rm --entrypoint python bidist:cpu -m deploy.stack >"$STACK"
 say "docker-compose config | docker run -i --rm --entrypoint python bidist:cpu -m deploy.stack | docker stack deploy -c - trial"
@@ -43,7 +43,9 @@ sleep 60
 tasks
 ledger
 run docker stack rm trial
-sleep 30
-docker volume rm trial_runs trial_redis >/dev/null
-docker swarm leave --force >/dev/null
+for _ in $(seq 30); do # a stack's volumes outlive it
+    docker volume rm trial_runs trial_redis >/dev/null 2>&1 && break
+    sleep 2
+done
+[[ -n ${MADE:-} ]] && docker swarm leave --force >/dev/null
 rm -f "$ENVIRONMENT" "$STACK"
