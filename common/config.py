@@ -57,6 +57,8 @@ class EnvironmentConfig(Section):
     """A Melting Pot substrate, a matrix game (`matrix_coordination`), or `pettingzoo:module:function`."""
     block: int = Field(8, ge=1)
     """Edge in pixels of the squares whose mean a policy sees: 8 reduces 88x88 to 11x11; 4 and 1 keep more."""
+    last_action_and_reward: bool = True
+    """Whether players observe their own last action and reward, in training and in evaluation alike."""
     players: int | None = Field(None, ge=1)
     """Number of players where the game leaves it open (matrix games); Melting Pot's substrates have their own."""
     episode_length: int = Field(16, ge=1)
@@ -117,6 +119,8 @@ class LearnerConfig(Section):
     """Parts a batch is split into, by whole unrolls."""
     learning_rate: float = Field(5e-4, gt=0)
     """Adam's step size."""
+    final_learning_rate: float | None = Field(None, ge=0)
+    """Where the step size ends: it moves there linearly over the run's player steps; null keeps it constant."""
     adam_eps: float = Field(1e-5, gt=0)
     """Adam's epsilon."""
     max_grad_norm: float = Field(0.5, gt=0)
@@ -131,12 +135,16 @@ class LearnerConfig(Section):
     """PPO's clip range, for the ratio and for the change of the value."""
     entropy_coef: float = Field(0.01, ge=0)
     """Weight of the entropy bonus."""
+    final_entropy_coef: float | None = Field(None, ge=0)
+    """Where the entropy bonus' weight ends, moving linearly likewise; null keeps it constant."""
     value_coef: float = Field(1.0, ge=0)
     """Weight of the value loss."""
     huber_delta: float = Field(10.0, gt=0)
     """Where the value loss turns from quadratic to linear, in normalised units."""
     value_norm_beta: float = Field(0.99999, gt=0, lt=1)
     """Decay per update of the return's running mean and variance."""
+    average_decay: float = Field(0.95, ge=0, lt=1)
+    """Decay per update of the running average of theta that checkpoints hold beside theta; 0 makes it theta itself."""
 
 
 class DistillerConfig(Section):

@@ -136,4 +136,7 @@ class RunFolder:
         Raises:
           ConfigError: if it is missing or wrong.
         """
-        return validate(read_yaml(self.config))
+        tree = read_yaml(self.config)
+        # Runs from before this setting existed did not observe it.
+        tree.setdefault("environment", {}).setdefault("last_action_and_reward", False)
+        return validate(tree)

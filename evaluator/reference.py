@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.config import Config
-from common.environments import EnvironmentSpec
+from common.environments import EnvironmentSpec, Observation
+from common.environments.last import observe_last
 from common.environments.melting_pot import FEATURES, block_mean, light_meltingpot
 from common.errors import SetupError
 from common.methods import THETA, method
@@ -68,17 +69,21 @@ def _play(
         acting: Players | None = None
         policies: list[int] = []
         returns, env_steps = np.zeros(players), 0
+        action: NDArray[np.int32] | None = None
         while not timestep.last():
             if watch is not None:
                 watch(timestep)
             if theta is None:
                 action = rng.integers(0, actions, players, np.int32)
             else:
-                rgb, features = _observe(timestep.observation, config.environment.block)
+                seen = _observe(timestep.observation, config.environment.block)
+                if config.environment.last_action_and_reward:
+                    seen = observe_last(seen, actions, action, np.array(timestep.reward, np.float32))
                 if acting is None:
-                    spec = EnvironmentSpec(scenario.substrate, players, actions, rgb.shape[1:], features.shape[1])
+                    shape, features = seen.rgb.shape[1:], seen.features.shape[1]
+                    spec = EnvironmentSpec(scenario.substrate, players, actions, shape, features)
                     acting, policies = _players(spec, config, theta, rng)
-                action, _ = acting.act(rgb, features)
+                action, _ = acting.act(seen.rgb, seen.features)
             timestep = environment.step(action)
             returns += timestep.reward
             env_steps += 1
@@ -89,11 +94,12 @@ def _play(
     )  # fmt: skip
 
 
-def _observe(observations: Sequence[Mapping[str, Any]], block: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """What focal players see, from Melting Pot's observations: images [N, H, W, 3] and features [N, F]."""
+def _observe(observations: Sequence[Mapping[str, Any]], block: int) -> Observation:
+    """What focal players see, from Melting Pot's observations."""
     rows = [[x for name in FEATURES if name in seen for x in np.ravel(seen[name])] for seen in observations]
     features = np.array(rows, np.float32).reshape(len(observations), -1)
-    return block_mean([seen["RGB"] for seen in observations], block), features
+    rgb = block_mean([seen["RGB"] for seen in observations], block)
+    return Observation(rgb, features, np.ones(len(rgb), bool))
 
 
 def _players(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from common.config import Config
 from common.environments import EnvironmentSpec
+from common.environments.last import observe_last, spec_with_last
 from common.environments.melting_pot import MeltingPot
 from common.methods import THETA, method
 from common.players import Players
@@ -85,7 +86,7 @@ def play(
                 if not table.playing and (job := next(jobs, None)) is not None:
                     table.begin(*job)
                     if focal is None:
-                        focal = _Random() if theta is None else _Population(table.game.spec, tables, config, theta)
+                        focal = _Random() if theta is None else _Population(table.spec, tables, config, theta)
                     focal.welcome(i, table)
             playing = {i: table for i, table in enumerate(hall) if table.playing}
             if focal is None or not playing:
@@ -118,22 +119,29 @@ class _Table:
 
     def __init__(self, config: Config, seed: int, located: bool) -> None:
         self._block, self._seed, self._located = config.environment.block, seed, located
+        self._shows_last = config.environment.last_action_and_reward
         self.playing = False
         self.scenario: Scenario | None = None
         self.policies: list[int] = []
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """What focal policies have to know of the game."""
+        return spec_with_last(self.game.spec) if self._shows_last else self.game.spec
 
     def begin(self, scenario: Scenario, number: int) -> None:
         """Begins an episode."""
         game, background, focal = episode_seeds(self._seed, scenario, number)
         game_seed = int(game.generate_state(1)[0])
         if scenario == self.scenario:
-            self.observation = self.game.reset(game_seed)
+            observation = self.game.reset(game_seed)
         else:
             self.close()
             self.game = MeltingPot(
                 scenario.substrate, self._block, game_seed, scenario.roles, scenario.focal, self._located
             )
-            self.observation = self.game.reset()
+            observation = self.game.reset()
+        self.observation = observe_last(observation, self.spec.actions) if self._shows_last else observation
         self.scenario, self.number, self.playing = scenario, number, True
         self.rng = np.random.default_rng(focal)
         self.background = Background(scenario, self.game, background)
@@ -149,6 +157,9 @@ class _Table:
         action[scenario.focal] = focal_action
         step = self.game.step(action)
         self.observation = step.observation
+        if self._shows_last:
+            earned = step.reward[scenario.focal]
+            self.observation = observe_last(step.observation, self.spec.actions, focal_action, earned)
         self._returns += step.reward
         self._env_steps += 1
         if not (step.terminated or step.truncated):

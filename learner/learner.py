@@ -50,6 +50,7 @@ class Learner:
         self._optimiser = torch.optim.Adam(
             self.network.parameters(), lr=config.learner.learning_rate, eps=config.learner.adam_eps, fused=True
         )
+        self._average = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.updates = self.version = self.unrolls = self.player_steps = self.env_steps = 0
         self.episodes = Episodes()
 
@@ -65,7 +66,6 @@ class Learner:
         self.version += 1
         self.unrolls += len(unrolls)
         self.env_steps += sum(unroll.env_steps for unroll in unrolls)
-        self.player_steps += batch.player_steps
         self.episodes.take(unrolls)
         lags = [self.version - 1 - unroll.header.theta_version for unroll in unrolls]
         return metrics | self.episodes.means() | {
@@ -75,12 +75,15 @@ class Learner:
         }  # fmt: skip
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """PPO's epochs over a batch.
+        """PPO's epochs over a batch; counts its player steps, by which step size and entropy bonus are annealed.
 
         Raises:
           ConfigError: if it diverged; nothing of it was published.
         """
         config = self.config.learner
+        rate = self._annealed(config.learning_rate, config.final_learning_rate)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
         prepared = self._prepare(batch)
         history: list[dict[str, Tensor]] = []
         for _ in range(config.epochs):
@@ -98,8 +101,11 @@ class Learner:
                 f"update {self.updates + 1} diverged, its policy loss is {means['policy_loss']:g} and its value loss "
                 f"{means['value_loss']:g}: learner.learning_rate={config.learning_rate:g} may be too high"
             )
-        explained = _explained(prepared.values[:, :-1], prepared.returns, prepared.sequences.mask)
-        return means | {"explained_variance": explained}
+        for name, parameter in self.network.named_parameters():
+            self._average[name].lerp_(parameter.detach(), 1 - config.average_decay)
+        self.player_steps += batch.player_steps
+        explained = _explained(prepared.values[:, :-1], prepared.returns, prepared.sequences.valid)
+        return means | {"explained_variance": explained, "learning_rate": rate, "entropy_coef": prepared.entropy_coef}
 
     @property
     def theta(self) -> Weights:
@@ -113,6 +119,7 @@ class Learner:
             "optimiser": {
                 name: x.cpu().clone() for name, x in optimiser_tensors(self._optimiser, self.network).items()
             },
+            "average": {name: x.cpu().clone() for name, x in self._average.items()},
             "value_norm": {name: x.cpu().clone() for name, x in self.value_norm.named_buffers()},
             "random": {"torch": torch.get_rng_state()},
         }
@@ -125,6 +132,8 @@ class Learner:
     def restore(self, tensors: dict[str, dict[str, Tensor]], counters: dict[str, Any]) -> None:
         """The inverse of `tensors` and `counters`."""
         self.network.load_state_dict(tensors["theta"])
+        for name, x in tensors.get("average", tensors["theta"]).items():
+            self._average[name].copy_(x)
         self.value_norm.load_state_dict(tensors["value_norm"])
         load_optimiser(self._optimiser, self.network, tensors["optimiser"])
         torch.set_rng_state(tensors["random"]["torch"])
@@ -132,6 +141,11 @@ class Learner:
         self.episodes.restore(counters["episodes"])
         for name in COUNTERS:
             setattr(self, name, counters[name])
+
+    def _annealed(self, start: float, end: float | None) -> float:
+        """A setting that moves linearly from its start to its end, if it has one, over the run's player steps."""
+        share = min(1.0, self.player_steps / self.config.run.player_steps)
+        return start if end is None else start + share * (end - start)
 
     @torch.no_grad()
     def _prepare(self, batch: Batch) -> Prepared:
@@ -156,13 +170,14 @@ class Learner:
             log_ratio = (log_prob - sequences.log_prob).transpose(0, 1)
             targets = vtrace(reward, discount, raw, valid, config.gae_lambda, log_ratio)
         returns, advantages = (x.transpose(0, 1) for x in targets)
-        self.value_norm.update(returns, sequences.mask)
+        self.value_norm.update(returns, sequences.valid)
         # An unroll acted on an older theta: its steps count by rho = min(1, pi / mu), and the clip range lies around
         # theta as it is now, not as it was then (Hilton et al. 2022).
         rho = (log_prob - sequences.log_prob).exp().clamp(max=1.0)
         return Prepared(
             sequences, others, log_prob, before.values, self.value_norm.normalise(returns),
             standardise(advantages, sequences.mask) * rho,
+            self._annealed(config.entropy_coef, config.final_entropy_coef),
         )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """What an update minimises: PPO's loss and what the method adds to it."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ class Prepared:
       values: [P, T+1, S], before the update, in normalised units.
       returns: [P, T, S], what the values shall become, in normalised units.
       advantages: [P, T, S], standardised and weighted by rho.
+      entropy_coef: weight of the entropy bonus in this update.
     """
 
     sequences: Sequences
@@ -32,11 +34,12 @@ class Prepared:
     values: Tensor
     returns: Tensor
     advantages: Tensor
+    entropy_coef: float
 
     def columns(self, which: Tensor) -> "Prepared":
         """Some of the S sequences of every policy."""
-        rest = {name: x[:, :, which] for name, x in vars(self).items() if name != "sequences"}
-        return Prepared(self.sequences.columns(which), **rest)
+        parts: dict[str, Any] = {name: x[:, :, which] for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, sequences=self.sequences.columns(which), **parts)
 
 
 class Objective(nn.Module):
@@ -54,12 +57,14 @@ class Objective(nn.Module):
         outputs = self.network.evaluate(embedding, sequences.state, part.others)
         terms = ppo_terms(
             outputs.log_probs[:, :-1], outputs.values[:, :-1], sequences.action, part.log_prob, part.advantages,
-            part.returns, part.values[:, :-1], sequences.mask, self._config,
+            part.returns, part.values[:, :-1], sequences.mask, sequences.valid, self._config,
         )  # fmt: skip
         penalties = self._method.penalties(self.network, sequences, embedding, outputs)
         numbers = terms.numbers()
         _check(penalties, numbers.keys(), len(embedding), self._method.config.method.name)
-        loss = terms.loss(self._config) + sum(weight * penalty.sum() for weight, penalty in penalties.values())
+        loss = terms.loss(self._config.value_coef, part.entropy_coef) + sum(
+            weight * penalty.sum() for weight, penalty in penalties.values()
+        )
         return loss, numbers | {name: penalty.detach().mean() for name, (_, penalty) in penalties.items()}
 
 

@@ -49,9 +49,9 @@ class Terms:
     policy_kl_nats: Tensor
     clip_fraction: Tensor
 
-    def loss(self, config: LearnerConfig) -> Tensor:
-        """What is minimised: the policies' losses added up, for their parameters are their own."""
-        return (self.policy_loss + config.value_coef * self.value_loss - config.entropy_coef * self.entropy_nats).sum()
+    def loss(self, value_coef: float, entropy_coef: float) -> Tensor:
+        """What is minimised: the sum of the policies' losses, for each has its own parameters."""
+        return (self.policy_loss + value_coef * self.value_loss - entropy_coef * self.entropy_nats).sum()
 
     def numbers(self) -> dict[str, Tensor]:
         """The parts as metrics, each the mean over policies, cut from the graph."""
@@ -60,7 +60,7 @@ class Terms:
 
 def ppo_terms(
     log_probs: Tensor, values: Tensor, action: Tensor, old_log_prob: Tensor, advantage: Tensor,
-    returns: Tensor, old_values: Tensor, mask: Tensor, config: LearnerConfig,
+    returns: Tensor, old_values: Tensor, mask: Tensor, valid: Tensor, config: LearnerConfig,
 ) -> Terms:  # fmt: skip
     """All parts of the objective.
 
@@ -72,7 +72,9 @@ def ppo_terms(
       advantage: [P, T, S], standardised.
       returns: [P, T, S], normalised.
       old_values: [P, T, S], normalised, from before the update.
-      mask: [P, T, S] bool.
+      mask: [P, T, S] bool, steps whose action mattered: the policy's.
+      valid: [P, T, S] bool, steps that were played: the critic's. In the arenas a reward arrives while its players are
+        frozen, so a critic trained on `mask` would never see it.
       config: clip ranges.
     """
     log_ratio = log_probs.gather(-1, action[..., None]).squeeze(-1) - old_log_prob
@@ -82,7 +84,7 @@ def ppo_terms(
         clipped = policy_mean(((ratio - 1).abs() > config.clip).float(), mask)
     return Terms(
         policy_loss(log_ratio, advantage, mask, config.clip),
-        value_loss(values, old_values, returns, mask, config.clip, config.huber_delta),
+        value_loss(values, old_values, returns, valid, config.clip, config.huber_delta),
         entropy(log_probs, mask),
         kl,
         clipped,

@@ -2,6 +2,7 @@
 
 from common.config import EnvironmentConfig
 from common.environments.interface import Environment, EnvironmentSpec
+from common.environments.last import WithLast
 from common.environments.matrix_game import PAYOFFS, MatrixGame
 from common.environments.melting_pot import MeltingPot
 from common.environments.pettingzoo import PettingZoo
@@ -9,12 +10,17 @@ from common.errors import ConfigError
 
 
 def build(config: EnvironmentConfig, seed: int) -> Environment:
-    """Builds a game.
+    """Builds a game, with everything that the configuration says its players observe.
 
     Raises:
       ConfigError: if there is no such game; the message lists the near ones.
       SetupError: if what it needs is not installed.
     """
+    game = _game(config, seed)
+    return WithLast(game) if config.last_action_and_reward else game
+
+
+def _game(config: EnvironmentConfig, seed: int) -> Environment:
     name = config.substrate
     if name in PAYOFFS:
         return MatrixGame(name, config.players or 2, config.episode_length)
