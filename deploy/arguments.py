@@ -23,6 +23,8 @@ def parser() -> argparse.ArgumentParser:
         "--actors", type=int, metavar="N", help="actor processes (default: the cores that the learner leaves)"
     )
     train.add_argument("--redis", metavar="URL", help="use this Redis server instead of starting one")
+    train.add_argument("--games", type=_count, default=16, metavar="N",
+                       help="that the trained and a random population each play at the end (default: 16)")  # fmt: skip
     train.add_argument("--serial", action="store_true", help="all roles in one process, for debuggers")
 
     learner = commands.add_parser("learner", help="one learner; it sets the run's configuration")

@@ -135,7 +135,7 @@ def _train(arguments: argparse.Namespace) -> int:
     else:
         from deploy.summary import write_summary
 
-        write_summary(folder, ledger=ledger)
+        write_summary(folder, arguments.games, ledger)
     return 0
 
 

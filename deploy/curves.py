@@ -169,6 +169,8 @@ def _summarised(folder: RunFolder) -> tuple[float, float, float] | None:
     if not path.exists():
         return None
     random = json.loads(path.read_text())["random"]
+    if random is None:
+        return None
     return random["mean"], random["low"], random["high"]
 
 

@@ -40,7 +40,8 @@ class Summary:
       wall_s: from the first batch's wait to the last update, without the time between a stop and a resumption.
       player_steps_per_s: the mean over `wall_s`.
       return_learning, return_fictitious: at the end of training, per player, means over the newest 20 episodes.
-      trained, random: return per player of the newest checkpoint's population among itself, and of random players.
+      trained, random: return per player of the newest checkpoint's population among itself, and of random players;
+        None if no games were asked for.
       checkpoint: the name of that checkpoint.
       ledger: what became of every unroll, in words.
       circumstances: hardware, versions, commit.
@@ -56,8 +57,8 @@ class Summary:
     player_steps_per_s: float
     return_learning: float | None
     return_fictitious: float | None
-    trained: Interval
-    random: Interval
+    trained: Interval | None
+    random: Interval | None
     checkpoint: str
     ledger: str
     circumstances: dict[str, Any]
@@ -68,7 +69,7 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
 
     Args:
       folder: the run's.
-      episodes: how many each of the two populations plays.
+      episodes: how many each of the two populations plays; 0 plays none.
       ledger: the run's ledger, in words.
 
     Raises:
@@ -81,9 +82,9 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # for batches as small as here more threads take longer
     try:
-        played = {}
+        played: dict[str, Interval | None] = dict.fromkeys(("trained", "random"))
         with _progress() as progress:
-            for name, theta in (("trained", saved.tensors["theta"]), ("random", None)):
+            for name, theta in (("trained", saved.tensors["theta"]), ("random", None)) if episodes else ():
                 # Without a forward pass to share, one game at a time is kinder to the processor's cache.
                 games = play(config, theta, episodes, config.run.seed, copies=ENVIRONMENTS if theta else 1)
                 what = f"playing {episodes} episodes of the {name} population"
@@ -130,8 +131,10 @@ def _print(summary: Summary, folder: RunFolder, checkpoint: Path) -> None:
     console = Console()
     table = Table("population", "return per player", "95% interval", "episodes", box=None)
     for name, found in (("trained", summary.trained), ("random", summary.random)):
-        table.add_row(name, f"{found.mean:.2f}", f"{found.low:.2f} to {found.high:.2f}", str(found.episodes))
-    console.print(table)
+        if found is not None:
+            table.add_row(name, f"{found.mean:.2f}", f"{found.low:.2f} to {found.high:.2f}", str(found.episodes))
+    if table.row_count:
+        console.print(table)
     console.print(
         f"{summary.player_steps:,} player steps, {summary.updates:,} updates in {summary.wall_s:,.0f} s: "
         f"{summary.player_steps_per_s:,.0f} player steps/s"

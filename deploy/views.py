@@ -210,7 +210,8 @@ def _print_folder(place: RunFolder) -> None:
     if finished:
         summary = json.loads(place.summary.read_text())
         for name in ("trained", "random"):
-            found = summary[name]
+            if (found := summary[name]) is None:
+                continue
             interval = f"95% interval {found['low']:.2f} to {found['high']:.2f}, {found['episodes']} episodes"
             console.print(f"  return of the {name} population among itself: {found['mean']:.2f} ({interval})")
         console.print(f"  ledger: {summary['ledger']}")

@@ -164,16 +164,17 @@ class Learner:
         reward, discount, valid = (x.transpose(0, 1) for x in (sequences.reward, sequences.discount, sequences.valid))
         discount = discount * config.gamma
         log_prob = before.log_probs[:, :-1].gather(-1, sequences.action[..., None]).squeeze(-1)
+        # What a frozen player chose changed nothing, so it counts in full whatever theta thinks of it now.
+        log_ratio = torch.where(sequences.mask, log_prob - sequences.log_prob, 0.0)
         if config.targets == "gae":
             targets = gae(reward, discount, raw, valid, config.gae_lambda)
         else:
-            log_ratio = (log_prob - sequences.log_prob).transpose(0, 1)
-            targets = vtrace(reward, discount, raw, valid, config.gae_lambda, log_ratio)
+            targets = vtrace(reward, discount, raw, valid, config.gae_lambda, log_ratio.transpose(0, 1))
         returns, advantages = (x.transpose(0, 1) for x in targets)
         self.value_norm.update(returns, sequences.valid)
         # An unroll acted on an older theta: its steps count by rho = min(1, pi / mu), and the clip range lies around
         # theta as it is now, not as it was then (Hilton et al. 2022).
-        rho = (log_prob - sequences.log_prob).exp().clamp(max=1.0)
+        rho = log_ratio.exp().clamp(max=1.0)
         return Prepared(
             sequences, others, log_prob, before.values, self.value_norm.normalise(returns),
             standardise(advantages, sequences.mask) * rho,

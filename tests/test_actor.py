@@ -118,7 +118,7 @@ def test_unrolls_of_an_environment_join_up_into_episodes(played: Played) -> None
                 steps, returns = 0, np.zeros(PLAYERS)
                 draws.append(header.learning)
                 assert not unroll.state.any()
-                assert unroll.features[0, :, -1].all()
+                assert unroll.features[0, :, 2 * len(PAYOFFS[GAME])].all()
             else:
                 assert before is not None
                 assert header.learning == before.header.learning

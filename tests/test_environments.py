@@ -63,7 +63,9 @@ def test_matrix_episode_terminates_after_its_length_and_starts_anew() -> None:
 
 
 def test_the_configuration_decides_players_and_length() -> None:
-    config = EnvironmentConfig(substrate="matrix_coordination", players=4, episode_length=2)
+    config = EnvironmentConfig(
+        substrate="matrix_coordination", players=4, episode_length=2, last_action_and_reward=False
+    )
     game = build(config, seed=1)
     assert (game.spec.players, game.spec.actions, game.spec.features) == (4, 3, 7)
     assert spec(config) == game.spec
@@ -71,6 +73,25 @@ def test_the_configuration_decides_players_and_length() -> None:
     game.step(np.zeros(4, np.int32))
     assert game.step(np.zeros(4, np.int32)).terminated
     assert build(EnvironmentConfig(substrate="matrix_coordination"), seed=1).spec.players == 2
+
+
+def test_players_observe_their_last_action_and_reward() -> None:
+    config = EnvironmentConfig(substrate="matrix_chicken", players=3, episode_length=2)
+    plain, game = build(config.model_copy(update={"last_action_and_reward": False}), 1), build(config, 1)
+    assert game.spec.features == plain.spec.features + 3
+    assert spec(config) == game.spec
+    for _ in range(2):
+        first = game.reset()
+        assert not first.features[:, -3:].any()
+        plain.reset()
+        for action in ([0, 1, 1], [1, 0, 1]):
+            chosen = np.array(action, np.int32)
+            step, expected = game.step(chosen), plain.step(chosen)
+            np.testing.assert_array_equal(step.observation.features[:, :-3], expected.observation.features)
+            np.testing.assert_array_equal(step.observation.features[:, -3:-1], np.eye(2)[chosen])
+            np.testing.assert_array_equal(step.observation.features[:, -1], expected.reward)
+            assert (step.terminated, step.truncated) == (expected.terminated, expected.truncated)
+            np.testing.assert_array_equal(step.reward, expected.reward)
 
 
 class Meadow(ParallelEnv):  # type: ignore[misc]
@@ -150,7 +171,8 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def meadow(name: str, block: int = 8) -> PettingZoo:
-    game = build(EnvironmentConfig(substrate=f"pettingzoo:meadows:{name}", block=block), seed=7)
+    config = EnvironmentConfig(substrate=f"pettingzoo:meadows:{name}", block=block, last_action_and_reward=False)
+    game = build(config, seed=7)
     assert isinstance(game, PettingZoo)
     return game
 

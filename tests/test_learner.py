@@ -196,6 +196,54 @@ def test_the_value_loss_falls_and_the_variance_gets_explained_on_one_batch(build
     assert history[-1]["explained_variance"] > history[0]["explained_variance"] + 0.1
 
 
+def test_the_critic_learns_a_reward_that_arrives_while_its_player_is_frozen(build: Build) -> None:
+    """As in the arenas: what is seen at the first step tells whether the frozen player is rewarded later."""
+    made = unrolls([[True] * PLAYERS] * 5)
+    for i, unroll in enumerate(made):
+        lucky = np.arange(PLAYERS) % 2 == i % 2
+        unroll.features[:] = 0
+        unroll.features[:, lucky] = 3
+        unroll.log_prob[:] = -np.log(GAME.actions)
+        unroll.active[1:] = False
+        unroll.reward[:] = 0
+        unroll.reward[2, lucky] = 1
+        unroll.discount[-1] = 0
+    batch = collate(made, LENGTH, CPU)
+    learner = build("learner.learning_rate=0.003", "learner.entropy_coef=0")
+    history = [learner.update(batch)["explained_variance"] for _ in range(60)]
+    assert history[-1] > 0.9
+    # Returns are normalised by the moments over all steps: 8 of 15 players are lucky, through 3 of 6 steps.
+    mean, _ = learner.value_norm.moments()
+    assert float(mean) == pytest.approx(8 / 15 / 2, abs=0.05)
+
+
+def test_step_size_and_entropy_bonus_move_to_their_ends_over_the_runs_steps(build: Build) -> None:
+    batch = collate(unrolls(V), LENGTH, CPU)
+    learner = build("learner.learning_rate=1e-3", "learner.final_learning_rate=0", "learner.final_entropy_coef=0.002",
+                    f"run.player_steps={4 * batch.player_steps}")  # fmt: skip
+    history = [learner.update(batch) for _ in range(6)]
+    assert [m["learning_rate"] for m in history] == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4, 0, 0])
+    assert [m["entropy_coef"] for m in history] == pytest.approx([0.01, 0.008, 0.006, 0.004, 0.002, 0.002])
+    before = theta(learner)
+    learner.update(batch)
+    assert same(theta(learner), before)
+
+
+def test_the_average_of_theta_follows_it_and_is_restored(build: Build) -> None:
+    batch = collate(unrolls(V), LENGTH, CPU)
+    learner = build("learner.average_decay=0.75")
+    expected = theta(learner)
+    for _ in range(3):
+        learner.update(batch)
+        expected = {name: 0.75 * expected[name] + 0.25 * x for name, x in theta(learner).items()}
+    average = learner.tensors()["average"]
+    for name, x in expected.items():
+        torch.testing.assert_close(average[name], x)
+    resumed = build("learner.average_decay=0.75")
+    resumed.restore(learner.tensors(), learner.counters())
+    assert same(resumed.tensors()["average"], average)
+
+
 def test_an_update_that_diverges_says_so(build: Build) -> None:
     learner = build("learner.learning_rate=1e30")
     with pytest.raises(ConfigError, match=r"update 1 diverged.*learner\.learning_rate=1e\+30 may be too high"):

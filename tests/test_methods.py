@@ -158,7 +158,7 @@ def test_penalties_that_cannot_be_are_refused(penalty: Any, words: str, monkeypa
     numbers = torch.zeros(P, T, S)
     others, values = torch.zeros(P, T + 1, S, 10), torch.zeros(P, T + 1, S)
     with pytest.raises(ConfigError, match=words):
-        objective(Prepared(part, others, numbers, values, numbers, numbers))
+        objective(Prepared(part, others, numbers, values, numbers, numbers, 0.01))
 
 
 def test_a_setting_of_another_method_is_refused() -> None:

@@ -1,5 +1,6 @@
 """The PPO objective, term by term, against a loop over single steps."""
 
+import itertools
 import math
 
 import pytest
@@ -23,7 +24,8 @@ def inputs() -> dict[str, Tensor]:
         "advantage": torch.randn(P, T, S).double(),
         "returns": torch.randn(P, T, S).double(),
         "old_values": torch.randn(P, T, S).double(),
-        "mask": torch.rand(P, T, S) > 0.3,
+        "mask": (draw := torch.rand(P, T, S)) > 0.5,
+        "valid": draw > 0.2,
     }
 
 
@@ -36,36 +38,45 @@ def test_every_term_is_the_mean_of_its_steps() -> None:
     terms = ppo_terms(**x, config=CONFIG)
     for p in range(P):
         sums = dict.fromkeys(("policy_loss", "value_loss", "entropy_nats", "policy_kl_nats", "clip_fraction"), 0.0)
-        places = [(t, s) for t in range(T) for s in range(S) if x["mask"][p, t, s]]
-        for t, s in places:
-            at = {name: float(array[p, t, s]) for name, array in x.items() if name not in ("log_probs", "mask")}
+        for t, s in itertools.product(range(T), range(S)):
+            at = {name: float(array[p, t, s]) for name, array in x.items() if name != "log_probs"}
             log_probs = x["log_probs"][p, t, s].tolist()
             ratio = math.exp(log_probs[int(at["action"])] - at["old_log_prob"])
             clipped = min(max(ratio, 1 - CONFIG.clip), 1 + CONFIG.clip)
-            sums["policy_loss"] -= min(ratio * at["advantage"], clipped * at["advantage"])
             step = min(max(at["values"] - at["old_values"], -CONFIG.clip), CONFIG.clip)
             errors = (at["values"] - at["returns"], at["old_values"] + step - at["returns"])
-            sums["value_loss"] += max(huber(error, CONFIG.huber_delta) for error in errors)
+            sums["value_loss"] += at["valid"] * max(huber(error, CONFIG.huber_delta) for error in errors)
+            if not at["mask"]:
+                continue
+            sums["policy_loss"] -= min(ratio * at["advantage"], clipped * at["advantage"])
             sums["entropy_nats"] -= sum(math.exp(q) * q for q in log_probs)
             sums["policy_kl_nats"] += ratio - 1 - math.log(ratio)
             sums["clip_fraction"] += abs(ratio - 1) > CONFIG.clip
         for name, total in sums.items():
-            assert float(getattr(terms, name)[p]) == pytest.approx(total / len(places), rel=1e-6), name
+            steps = int(x["valid" if name == "value_loss" else "mask"][p].sum())
+            assert float(getattr(terms, name)[p]) == pytest.approx(total / steps, rel=1e-6), name
     expected = terms.policy_loss + 0.5 * terms.value_loss - 0.03 * terms.entropy_nats
-    torch.testing.assert_close(terms.loss(CONFIG), expected.sum())
+    torch.testing.assert_close(terms.loss(0.5, 0.03), expected.sum())
 
 
-def test_masked_steps_have_no_gradient_and_no_influence() -> None:
+def gradients(x: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(ppo_terms(**x, config=CONFIG).loss(0.5, 0.03), [x["log_probs"], x["values"]])
+
+
+def test_steps_outside_their_mask_have_no_gradient_and_no_influence() -> None:
+    """The policy counts the steps whose action mattered, the critic all that were played."""
     x = inputs()
     x["log_probs"].requires_grad_()
     x["values"].requires_grad_()
-    gradients = torch.autograd.grad(ppo_terms(**x, config=CONFIG).loss(CONFIG), [x["log_probs"], x["values"]])
-    outside = ~x["mask"]
-    assert all(not g[outside].any() for g in gradients)
-    assert all(g[x["mask"]].any() for g in gradients)
-    changed = x | {name: torch.where(outside, 1e3, x[name]) for name in ("advantage", "returns")}
-    again = torch.autograd.grad(ppo_terms(**changed, config=CONFIG).loss(CONFIG), [x["log_probs"], x["values"]])
-    assert all(torch.equal(g, h) for g, h in zip(gradients, again, strict=True))
+    found = gradients(x)
+    for gradient, counted in zip(found, (x["mask"], x["valid"]), strict=True):
+        assert not gradient[~counted].any()
+        assert gradient[counted].any()
+    changed = {"advantage": torch.where(x["mask"], x["advantage"], 1e3),
+               "returns": torch.where(x["valid"], x["returns"], 1e3)}  # fmt: skip
+    assert all(torch.equal(g, h) for g, h in zip(found, gradients(x | changed), strict=True))
+    frozen = x["valid"] & ~x["mask"]
+    assert found[1][frozen].any()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +93,7 @@ def test_beyond_the_clip_range_only_the_way_back_has_a_gradient(ratio: float, ad
 
 def test_a_policy_without_a_single_step_has_no_loss() -> None:
     x = inputs()
-    x["mask"][1] = False
+    x["mask"][1] = x["valid"][1] = False
     terms = ppo_terms(**x, config=CONFIG)
     assert all(float(term[1]) == 0 for term in vars(terms).values())
 
