@@ -226,14 +226,26 @@ def load_config(
         if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
             section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
             _assign(tree, f"{section}.{key}", _parse(text), f"environment variable {name}")
+    for path, value in parse_overrides(overrides).items():
+        _assign(tree, path, value, f"--set {path}={value}")
+    for path, value in (values or {}).items():
+        _assign(tree, path, value, path)
+    return validate(tree)
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """Reads `section.key=value` strings; values are YAML, and of two for one key the later counts.
+
+    Raises:
+      ConfigError: if one has no `=`.
+    """
+    found = {}
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override}: expected section.key=value, such as learner.epochs=2")
-        _assign(tree, path.strip(), _parse(text), f"--set {override}")
-    for path, value in (values or {}).items():
-        _assign(tree, path, value, path)
-    return validate(tree)
+        found[path.strip()] = _parse(text)
+    return found
 
 
 def validate(tree: Mapping[str, Any]) -> Config:

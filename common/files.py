@@ -13,6 +13,7 @@ from typing import IO, Any
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
+TAIL_BYTES = 1 << 16
 
 
 def write(path: Path, data: bytes) -> None:
@@ -85,3 +86,28 @@ def locked(path: Path, timeout_s: float = 0.0) -> Iterator[IO[bytes]]:
                     raise TimeoutError(f"{path} is held by another process") from None
                 time.sleep(POLL_S)
         yield file
+
+
+def is_locked(path: Path) -> bool:
+    """Returns whether some process holds a file's lock; see `locked`."""
+    if not path.exists():
+        return False
+    try:
+        with locked(path):
+            return False
+    except TimeoutError:
+        return True
+
+
+def last_record(path: Path) -> dict[str, Any] | None:
+    """Reads the last whole JSON object of a file of JSON lines, without reading the rest; None if there is none."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            if isinstance(record := json.loads(line), dict):
+                return record
+    return None

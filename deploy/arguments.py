@@ -5,6 +5,7 @@ from pathlib import Path
 
 from common.config import REDIS_VARIABLE, RUN_VARIABLE, preset_names, variable
 from common.methods import METHODS
+from experiments.commands import add_parsers
 
 PRESET = "small"
 DESCRIPTION = "Trains populations of agents that still work when they meet strangers."
@@ -94,6 +95,8 @@ def parser() -> argparse.ArgumentParser:
         "--seed", type=_count, default=0, help="of the games that give the observations (default: 0)"
     )
     diversity.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+
+    add_parsers(commands)
 
     commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
 

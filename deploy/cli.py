@@ -20,6 +20,7 @@ from common.methods import resolve
 from common.run_folder import RunFolder
 from common.store import Store, refusal, shown
 from deploy.arguments import PRESET, parser
+from experiments import commands
 
 INTERRUPTED = 130
 LEARNER_LEAVES_S = 30.0
@@ -327,6 +328,7 @@ COMMANDS = {
     "diversity": _diversity,
     "doctor": _doctor,
     "bench": _bench,
+    **commands.COMMANDS,
 }
 
 

@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "learner": {"learner", "common"},
     "distiller": {"distiller", "common"},
     "evaluator": {"evaluator", "common"},
-    "deploy": {"actors", "common", "deploy", "distiller", "evaluator", "learner"},
+    "deploy": {"actors", "common", "deploy", "distiller", "evaluator", "experiments", "learner"},
+    "experiments": {"common", "deploy", "evaluator", "experiments"},
 }
 # Who reads the process' environment besides the configuration, and why.
 MAY_READ_ENVIRON = {

@@ -1,0 +1,164 @@
+"""What became of a sweep's trials, read from the run folders: who is done, who failed, and a row for each."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from common.files import is_locked, last_record, read_lines, write
+from common.run_folder import RunFolder
+from experiments.plan import Trial
+
+NOTES = ".sweep"
+TRIALS = "trials.csv"
+
+State = Literal["done", "training", "evaluating", "stopped", "failed", "waiting"]
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Where a sweep keeps what it knows of a trial beside its run."""
+
+    lock: Path
+    """Held by the process that runs the trial."""
+    log: Path
+    """What its commands printed."""
+    failure: Path
+    """Why it failed, if it did; removed when it is tried again."""
+
+    @classmethod
+    def of(cls, sweep: Path, trial: Trial) -> "Notes":
+        """The paths of a trial."""
+        base = sweep / NOTES
+        return cls(base / f"{trial.name}.lock", base / f"{trial.name}.log", base / f"{trial.name}.json")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a trial is.
+
+    Attributes:
+      state: `stopped` is one that has begun and is run by nobody now.
+      player_steps: trained so far.
+      training_return: the newest, nan before there is one.
+      episodes: evaluated so far.
+      error: why it failed.
+    """
+
+    state: State
+    player_steps: int
+    training_return: float
+    episodes: int
+    error: str = ""
+
+
+def progress(sweep: Path, trial: Trial) -> Progress:
+    """How far a trial is, from its files alone: any process on any machine sees the same."""
+    folder, notes = trial.folder(sweep), Notes.of(sweep, trial)
+    last = last_record(folder.metrics) or {}
+    steps, earned = last.get("player_steps", 0), last.get("return_learning", last.get("return_fictitious"))
+    trained = folder.summary.exists() and steps >= trial.steps
+    episodes = len(evaluated(folder, trial)) if trained else 0
+    error = ""
+    if trained and episodes >= trial.episodes * len(trial.scenarios):
+        state: State = "done"
+    elif is_locked(notes.lock):
+        state = "evaluating" if trained else "training"
+    elif notes.failure.exists():
+        state, error = "failed", json.loads(notes.failure.read_text())["error"]
+    else:
+        state = "stopped" if folder.path.exists() else "waiting"
+    return Progress(state, steps, math.nan if earned is None else earned, episodes, error)
+
+
+def evaluated(folder: RunFolder, trial: Trial) -> list[dict[str, Any]]:
+    """The episodes of a trial's evaluation: of its newest evaluated checkpoint, seed 0, the plan's scenarios."""
+    rows = [
+        row
+        for row in read_lines(folder.evaluation)
+        if row["scenario"] in trial.scenarios
+        and row["episode"] < trial.episodes
+        and (row["evaluation_seed"], row["reference"]) == (0, False)
+    ]
+    newest = max((row["updates"] for row in rows), default=0)
+    return [row for row in rows if row["updates"] == newest]
+
+
+def area_under_curve(lines: Sequence[Mapping[str, Any]], name: str = "return_learning") -> float:
+    """The mean of a metric over a run's player steps, by trapezoids, from its first value on.
+
+    Args:
+      lines: of `metrics.jsonl`.
+      name: the metric.
+
+    Returns: nan if it was never measured.
+    """
+    points = [(line["player_steps"], line[name]) for line in lines if line.get(name) is not None]
+    if not points:
+        return math.nan
+    x, y = np.array(points, float).T
+    # Before the first episode ended, the return is taken to be the first one.
+    x, y = np.append(0.0, x), np.append(y[0], y)
+    return float(np.trapezoid(y, x) / x[-1])
+
+
+def row(sweep: Path, trial: Trial) -> dict[str, Any]:
+    """What a trial came to so far, flat, for a table."""
+    folder, seen = trial.folder(sweep), progress(sweep, trial)
+    lines = read_lines(folder.metrics)
+    summary = json.loads(folder.summary.read_text()) if folder.summary.exists() else {}
+    late = [line for line in lines if line["player_steps"] > 0.9 * seen.player_steps]
+    trained = summary.get("trained") or {}
+    found: dict[str, Any] = {
+        "run": trial.name, "method": trial.method, "variant": trial.variant, "substrate": trial.substrate,
+        "seed": trial.seed, "state": seen.state, "player_steps": seen.player_steps,
+        "seconds": summary.get("wall_s"), "player_steps_per_s": summary.get("player_steps_per_s"),
+        "return_auc": area_under_curve(lines), "return_end": _mean(late, "return_learning"),
+        "return_others_end": _mean(late, "return_fictitious"),
+        "explained_variance_end": _mean(late, "explained_variance"), "entropy_end": _mean(late, "entropy_nats"),
+        "among_itself": trained.get("mean"),
+    }  # fmt: skip
+    for name in sorted({key for line in late for key in line if key.startswith("episode_")} - {"episode_env_steps"}):
+        found[f"{name}_end"] = _mean(late, name)
+    episodes = evaluated(folder, trial)
+    for scenario in trial.scenarios:
+        own = [e["focal_return"] for e in episodes if e["scenario"] == scenario]
+        found[f"focal_{scenario.rpartition('_')[2]}"] = float(np.mean(own)) if own else None
+    where = summary.get("circumstances", {})
+    return found | {
+        "commit": where.get("commit"), "torch": where.get("versions", {}).get("torch"),
+        "machine": where.get("hardware", {}).get("processor"), "cores": where.get("hardware", {}).get("cores"),
+        "command": trial.command, "error": seen.error,
+    }  # fmt: skip
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Writes rows as CSV, numbers with five digits, columns in the order of their first appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w", newline="") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows({key: _short(value) for key, value in row.items()} for row in rows)
+    temporary.rename(path)
+
+
+def fail(notes: Notes, error: str) -> None:
+    """Notes why a trial failed."""
+    write(notes.failure, json.dumps({"error": error}).encode())
+
+
+def _mean(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    values = [line[name] for line in lines if line.get(name) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.5g}"
+    return "" if value is None else value
