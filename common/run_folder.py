@@ -26,6 +26,12 @@ from common.errors import ConfigError
 from common.files import locked, write
 
 
+def find_run(folder: Path, run: str) -> "RunFolder":
+    """A run by its name in a folder, or by a path of its own."""
+    named = folder / run
+    return RunFolder(Path(run) if Path(run).is_dir() and not named.is_dir() else named)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The paths of one run."""
@@ -97,6 +103,10 @@ class RunFolder:
         """The picture of it."""
         return self.path / "learning_curve.png"
 
+    def lock(self, role: str) -> Path:
+        """The file that the process in a role holds."""
+        return self.path / f".{role}"
+
     @contextlib.contextmanager
     def held(self, role: str, timeout_s: float = 0.0) -> Iterator[None]:
         """Holds the folder in a role, of which it has room for one.
@@ -111,7 +121,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(locked(self.path / f".{role}", timeout_s))
+                stack.enter_context(locked(self.lock(role), timeout_s))
             except TimeoutError:
                 raise ConfigError(
                     f"run {self.path} is running already, another `bidist {role}` holds it: "
@@ -139,4 +149,7 @@ class RunFolder:
         tree = read_yaml(self.config)
         # Runs from before this setting existed did not observe it.
         tree.setdefault("environment", {}).setdefault("last_action_and_reward", False)
-        return validate(tree)
+        try:
+            return validate(tree)
+        except ConfigError as error:
+            raise ConfigError(f"{self.config}: {error}") from None

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
                           help="default: 0 to 4 of the run's game; may be given more than once")  # fmt: skip
     evaluate.add_argument("--checkpoint", action="append", metavar="NAME", dest="checkpoints",
                           help="newest (default), all, or the name of one; may be given more than once")  # fmt: skip
+    evaluate.add_argument("--average", action="store_true", help="play by the running average of theta")
     evaluate.add_argument("--episodes", type=int, default=20, metavar="N", help="of each scenario (default: 20)")
     evaluate.add_argument("--seed", type=_count, default=0, help="of the evaluation (default: 0)")
     evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
@@ -85,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="tables and pictures from results, beside what was published")
     report.add_argument("results", nargs="+", type=Path, metavar="RESULTS",
-                        help="files of results, run folders, or folders with run folders in them")  # fmt: skip
+                        help="files of results, run folders, folders with run folders in them, or sweeps")  # fmt: skip
     report.add_argument("--out", type=Path, default=Path("report"), metavar="FOLDER", help="where (default: report)")
 
     diversity = commands.add_parser("diversity", help="how different the policies are that were met in training")

@@ -17,7 +17,7 @@ from common.errors import BidistError, ConfigError, StoreError
 from common.files import read_lines
 from common.lifecycle import stop_on_signals
 from common.methods import resolve
-from common.run_folder import RunFolder
+from common.run_folder import RunFolder, find_run
 from common.store import Store, refusal, shown
 from deploy.arguments import PRESET, parser
 from experiments import commands
@@ -217,15 +217,17 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         "scenarios": arguments.scenarios, "episodes": arguments.episodes, "seed": arguments.seed,
         "workers": arguments.workers, "original": arguments.reference, "stopping": stopping,
     }  # fmt: skip
-    folders = [_run_folder(arguments, run) for run in arguments.runs]
+    folders = [find_run(arguments.folder, run) for run in arguments.runs]
     if arguments.follow:
         if len(folders) != 1 or arguments.random:
             raise ConfigError("--follow follows one run: name one")
-        if arguments.checkpoints:
-            raise ConfigError("--follow takes each newest checkpoint by itself: leave --checkpoint out")
+        if arguments.checkpoints or arguments.average:
+            raise ConfigError("--follow takes each newest checkpoint by itself: leave --checkpoint and --average out")
         evaluate.follow(folders[0], arguments.out or folders[0].evaluation, **options)
         return 0
-    people = {f.evaluation: evaluate.populations(f, arguments.checkpoints or ["newest"]) for f in folders}
+    people = {
+        f.evaluation: evaluate.populations(f, arguments.checkpoints or ["newest"], arguments.average) for f in folders
+    }
     for substrate in arguments.random:
         person = evaluate.random_population(substrate)
         people[RunFolder(arguments.folder / person.run).evaluation] = [person]
@@ -245,7 +247,7 @@ def _record(arguments: argparse.Namespace) -> int:
     from evaluator.evaluate import populations
     from evaluator.record import record
 
-    folder = _run_folder(arguments, arguments.run)
+    folder = find_run(arguments.folder, arguments.run)
     person = populations(folder, [arguments.checkpoint])[-1]
     name = f"{arguments.scenario or 'among_themselves'}-{arguments.episode}.mp4"
     out = arguments.out or folder.path / name
@@ -263,35 +265,12 @@ def _diversity(arguments: argparse.Namespace) -> int:
     from evaluator.diversity import compare
 
     print("showing the policies of every checkpoint the same observations", flush=True)
-    found = compare([_run_folder(arguments, run) for run in arguments.runs], arguments.out, arguments.seed)
+    found = compare([find_run(arguments.folder, run) for run in arguments.runs], arguments.out, arguments.seed)
     for d in found:
         kinds = ", ".join(f"{kind} {distance:.3f}" for kind, distance in d.by_kind.items())
         print(f"{d.run}: {len(d.policies)} policies, mean distance {d.mean:.3f} ({d.low:.3f} to {d.high:.3f});")
         print(f"  from its newest theta: {kinds}")
     print(f"written: {arguments.out}/diversity.json, {arguments.out}/diversity.png")
-    return 0
-
-
-def _run_folder(arguments: argparse.Namespace, run: str) -> RunFolder:
-    """A run by its name in --folder, or by its folder."""
-    named = arguments.folder / run
-    return RunFolder(Path(run) if Path(run).is_dir() and not named.is_dir() else named)
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    from deploy.curves import compare_curves
-    from evaluator.report import write_report
-    from evaluator.results import read_results
-
-    rows = read_results(arguments.results)
-    folders = [RunFolder(c.parent) for path in arguments.results if path.is_dir() for c in path.rglob("config.yaml")]
-    trained = [folder for folder in folders if read_lines(folder.metrics)]
-    curves = None
-    if trained:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        curves = arguments.out / "learning_curves.png"
-        compare_curves(trained, curves)
-    print(f"{len(rows)} episodes; report: {write_report(rows, arguments.out, curves)}")
     return 0
 
 
@@ -324,7 +303,6 @@ COMMANDS = {
     "watch": _watch,
     "evaluate": _evaluate,
     "record": _record,
-    "report": _report,
     "diversity": _diversity,
     "doctor": _doctor,
     "bench": _bench,

@@ -3,10 +3,12 @@
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -17,6 +19,7 @@ from common.run_folder import RunFolder
 from evaluator.style import BLUE, COLOURS, GREY, ORANGE, STYLE, VERMILLION
 
 DASHES = ("-", "--", ":")
+GRID = 400
 
 Lines = Sequence[dict[str, Any]]
 
@@ -50,52 +53,72 @@ def draw_run(folder: RunFolder, path: Path) -> None:
         figure.savefig(path)
 
 
-def compare_curves(folders: Sequence[RunFolder], path: Path) -> None:
-    """Draws the training returns of several runs in one picture: a panel for each game, a colour for each method.
+def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[str] = ()) -> None:
+    """Draws the training returns of several runs in one picture: a panel for each game, a colour for each label.
 
-    The random population's return is drawn where a run's summary has it.
+    Runs of one label in one game are taken for seeds of one thing: their mean is drawn, and a band from the lowest to
+    the highest. The random population's return is drawn where a run's summary has it.
 
     Args:
       folders: the runs'.
       path: the picture.
+      labels: one a run; the methods' names if there are none.
 
     Raises:
       ConfigError: if a folder holds no run.
     """
-    runs = [(folder, folder.read_config(), read_lines(folder.metrics)) for folder in folders]
-    for folder, _, lines in runs:
-        if not lines:
-            raise ConfigError(f"{folder.metrics}: no update to draw")
-    games = list(dict.fromkeys(config.environment.substrate for _, config, _ in runs))
-    methods = list(dict.fromkeys(config.method.name for _, config, _ in runs))
-    looks = {n: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, n in enumerate(methods)}
+    configs = [folder.read_config() for folder in folders]
+    named = labels or [config.method.name for config in configs]
+    runs = [_Curve(f, c, read_lines(f.metrics), n) for f, c, n in zip(folders, configs, named, strict=True)]
+    for run in runs:
+        if not run.lines:
+            raise ConfigError(f"{run.folder.metrics}: no update to draw")
+    games = list(dict.fromkeys(run.config.environment.substrate for run in runs))
+    known = list(dict.fromkeys(named))
+    looks = {n: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, n in enumerate(known)}
+    beside = len(known) > 4
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(max(6.0, 4.6 * len(games)) + (2.0 if len(methods) > 4 else 0.0), 3.8))
+        figure = Figure(figsize=(max(6.0, 4.6 * len(games)) + (2.0 if beside else 0.0), 3.8))
         for axis, game in zip(figure.subplots(1, len(games), squeeze=False)[0], games, strict=True):
-            here = [run for run in runs if run[1].environment.substrate == game]
-            _random(axis, next(filter(None, (_summarised(folder) for folder, _, _ in here)), None))
-            seeds: dict[str, list[int]] = {}
-            for _, config, _ in here:
-                seeds.setdefault(config.method.name, []).append(config.run.seed)
-            labelled = set()
-            for _, config, lines in here:
-                name = config.method.name
-                count = len(seeds[name])
-                text = f"{name}, seed {seeds[name][0]}" if count == 1 else f"{name}, {count} seeds"
-                # Where theta plays nowhere in training, the players whom it learns from are shown.
-                shown = "return_learning" if any("return_learning" in line for line in lines) else "return_fictitious"
-                text += "" if shown == "return_learning" else ", phi's"
-                colour, dashes = looks[name]
-                _curve(axis, lines, shown, colour, "" if name in labelled else text, linestyle=dashes)
-                labelled.add(name)
-            axis.set_title(_game(here[0][1]))
-            _finish(axis, "return per learning player", legend=len(methods) <= 4)
+            here = [run for run in runs if run.config.environment.substrate == game]
+            _random(axis, next(filter(None, (_summarised(run.folder) for run in here)), None))
+            for name in dict.fromkeys(run.label for run in here):
+                _seeds(axis, [run for run in here if run.label == name], *looks[name])
+            axis.set_title(_game(here[0].config))
+            _finish(axis, "return per learning player", legend=not beside)
             _steps(axis)
-        if len(methods) > 4:
+        if beside:
             found = [axis.get_legend_handles_labels() for axis in figure.axes]
-            lines_of = {label: line for lines, labels in found for line, label in zip(lines, labels, strict=True)}
+            lines_of = {label: line for lines, texts in found for line, label in zip(lines, texts, strict=True)}
             figure.legend(lines_of.values(), lines_of.keys(), loc="outside right upper")
         figure.savefig(path)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    folder: RunFolder
+    config: Config
+    lines: Lines
+    label: str
+
+
+def _seeds(axis: Any, runs: Sequence[_Curve], colour: str, dashes: str) -> None:
+    """Draws the runs of one label: their mean and a band from the lowest to the highest."""
+    # Where theta plays nowhere in training, the players whom it learns from are shown.
+    shown = "return_learning" if any("return_learning" in line for line in runs[0].lines) else "return_fictitious"
+    count = len(runs)
+    text = f"{runs[0].label}, seed {runs[0].config.run.seed}" if count == 1 else f"{runs[0].label}, {count} seeds"
+    text += "" if shown == "return_learning" else ", phi's"
+    curves = [[(line["player_steps"], line[shown]) for line in r.lines if line.get(shown) is not None] for r in runs]
+    points = [np.array(curve, float).T for curve in curves if curve]
+    if not points:
+        return
+    # As far as all of them have come, so that the mean is always one of the same runs.
+    grid = np.linspace(max(x[0] for x, _ in points), min(x[-1] for x, _ in points), GRID)
+    values = np.array([np.interp(grid, x, y) for x, y in points])
+    if len(points) > 1:
+        axis.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+    axis.plot(grid, values.mean(0), color=colour, lw=1.8, label=text, linestyle=dashes)
 
 
 def write_numbers(folders: Sequence[RunFolder], path: Path, points: int = 100) -> None:

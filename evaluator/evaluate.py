@@ -6,18 +6,16 @@ evaluation that was interrupted goes on where it stopped.
 
 import contextlib
 import logging
-import os
-import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from torch import Tensor
 
@@ -28,19 +26,20 @@ from common.errors import CheckpointError, ConfigError
 from common.files import append_line, locked
 from common.methods import resolve
 from common.run_folder import RunFolder
-from evaluator import rollout
+from evaluator import reference, rollout
+from evaluator.progress import EpisodeProgress, cores
 from evaluator.puppets import puppet
 from evaluator.results import episode_key, number_of, rows_of
 from evaluator.rollout import Episode
 from evaluator.scenarios import Scenario, models_of, require_bots, scenario, scenarios_of
 from evaluator.self_play import read_checkpoint
 from evaluator.statistics import interval
-from evaluator.workers import Task, play
+from evaluator.workers import Person, Task, play
 
 log = logging.getLogger(__name__)
 
 NEWEST, ALL = "newest", "all"
-SAY_EVERY_S = 10.0
+AVERAGED = "-average"
 FOLLOW_S = 5.0
 SAY_WAITING_S = 60.0
 WEIGHTS_DIGITS = 12
@@ -53,11 +52,11 @@ class Population:
 
     Attributes:
       run, method, seed: where it comes from.
-      checkpoint: the checkpoint's name; empty for random players.
+      checkpoint: the checkpoint's name, with `-average` behind it for the average; empty for random players.
       weights: what tells its parameters from all others; empty for random players.
       updates, player_steps: how long it has learnt.
       config: the run's.
-      theta: its learning policies; None for players who act uniformly at random.
+      theta: its learning policies, or their average; None for players who act uniformly at random.
     """
 
     run: str
@@ -71,15 +70,16 @@ class Population:
     theta: dict[str, Tensor] | None
 
 
-def populations(folder: RunFolder, which: Sequence[str]) -> list[Population]:
+def populations(folder: RunFolder, which: Sequence[str], averaged: bool = False) -> list[Population]:
     """The populations of a run's checkpoints.
 
     Args:
       folder: the run's.
       which: names of checkpoints, or `newest`, or `all`.
+      averaged: whether they play by the running average of theta instead of theta itself.
 
     Raises:
-      CheckpointError: if there is none of that name.
+      CheckpointError: if there is none of that name, or it holds no average.
       ConfigError: if there is no such run.
     """
     if not folder.config.exists():
@@ -93,11 +93,15 @@ def populations(folder: RunFolder, which: Sequence[str]) -> list[Population]:
             found.append(read_checkpoint(folder, None if name == NEWEST else name))
     if not found:
         raise CheckpointError(f"{folder.checkpoints}: no whole checkpoint; a run writes its first after a minute")
+    part, suffix = ("average", AVERAGED) if averaged else ("theta", "")
+    for saved in found:
+        if part not in saved.tensors:
+            raise CheckpointError(f"{saved.path}: holds no average of theta; runs of older versions kept none")
     return [
         Population(
-            config.run.name, config.method.name, config.run.seed, saved.path.name,
-            saved.digests["theta"][:WEIGHTS_DIGITS], saved.state["updates"], saved.state["player_steps"], config,
-            saved.tensors["theta"],
+            config.run.name, config.method.name, config.run.seed, saved.path.name + suffix,
+            saved.digests[part][:WEIGHTS_DIGITS], saved.state["updates"], saved.state["player_steps"], config,
+            saved.tensors[part],
         )
         for saved in {saved.path.name: saved for saved in found}.values()
     ]  # fmt: skip
@@ -159,10 +163,10 @@ def evaluate(
                 for model in models_of(every):
                     puppet(model)
             total = sum(len(jobs) for _, jobs in tasks)
-            with _Progress(total, f"{len(people)} populations" if len(people) > 1 else people[0].run) as progress:
-                options = (seed, min(workers or _cores(), total), tables, original, stopping)
-                told = [Task(p.config, p.theta, jobs) for p, jobs in tasks]
-                for i, episode in play(told, *options, progress.tick):
+            with EpisodeProgress(total, f"{len(people)} populations" if len(people) > 1 else people[0].run) as progress:
+                told = [Task([(p.config, p.theta)], jobs) for p, jobs in tasks]
+                player = partial(_play, seed=seed, tables=tables, original=original)
+                for i, episode in play(told, player, min(workers or cores(), total), stopping, progress.tick):
                     append_line(out, _row(tasks[i][0], episode, seed, original))
                     progress.step(episode.env_steps)
     except TimeoutError:
@@ -236,61 +240,27 @@ def check(person: Population, names: Sequence[str] | None) -> list[Scenario]:
     return chosen
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that returns may depend on."""
+    return {name: metadata.version(name) for name in VERSIONS}
+
+
+def _play(
+    people: Sequence[Person], jobs: Iterator[tuple[str, int]], watch: Callable[[Any], None], *, seed: int, tables: int,
+    original: bool,
+) -> Iterator[Episode]:  # fmt: skip
+    """Plays scenarios by their names in a worker's process."""
+    ((config, theta),) = people
+    named = ((scenario(name), number) for name, number in jobs)
+    if original:
+        return reference.play(named, config, theta, seed, watch)
+    return rollout.play(named, config, theta, seed, tables, watch)
+
+
 def _row(person: Population, episode: Episode, seed: int, original: bool) -> dict[str, Any]:
     return {
         "run": person.run, "method": person.method, "seed": person.seed, "checkpoint": person.checkpoint,
         "weights": person.weights, "updates": person.updates, "player_steps": person.player_steps,
         "substrate": person.config.environment.substrate, **asdict(episode), "evaluation_seed": seed,
-        "reference": original, "versions": {name: metadata.version(name) for name in VERSIONS},
+        "reference": original, "versions": versions(),
     }  # fmt: skip
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-class _Progress:
-    """A bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, total: int, what: str) -> None:
-        self._bar = Progress(
-            TextColumn("evaluating {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"),
-            TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[left]}"),
-            disable=not sys.stdout.isatty(),
-        )  # fmt: skip
-        self._task = self._bar.add_task(what, total=total, rate="", left="")
-        self._total, self._played, self._env_steps = total, 0, 0
-        self._left: float | None = None
-        self._began = self._said = time.monotonic()
-
-    def __enter__(self) -> "_Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def tick(self, env_steps: int) -> None:
-        """So many steps were played so far, also of episodes that have not ended."""
-        now = time.monotonic()
-        elapsed = now - self._began
-        rate = env_steps / elapsed if elapsed > 0 else 0.0
-        # How long episodes are is known when some have ended; before that nothing is said.
-        length = self._env_steps / self._played if self._played else None
-        self._left = None if length is None or not rate else max(0.0, (length * self._total - env_steps) / rate)
-        shown = "" if self._left is None else f"left {_duration(self._left)}"
-        self._bar.update(self._task, rate=f"{rate:,.0f} env steps/s", left=shown)
-        if self._bar.disable and now - self._said > SAY_EVERY_S:
-            self._said = now
-            print(f"{self._played} of {self._total} episodes, {rate:,.0f} env steps/s {shown}", flush=True)
-
-    def step(self, env_steps: int) -> None:
-        """An episode has ended."""
-        self._played += 1
-        self._env_steps += env_steps
-        self._bar.update(self._task, advance=1)
-
-
-def _duration(seconds: float) -> str:
-    minutes, s = divmod(int(seconds), 60)
-    return f"{minutes}m{s:02d}s" if minutes else f"{s}s"

@@ -100,14 +100,16 @@ class Results:
 
     def __post_init__(self) -> None:
         ours = [row for row in self.rows if not row["reference"]]
-        played: dict[tuple[str, int], set[str]] = defaultdict(set)
+        played: dict[tuple[str, str], set[str]] = defaultdict(set)
+        updates: dict[tuple[str, str], int] = {}
         for row in ours:
-            played[row["run"], row["updates"]].add(row["scenario"])
-        chosen = {
-            run: max((len(scenarios), updates) for (r, updates), scenarios in played.items() if r == run)[1]
-            for run, _ in played
-        }
-        self.rows = [row for row in ours if row["updates"] == chosen[row["run"]]]
+            key = row["run"], row["checkpoint"]
+            played[key].add(row["scenario"])
+            updates[key] = row["updates"]
+        # Of theta and its average at the same update, theta counts: its name is the shorter one.
+        best = {run: max((len(played[k]), updates[k], -len(k[1]), k[1]) for k in played if k[0] == run)
+                for run, _ in played}  # fmt: skip
+        self.rows = [row for row in ours if row["checkpoint"] == best[row["run"]][-1]]
         games: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
             games[row["substrate"]].add(row["scenario"])

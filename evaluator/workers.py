@@ -1,4 +1,4 @@
-"""The processes that play episodes: each takes the next job when one of its tables is free, and waits for nobody."""
+"""The processes that play episodes: each takes the next job when one of its tables is free, and waits for no other."""
 
 import contextlib
 import itertools
@@ -21,42 +21,38 @@ from torch import Tensor
 
 from common.config import Config
 from common.errors import BidistError
-from evaluator import reference, rollout
-from evaluator.rollout import Episode
-from evaluator.scenarios import Scenario, scenario
 
 log = logging.getLogger(__name__)
 
 TICK_STEPS = 200
 NO_MORE = 2**62
 
-Job = tuple[str, int]
-"""A scenario's name and the number of an episode."""
+Person = tuple[Config, Mapping[str, Tensor] | None]
+"""A population: its run's configuration and its policies, None for players who act at random."""
+
+Player = Callable[[Sequence[Person], Iterator[Any], Callable[[Any], None]], Iterator[Any]]
+"""Plays jobs by populations and yields episodes as they end; calls its last argument once a step of a game."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be played by one population: its run's settings, its policies (None: at random), and the jobs."""
+    """Jobs, and the populations that play them."""
 
-    config: Config
-    theta: Mapping[str, Tensor] | None
-    jobs: list[Job]
+    people: Sequence[Person]
+    jobs: list[Any]
 
 
 def play(
-    tasks: Sequence[Task], seed: int, workers: int, tables: int, original: bool, stopping: threading.Event,
-    tick: Callable[[int], None],
-) -> Iterator[tuple[int, Episode]]:  # fmt: skip
+    tasks: Sequence[Task], player: Player, workers: int, stopping: threading.Event, tick: Callable[[int], None]
+) -> Iterator[tuple[int, Any]]:
     """Yields episodes as they end, each with the number of its task.
 
     When it is to stop, those that have begun are still played to their end: long ones would be missing otherwise.
 
     Args:
-      tasks: one for each population.
-      seed: of the evaluation.
+      tasks: worked on one after the other.
+      player: plays a task's jobs; it is sent to the processes, so a function of a module or a `partial` of one.
       workers: processes.
-      tables: episodes that each of them plays at once.
-      original: through Melting Pot's own API instead.
       stopping: set when it is to stop.
       tick: told now and then how many steps were played so far.
 
@@ -67,13 +63,19 @@ def play(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bidist-")))
         told = [
-            _Told(task.config, _store(task.theta, folder / f"{i}.safetensors"), task.jobs)
+            _Told(
+                [
+                    (config, _store(theta, folder / f"{i}-{k}.safetensors"))
+                    for k, (config, theta) in enumerate(task.people)
+                ],
+                task.jobs,
+            )
             for i, task in enumerate(tasks)
         ]
         counters = [spawn.Value("q", 0) for _ in told]
         results: Any = spawn.Queue()
         steps = spawn.Value("q", 0)
-        options = (told, counters, steps, results, seed, tables, original)
+        options = (told, player, counters, steps, results)
         processes = [spawn.Process(target=_work, args=options, daemon=True) for _ in range(workers)]
         for process in processes:
             process.start()
@@ -104,11 +106,10 @@ def play(
 
 @dataclass(frozen=True)
 class _Told:
-    """A task as a worker gets it: its policies in a file."""
+    """A task as a worker gets it: policies in files."""
 
-    config: Config
-    theta: Path | None
-    jobs: list[Job]
+    people: list[tuple[Config, Path | None]]
+    jobs: list[Any]
 
 
 def _store(theta: Mapping[str, Tensor] | None, path: Path) -> Path | None:
@@ -119,9 +120,8 @@ def _store(theta: Mapping[str, Tensor] | None, path: Path) -> Path | None:
 
 
 def _work(
-    tasks: list[_Told], counters: list["Synchronized[int]"], steps: "Synchronized[int]", results: Any, seed: int,
-    tables: int, original: bool,
-) -> None:  # fmt: skip
+    tasks: list[_Told], player: Player, counters: list["Synchronized[int]"], steps: "Synchronized[int]", results: Any
+) -> None:
     """A worker's life: the tasks one after the other, the jobs of each as they come; None at its end."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says when to stop
@@ -135,13 +135,8 @@ def _work(
 
     try:
         for i, (task, counter) in enumerate(zip(tasks, counters, strict=True)):
-            theta = None if task.theta is None else safetensors.torch.load_file(task.theta)
-            jobs = _take(task.jobs, counter)
-            if original:
-                episodes = reference.play(jobs, task.config, theta, seed, count)
-            else:
-                episodes = rollout.play(jobs, task.config, theta, seed, tables, count)
-            for episode in episodes:
+            people = [(c, None if path is None else safetensors.torch.load_file(path)) for c, path in task.people]
+            for episode in player(people, _take(task.jobs, counter), count):
                 results.put((i, episode))
         results.put(None)
     except BidistError as error:
@@ -156,12 +151,11 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _take(jobs: list[Job], counter: "Synchronized[int]") -> Iterator[tuple[Scenario, int]]:
+def _take(jobs: list[Any], counter: "Synchronized[int]") -> Iterator[Any]:
     while True:
         with counter.get_lock():
             i = counter.value
             counter.value += 1
         if i >= len(jobs):
             return
-        name, number = jobs[i]
-        yield scenario(name), number
+        yield jobs[i]

@@ -1,12 +1,16 @@
 """The commands that start or compare many runs: their arguments, and what each does."""
 
 import argparse
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common.config import parse_overrides
 from common.errors import ConfigError
+from common.files import read_lines
 from common.lifecycle import stop_on_signals
+from common.run_folder import RunFolder, find_run
 
 INTERRUPTED = 130
 
@@ -30,6 +34,16 @@ def add_parsers(commands: Any) -> None:
     sweep.add_argument("--actors", type=int, metavar="N", help="actor processes of each run")
     sweep.add_argument("--status", action="store_true", help="print how far it is, write its rows, and leave")
 
+    crossplay = commands.add_parser("crossplay", help="every population's focal players among every other's")
+    crossplay.add_argument("runs", nargs="+", metavar="RUN", help="runs of one game: folders, or names in --folder")
+    crossplay.add_argument("--random", action="store_true", help="players who act at random take part")
+    crossplay.add_argument("--episodes", type=int, default=8, metavar="N", help="of each pair and split (default: 8)")
+    crossplay.add_argument("--checkpoint", default="newest", metavar="NAME", help="of each run (default: newest)")
+    crossplay.add_argument("--seed", type=int, default=0, help="of the evaluation (default: 0)")
+    crossplay.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
+    crossplay.add_argument("--out", type=Path, default=Path("crossplay"), metavar="FOLDER", help="default: crossplay")
+    crossplay.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+
 
 def sweep(arguments: argparse.Namespace) -> int:
     """`bidist sweep`."""
@@ -50,6 +64,60 @@ def sweep(arguments: argparse.Namespace) -> int:
         print(f"stopped; go on with: bidist sweep {folder}")
         return INTERRUPTED
     return 0 if done else 1
+
+
+def crossplay(arguments: argparse.Namespace) -> int:
+    """`bidist crossplay`."""
+    from evaluator.crossplay_report import rows_of_people, show, write_report
+    from evaluator.evaluate import populations, random_population
+    from evaluator.tournament import check, crossplay_all, read_rows
+
+    if arguments.episodes < 1 or arguments.workers < 0 or arguments.seed < 0:
+        raise ConfigError(
+            f"--episodes {arguments.episodes} --workers {arguments.workers} --seed {arguments.seed}: expected positive "
+            "numbers"
+        )
+    folders = [find_run(arguments.folder, run) for run in arguments.runs]
+    people = [person for folder in folders for person in populations(folder, [arguments.checkpoint])]
+    if arguments.random:
+        guest = random_population(people[0].config.environment.substrate)
+        people.append(replace(guest, config=people[0].config))
+    check(people)
+    stopping = stop_on_signals()
+    if not crossplay_all(people, arguments.episodes, arguments.out, arguments.seed, arguments.workers, stopping):
+        print("stopped; the same command goes on")
+        return INTERRUPTED
+    rows = rows_of_people(read_rows(arguments.out), people, arguments.seed)
+    command = shlex.join(["bidist", "crossplay", *(person.run for person in people if person.checkpoint)])
+    command += f" --episodes {arguments.episodes} --seed {arguments.seed}" + (" --random" if arguments.random else "")
+    show(write_report(rows, arguments.out, command), arguments.out)
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """`bidist report`."""
+    from deploy.curves import compare_curves
+    from evaluator.report import write_report
+    from evaluator.results import read_results
+    from experiments.plan import PLAN
+    from experiments.sweep_report import write_sweep_report
+
+    out, paths = arguments.out, arguments.results
+    sweeps = [path for path in paths if (path / PLAN).exists()]
+    for path in sweeps:
+        print(f"report: {write_sweep_report(path, out if len(paths) == 1 else out / path.resolve().name)}")
+    if not (rest := [path for path in paths if path not in sweeps]):
+        return 0
+    rows = read_results(rest)
+    folders = [RunFolder(c.parent) for path in rest if path.is_dir() for c in path.rglob("config.yaml")]
+    trained = [folder for folder in folders if read_lines(folder.metrics)]
+    curves = None
+    if trained:
+        out.mkdir(parents=True, exist_ok=True)
+        curves = out / "learning_curves.png"
+        compare_curves(trained, curves)
+    print(f"{len(rows)} episodes; report: {write_report(rows, out, curves)}")
+    return 0
 
 
 def _folder(plan: Path | None) -> Path:
@@ -78,4 +146,4 @@ def _listed(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",")]
 
 
-COMMANDS = {"sweep": sweep}
+COMMANDS = {"sweep": sweep, "crossplay": crossplay, "report": report}

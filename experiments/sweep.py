@@ -26,9 +26,11 @@ from common import environments
 from common.config import EnvironmentConfig
 from common.errors import ConfigError
 from common.files import locked
+from deploy.redis_server import with_parent
+from evaluator.scenarios import require_bots, scenario
 from experiments.plan import PLAN, Plan, Trial, make_plan, read_plan
 from experiments.sweep_view import Clock, plain, render
-from experiments.trials import NOTES, TRIALS, Notes, fail, progress, row, write_rows
+from experiments.trials import ACTIVE, NOTES, TRIALS, Notes, fail, progress, row, write_rows
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ class Sweep:
                         live.update(render(states, clock, self._folder), refresh=True)
                     else:
                         print(plain(states, clock), flush=True)
-                    elsewhere = any(s.state in ("training", "evaluating") for s in states.values())
+                    elsewhere = any(s.state in ACTIVE for s in states.values())
                     if idle and not elsewhere:
                         break
                 self._stopping.wait(every if idle else TICK_S)
@@ -111,17 +113,21 @@ class Sweep:
         stopped resumes from its checkpoint.
         """
         for trial in self._trials:
-            if trial.name in self._tried or progress(self._folder, trial).state == "done":
+            if trial.name in self._tried or (before := progress(self._folder, trial).state) in ACTIVE:
+                continue
+            if before == "done":
+                self._tried.add(trial.name)
                 continue
             notes, claim = Notes.of(self._folder, trial), contextlib.ExitStack()
             try:
                 claim.enter_context(locked(notes.lock, CLAIM_S))
             except TimeoutError:
                 continue
-            self._tried.add(trial.name)
-            if (seen := progress(self._folder, trial)).state == "done":  # by another process, just now
+            seen = progress(self._folder, trial)
+            if seen.state == "done":  # by another process, just now
                 claim.close()
                 continue
+            self._tried.add(trial.name)
             notes.failure.unlink(missing_ok=True)
             evaluating = trial.folder(self._folder).summary.exists() and seen.player_steps >= trial.steps
             return _Running(trial, notes, claim, self._start(trial, notes, evaluating), evaluating)
@@ -184,10 +190,12 @@ def open_sweep(plan: Plan, folder: Path) -> Plan:
     """Makes a sweep's folder, or adds to the sweep that is there; returns the plan.
 
     Raises:
-      ConfigError: if a game cannot be built, or a trial exists already with other settings.
+      ConfigError: if a game cannot be built, a scenario is unknown, or a trial has begun with other settings.
+      SetupError: if bots are not installed.
     """
     for substrate in plan.substrates:
         environments.spec(EnvironmentConfig(substrate=substrate))
+    require_bots([scenario(name) for name in {name for trial in plan.trials() for name in trial.scenarios}])
     if (folder / PLAN).exists():
         before = {trial.name: trial for trial in read_plan(folder, {}).trials()}
         for trial in plan.trials():
@@ -212,10 +220,10 @@ def show(folder: Path) -> bool:
 
 
 def _bidist(arguments: Sequence[str], out: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """Starts `bidist`, in a session of its own, so that the terminal's Ctrl-C reaches the sweep alone."""
+    """Starts `bidist`; it dies with this process, and the terminal's Ctrl-C reaches this process alone."""
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "deploy.cli", *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-        start_new_session=True,
+        with_parent([sys.executable, "-u", "-m", "deploy.cli", *arguments]), stdin=subprocess.DEVNULL, stdout=out,
+        stderr=out, start_new_session=True,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.plan import Trial
-from experiments.trials import Progress, State
+from experiments.trials import ACTIVE, Progress, State
 
 SHOWN = 12
 WINDOW_S = 600.0
@@ -56,7 +56,7 @@ class Clock:
 def plain(states: States, clock: Clock) -> str:
     """One line, for logs."""
     count = Counter(seen.state for seen in states.values())
-    active = [(trial, seen) for trial, seen in states.items() if seen.state in ("training", "evaluating")]
+    active = [(trial, seen) for trial, seen in states.items() if seen.state in ACTIVE]
     now = ", ".join(f"{trial.name} {_doing(trial, seen)}" for trial, seen in active)
     parts = [f"{count['done']} of {len(states)} trials done", f"{count['failed']} failed", clock.left(states), now]
     return f"{time.strftime('%H:%M:%S')} " + " | ".join(part for part in parts if part)

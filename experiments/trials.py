@@ -12,10 +12,13 @@ import numpy as np
 
 from common.files import is_locked, last_record, read_lines, write
 from common.run_folder import RunFolder
+from evaluator.evaluate import AVERAGED
 from experiments.plan import Trial
 
 NOTES = ".sweep"
 TRIALS = "trials.csv"
+
+ACTIVE = ("training", "evaluating")
 
 State = Literal["done", "training", "evaluating", "stopped", "failed", "waiting"]
 
@@ -43,7 +46,8 @@ class Progress:
     """How far a trial is.
 
     Attributes:
-      state: `stopped` is one that has begun and is run by nobody now.
+      state: `stopped` is one that has begun and that nobody runs now; a run whose sweep was killed is `training` until
+        it has stopped.
       player_steps: trained so far.
       training_return: the newest, nan before there is one.
       episodes: evaluated so far.
@@ -67,7 +71,7 @@ def progress(sweep: Path, trial: Trial) -> Progress:
     error = ""
     if trained and episodes >= trial.episodes * len(trial.scenarios):
         state: State = "done"
-    elif is_locked(notes.lock):
+    elif is_locked(notes.lock) or is_locked(folder.lock("train")):
         state = "evaluating" if trained else "training"
     elif notes.failure.exists():
         state, error = "failed", json.loads(notes.failure.read_text())["error"]
@@ -84,6 +88,7 @@ def evaluated(folder: RunFolder, trial: Trial) -> list[dict[str, Any]]:
         if row["scenario"] in trial.scenarios
         and row["episode"] < trial.episodes
         and (row["evaluation_seed"], row["reference"]) == (0, False)
+        and not row["checkpoint"].endswith(AVERAGED)
     ]
     newest = max((row["updates"] for row in rows), default=0)
     return [row for row in rows if row["updates"] == newest]

@@ -72,7 +72,10 @@ def test_published_figures_are_whole() -> None:
     found = published()
     games = ["chicken_in_the_matrix", "prisoners_dilemma_in_the_matrix", "pure_coordination_in_the_matrix"]
     names = ["coins", "coop_mining", *(f"{g}__{v}" for g in games for v in ("arena", "repeated"))]
-    assert found["returns"].keys() == {f"{name}_{i}" for name in names for i in range(5)}
+    assert found["returns"].keys() >= {f"{name}_{i}" for name in names for i in range(5)}
+    # What validates, and what the paper did not use: from scenario 5 on.
+    clean = {f"pure_coordination_in_the_matrix__arena_{i}" for i in (5, 6, 7, 8)}
+    assert found["returns"].keys() >= clean | {"coins_6", "coop_mining_5", "chicken_in_the_matrix__arena_6"}
     assert all(len(r["acb"]) == 3 for r in found["returns"].values())
     assert len(found["table_1"]) == 6
     for method, games_of in found["table_1"].items():

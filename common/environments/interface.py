@@ -61,8 +61,8 @@ class Environment(Protocol):
     def spec(self) -> EnvironmentSpec:
         """What a policy has to know."""
 
-    def reset(self) -> Observation:
-        """Starts the next episode."""
+    def reset(self, seed: int | None = None) -> Observation:
+        """Starts the next episode; a seed starts everything random in the game anew, None continues."""
 
     def step(self, action: NDArray[np.int32]) -> Step:
         """Plays one step; action [N] in 0..A-1. After a step that ended the episode, `reset` is due."""

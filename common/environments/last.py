@@ -46,9 +46,9 @@ class WithLast:
         self._game = game
         self.spec = spec_with_last(game.spec)
 
-    def reset(self) -> Observation:
+    def reset(self, seed: int | None = None) -> Observation:
         """See `Environment`."""
-        return observe_last(self._game.reset(), self.spec.actions)
+        return observe_last(self._game.reset(seed), self.spec.actions)
 
     def step(self, action: NDArray[np.int32]) -> Step:
         """See `Environment`."""

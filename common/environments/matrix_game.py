@@ -32,8 +32,9 @@ class MatrixGame:
         actions = len(self._payoff)
         self.spec = EnvironmentSpec(name, players, actions, (0, 0, 3), 2 * actions + 1)
 
-    def reset(self) -> Observation:
-        """See `Environment`."""
+    def reset(self, seed: int | None = None) -> Observation:
+        """See `Environment`; nothing in it is random."""
+        del seed
         self._left = self._episode_length
         features = np.zeros((self.spec.players, self.spec.features), np.float32)
         features[:, -1] = 1

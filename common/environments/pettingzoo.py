@@ -49,9 +49,9 @@ class PettingZoo:
         features = 0 if self._image else int(np.prod(shape))
         self.spec = EnvironmentSpec(f"pettingzoo:{path}", len(self._agents), int(actions.n), rgb_shape, features)
 
-    def reset(self) -> Observation:
+    def reset(self, seed: int | None = None) -> Observation:
         """See `Environment`."""
-        observations, _ = self._env.reset(seed=self._seed)
+        observations, _ = self._env.reset(seed=self._seed if seed is None else seed)
         self._seed = None
         return self._observation(observations)
 

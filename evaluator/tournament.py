@@ -1,0 +1,124 @@
+"""Every population's focal players among every other's: plays what is missing, and keeps a row for each episode."""
+
+import itertools
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import environments
+from common.errors import ConfigError
+from common.files import append_line, locked, read_lines
+from evaluator import crossplay
+from evaluator.crossplay import ALL, Match, Played, splits
+from evaluator.evaluate import Population, versions
+from evaluator.progress import EpisodeProgress, cores
+from evaluator.workers import Task, play
+
+ROWS = "crossplay.jsonl"
+KEYS = (
+    "run", "checkpoint", "weights", "background_run", "background_checkpoint", "background_weights", "split",
+    "episode", "evaluation_seed",
+)  # fmt: skip
+NEEDED = {*KEYS, "method", "background_method", "substrate", "focal_return", "background_return"}
+
+
+def crossplay_all(
+    people: Sequence[Population],
+    episodes: int,
+    out: Path,
+    seed: int = 0,
+    workers: int = 0,
+    stopping: threading.Event | None = None,
+) -> bool:
+    """Plays every pair in both roles, and each population among itself; returns whether all of it was played.
+
+    Args:
+      people: the populations.
+      episodes: of each pair and split.
+      out: a folder; rows are appended to `crossplay.jsonl` in it, and what stands there is not played again.
+      seed: of the evaluation; the same seed and number is the same episode.
+      workers: processes; 0 takes one a core.
+      stopping: set to stop, after the episodes that have begun.
+
+    Raises:
+      ConfigError: if the populations play different games, two are the same, or another process writes to the file.
+    """
+    check(people)
+    stopping = stopping or threading.Event()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(out / f".{ROWS}.lock"):
+            done = {tuple(row[key] for key in KEYS) for row in read_rows(out)}
+            jobs = [m for m in matches(people, episodes) if tuple(_row(people, m, seed)[k] for k in KEYS) not in done]
+            if not jobs:
+                return True
+            with EpisodeProgress(len(jobs), f"{len(people)} populations among one another") as progress:
+                task = Task([(person.config, person.theta) for person in people], jobs)
+                player = partial(crossplay.play, seed=seed)
+                for _, played in play([task], player, min(workers or cores(), len(jobs)), stopping, progress.tick):
+                    append_line(out / ROWS, _row(people, played.match, seed) | _outcome(played))
+                    progress.step(played.env_steps)
+    except TimeoutError:
+        raise ConfigError(f"{out}: another cross-play writes to it; give this one another --out") from None
+    return not stopping.is_set()
+
+
+def matches(people: Sequence[Population], episodes: int) -> list[Match]:
+    """All episodes, pair by pair, so that few networks share a moment."""
+    players = environments.spec(people[0].config.environment).players
+    found = []
+    for a, b in itertools.combinations_with_replacement(range(len(people)), 2):
+        kinds = [(a, a, ALL)] if a == b else [(f, g, s) for s in splits(players) for f, g in ((a, b), (b, a))]
+        found += [Match(*kind, number) for kind in kinds for number in range(episodes)]
+    return found
+
+
+def check(people: Sequence[Population]) -> None:
+    """Checks that populations can meet.
+
+    Raises:
+      ConfigError: if not, saying why.
+    """
+    if len(people) < 2:
+        raise ConfigError(f"cross-play needs two populations or more, found {len(people)}")
+    views = {person.config.environment.model_dump_json(): person for person in people}
+    if len(views) > 1:
+        (first, a), (second, b) = list(views.items())[:2]
+        raise ConfigError(f"{a.run} and {b.run} cannot meet, their games differ: {first} and {second}")
+    names = [(person.run, person.checkpoint) for person in people]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two populations are called {name[0]} {name[1]}: name each run once")
+
+
+def read_rows(out: Path) -> list[dict[str, Any]]:
+    """Reads the rows of a cross-play.
+
+    Raises:
+      ConfigError: if the file holds something else.
+    """
+    rows = read_lines(out / ROWS)
+    for row in rows:
+        if missing := NEEDED - row.keys():
+            raise ConfigError(f"{out / ROWS}: no rows of bidist crossplay: a line lacks {', '.join(sorted(missing))}")
+    return list({tuple(row[key] for key in KEYS): row for row in rows}.values())
+
+
+def _row(people: Sequence[Population], match: Match, seed: int) -> dict[str, Any]:
+    focal, background = people[match.focal], people[match.background]
+    return {
+        "run": focal.run, "method": focal.method, "seed": focal.seed, "checkpoint": focal.checkpoint,
+        "weights": focal.weights, "player_steps": focal.player_steps, "substrate": focal.config.environment.substrate,
+        "background_run": background.run, "background_method": background.method,
+        "background_checkpoint": background.checkpoint, "background_weights": background.weights,
+        "split": match.split, "episode": match.episode, "evaluation_seed": seed,
+    }  # fmt: skip
+
+
+def _outcome(played: Played) -> dict[str, Any]:
+    return {
+        "focal_return": played.focal_return, "background_return": played.background_return,
+        "env_steps": played.env_steps, "seats": played.seats, "versions": versions(),
+    }  # fmt: skip

@@ -1,0 +1,172 @@
+"""Cross-play on matrix games whose outcomes are known, and what is made of its rows."""
+
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import image
+
+from common import environments
+from common.config import Config, EnvironmentConfig, NetworkConfig, RunConfig
+from common.errors import ConfigError
+from common.files import append_line, read_lines
+from common.network import Network
+from evaluator.crossplay import ALL, HALF, ONE, Match, play, splits
+from evaluator.crossplay_report import rows_of_people, write_report
+from evaluator.evaluate import Population
+from evaluator.standings import cells, rate, standings
+from evaluator.tournament import ROWS, check, crossplay_all, matches, read_rows
+
+LENGTH, PLAYERS = 5, 4
+
+
+def configuration(game: str = "matrix_prisoners_dilemma", players: int = PLAYERS) -> Config:
+    return Config(
+        run=RunConfig(name="r"),
+        environment=EnvironmentConfig(substrate=game, players=players, episode_length=LENGTH),
+        network=NetworkConfig(dense=8, core_size=8),
+    )
+
+
+def always(action: int, config: Config) -> dict[str, torch.Tensor]:
+    """Policies that take one action, whatever they see."""
+    network = Network(environments.spec(config.environment), config.network, 1)
+    theta = {name: p.detach().clone() for name, p in network.named_parameters()}
+    theta["policy.weight"][:] = 0
+    theta["policy.bias"][:] = 0
+    theta["policy.bias"][0, action] = 100
+    return theta
+
+
+def person(name: str, action: int | None, config: Config | None = None) -> Population:
+    config = config or configuration()
+    theta = None if action is None else always(action, config)
+    return Population(name, "mappo", 0, "00000001", name, 1, 100, config, theta)
+
+
+def expected(focal: int, background: int, split: str) -> float:
+    """The mean focal return in the prisoner's dilemma where everybody meets everybody."""
+    payoff = np.array([[3, 0], [5, 1]])
+    own = {ONE: 1, HALF: PLAYERS // 2, ALL: PLAYERS}[split] - 1
+    others = PLAYERS - 1 - own
+    return float(LENGTH * (own * payoff[focal, focal] + others * payoff[focal, background]) / (PLAYERS - 1))
+
+
+def test_focal_players_are_of_one_population_and_the_others_of_the_other() -> None:
+    config = configuration()
+    people = [(config, always(0, config)), (config, always(1, config))]
+    jobs = [Match(f, b, split, n) for f in (0, 1) for b in (0, 1) for split in (ONE, HALF) for n in range(5)]
+    played = list(play(people, jobs, seed=3, tables=4))
+    assert Counter(p.match for p in played) == Counter(jobs)
+    seats: Counter[int] = Counter()
+    for p in played:
+        assert p.env_steps == LENGTH
+        assert p.focal_return == pytest.approx(expected(p.match.focal, p.match.background, p.match.split))
+        assert len(p.seats) == (1 if p.match.split == ONE else PLAYERS // 2)
+        seats.update(p.seats)
+    assert len(seats) == PLAYERS, "every seat is focal at times"
+    # The same number is played in the same seats by every pair.
+    assert all(len({tuple(p.seats) for p in played if (p.match.split, p.match.episode) == key}) == 1
+               for key in {(p.match.split, p.match.episode) for p in played})  # fmt: skip
+
+
+def test_an_episode_does_not_depend_on_what_is_played_beside_it() -> None:
+    config = configuration("matrix_chicken")
+    network = Network(environments.spec(config.environment), config.network, 1)
+    theta = {name: 3 * p.detach() for name, p in network.named_parameters()}
+    people = [(config, theta), (config, None), (config, always(1, config))]
+    jobs = [Match(f, b, HALF, n) for n in range(3) for f, b in ((0, 1), (1, 0), (2, 0), (1, 2))]
+    together = {p.match: p for p in play(people, jobs, seed=7, tables=5)}
+    for match in jobs:
+        (alone,) = play(people, [match], seed=7, tables=2)
+        assert alone == together[match]
+    other = [p.focal_return for p in play(people, jobs, seed=8, tables=5)]
+    assert sorted(other) != sorted(p.focal_return for p in together.values())
+
+
+def test_a_whole_cross_play_resumes_and_reports(tmp_path: Path) -> None:
+    people = [person("dove", 0), person("hawk", 1), person("random", None)]
+    assert crossplay_all(people, 2, tmp_path, workers=1)
+    first = read_lines(tmp_path / ROWS)
+    assert len(first) == len(matches(people, 2)) == 2 * (3 + 6 * 2)
+    assert crossplay_all(people, 3, tmp_path, workers=1)
+    rows = read_rows(tmp_path)
+    assert rows[: len(first)] == first
+    assert len(rows) == 3 * (3 + 6 * 2)
+    pairs = cells(rows, ONE)
+    assert pairs["dove", "hawk"].mean == expected(0, 1, ONE)
+    assert pairs["hawk", "hawk"].mean == expected(1, 1, ALL)
+
+    found = {s.population: s for s in write_report(rows, tmp_path, "bidist crossplay dove hawk")}
+    assert found["dove"].worst_with == "hawk"
+    assert found["dove"].among_itself is not None and found["dove"].among_itself.mean == 3 * LENGTH
+    ratings = [s.rating or 0 for s in (found["hawk"], found["dove"])]
+    assert ratings[0] > ratings[1], "defection pays among strangers"
+    text = (tmp_path / "crossplay.md").read_text()
+    assert "bidist crossplay dove hawk" in text and "| hawk |" in text
+    record = json.loads((tmp_path / "crossplay.json").read_text())
+    assert record["returns"][HALF][0].keys() >= {"focal", "background", "mean", "low", "high"}
+    assert image.imread(tmp_path / "crossplay.png").std() > 0.05
+
+    # A population that learnt on is another one; the rows of the old one are not shown as its own.
+    later = Population("dove", "mappo", 0, "00000002", "later", 2, 200, configuration(), always(1, configuration()))
+    now = [later, *people[1:]]
+    assert {row["run"] for row in rows_of_people(rows, now, 0)} == {"hawk", "random"}
+    assert len(rows_of_people(rows, people, 0)) == len(rows)
+    assert not rows_of_people(rows, people, 1)
+
+
+def test_a_stopped_cross_play_says_so_and_keeps_what_was_played(tmp_path: Path) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    people = [person("a", 0), person("b", 1)]
+    assert not crossplay_all(people, 200, tmp_path, workers=1, stopping=stopping)
+    assert len(read_rows(tmp_path)) < len(matches(people, 200))
+
+
+def test_populations_that_cannot_meet_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs two populations or more, found 1"):
+        check([person("a", 0)])
+    with pytest.raises(ConfigError, match="a and b cannot meet, their games differ"):
+        check([person("a", 0), person("b", 0, configuration("matrix_chicken"))])
+    with pytest.raises(ConfigError, match="two populations are called a 00000001"):
+        check([person("a", 0), person("a", 1)])
+    append_line(tmp_path / ROWS, {"run": "a"})
+    with pytest.raises(ConfigError, match=r"crossplay\.jsonl: no rows of bidist crossplay: a line lacks background_"):
+        read_rows(tmp_path)
+
+
+@pytest.mark.parametrize(("players", "found"), [(2, [ONE]), (3, [ONE]), (4, [ONE, HALF]), (8, [ONE, HALF])])
+def test_splits_differ(players: int, found: list[str]) -> None:
+    assert splits(players) == found
+
+
+def row(run: str, host: str, episode: int, focal_return: float, split: str = ONE) -> dict[str, Any]:
+    return {"run": run, "method": "mappo", "background_run": host, "split": split, "episode": episode,
+            "focal_return": focal_return}  # fmt: skip
+
+
+def test_standings_are_means_over_strangers_each_counting_alike() -> None:
+    rows = [row("a", "a", n, 9.0, ALL) for n in range(3)]
+    rows += [row("a", "b", n, 1.0) for n in range(9)] + [row("a", "c", n, 4.0 + n) for n in range(3)]
+    (a,) = standings(rows)
+    assert a.strangers.mean == (1 + 5) / 2
+    assert 1 + 4 <= 2 * a.strangers.low <= 2 * a.strangers.mean <= 2 * a.strangers.high <= 1 + 6
+    assert (a.worst.mean, a.worst_with) == (1, "b")
+    assert a.among_itself is not None and a.among_itself.mean == 9
+    assert a.rating is None, "nobody else was the guest of the same host"
+
+
+def test_guests_of_the_same_host_rank_by_their_returns() -> None:
+    strength = {"a": 3.0, "b": 2.0, "c": 1.0}
+    rows = [row(g, h, n, x) for g, x in strength.items() for h in strength if h != g for n in range(30)]
+    found = rate(rows)
+    assert found["a"][0] > found["b"][0] > found["c"][0]
+    assert all(sigma < 25 / 3 for _, sigma in found.values())
+    assert rate(list(reversed(rows))) == found, "the order of the rows does not matter"
+    assert rate([row("a", "b", 0, 1.0), row("b", "a", 0, 2.0)]) == {}

@@ -1,0 +1,215 @@
+"""Sweeps: plans and their mistakes, what trials came to, and a sweep that is killed and resumed."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import ConfigError
+from common.files import append_line, locked, write
+from experiments.plan import make_plan, parse_seeds, read_plan
+from experiments.sweep import open_sweep
+from experiments.sweep_report import evenness, scaled, write_sweep_report
+from experiments.sweep_view import Clock, plain
+from experiments.trials import NOTES, TRIALS, Notes, area_under_curve, fail, progress, row
+
+GAME = "matrix_coordination"
+QUICK = {"actor.unroll_length": 16, "network.dense": 8, "network.core_size": 8}
+
+
+def test_a_plan_is_the_product_of_its_lists_and_the_later_setting_counts() -> None:
+    plan = make_plan({
+        "methods": {"mappo": {"learner.epochs": 2}, "bidist": None}, "substrates": [GAME], "seeds": "3,7-8",
+        "settings": {"learner.epochs": 1, "learner.gamma": 0.9}, "variants": {"": None, "hot": {"learner.epochs": 5}},
+        "steps": 500,
+    })  # fmt: skip
+    trials = plan.trials()
+    assert len(trials) == 2 * 3 * 2
+    assert [t.seed for t in trials] == sorted(t.seed for t in trials), "seed by seed"
+    found = {t.name: dict(t.settings) for t in trials}
+    assert found[f"mappo-{GAME}-s3"] == {"learner.epochs": 2, "learner.gamma": 0.9}
+    assert found[f"bidist-{GAME}-s3"] == {"learner.epochs": 1, "learner.gamma": 0.9}
+    assert found[f"mappo-{GAME}-hot-s8"] == {"learner.epochs": 5, "learner.gamma": 0.9}
+    assert "--set learner.gamma=0.9" in trials[0].command and "--steps 500" in trials[0].command
+
+
+def test_scenarios_are_numbers_of_the_runs_game_or_names(tmp_path: Path) -> None:
+    plan = make_plan({"substrates": ["coins"], "evaluation": {"scenarios": [5, "coins_6"], "episodes": 3}})
+    (trial,) = plan.trials()
+    assert trial.scenarios == ("coins_5", "coins_6")
+    assert trial.evaluate(tmp_path)[-6:] == ["--episodes", "3", "--scenario", "coins_5", "--scenario", "coins_6"]
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"method": ["mappo"]}, "method: no such setting; there are methods, substrates, seeds"),
+        ({"seeds": "1-x"}, "expected seeds such as 0-4"),
+        ({"steps": 0}, "steps: .*greater than 0"),
+        ({"methods": ["mapo"]}, "trial mapo-.*did you mean mappo"),
+        ({"settings": {"learner.epoch": 1}}, "trial bidist-.*learner.epoch: no such setting"),
+        ({"variants": {"hot": {"learner.epochs": 0}}}, "trial bidist-.*-hot-s0: learner.epochs: "),
+        ({"seeds": [1, 1]}, "two trials are called bidist-.*-s1"),
+        ({"evaluation": {"episodes": 0}}, "evaluation.episodes"),
+    ],
+)
+def test_mistakes_in_a_plan_are_named_before_anything_starts(tree: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=f"plan: .*{words}"):
+        make_plan(tree, "plan: ")
+
+
+def test_seeds_from_text() -> None:
+    assert parse_seeds("3") == [3]
+    assert parse_seeds("100-102, 7") == [100, 101, 102, 7]
+
+
+def test_a_plan_is_read_back_and_changed_by_the_command_line(tmp_path: Path) -> None:
+    plan = make_plan(
+        {"methods": ["mappo"], "substrates": [GAME], "seeds": "0-2", "variants": {"x": {"learner.clip": 0.1}}}
+    )
+    plan.save(tmp_path)
+    assert read_plan(tmp_path, {}) == plan
+    assert read_plan(tmp_path / "sweep.yaml", {"seeds": "4"}).seeds == [4]
+    with pytest.raises(ConfigError, match="nowhere"):
+        read_plan(tmp_path / "nowhere.yaml", {})
+
+
+def test_a_sweep_grows_but_does_not_change_what_has_begun(tmp_path: Path) -> None:
+    tree = {"methods": ["mappo"], "substrates": [GAME], "seeds": [0]}
+    open_sweep(make_plan(tree), tmp_path)
+    other = make_plan(tree | {"settings": {"learner.epochs": 1}})
+    open_sweep(other, tmp_path)  # nothing has begun
+    other.trials()[0].folder(tmp_path).path.mkdir()
+    open_sweep(make_plan(tree | {"settings": {"learner.epochs": 1}, "seeds": [0, 1]}), tmp_path)
+    with pytest.raises(ConfigError, match="epochs=1.*which is not.*name a new variant"):
+        open_sweep(make_plan(tree | {"settings": {"learner.epochs": 2}}), tmp_path)
+
+
+def test_the_area_under_a_curve_weighs_values_by_the_steps_between_them() -> None:
+    lines = [{"player_steps": s, "return_learning": r} for s, r in ((100, None), (200, 1.0), (300, 3.0), (700, 3.0))]
+    assert area_under_curve(lines) == pytest.approx((200 * 1 + 100 * 2 + 400 * 3) / 700)
+    assert math.isnan(area_under_curve(lines[:1]))
+
+
+def trained(tmp_path: Path, episodes: int = 0) -> Any:
+    """A sweep of one trial that is trained, as far as its files say."""
+    plan = make_plan({"methods": ["mappo"], "substrates": ["coins"], "steps": 1000,
+                      "evaluation": {"scenarios": [5, 6], "episodes": 2}})  # fmt: skip
+    open_sweep(plan, tmp_path)
+    (trial,) = plan.trials()
+    folder = trial.folder(tmp_path)
+    folder.path.mkdir()
+    folder.config.write_text("{}")
+    for steps, earned in ((512, 2.0), (1024, 4.0)):
+        append_line(folder.metrics, {"player_steps": steps, "return_learning": earned, "episode_coins_matched": 3.0})
+    write(folder.summary, json.dumps({"wall_s": 10.0, "circumstances": {"commit": "abc"}, "trained": None}).encode())
+    for n in range(episodes):
+        for checkpoint, gain in (("00000002", 0), ("00000002-average", 50)):
+            append_line(folder.evaluation, {
+                "scenario": f"coins_{5 + n % 2}", "episode": n // 2, "evaluation_seed": 0, "reference": False,
+                "updates": 2, "checkpoint": checkpoint, "focal_return": float(n + gain),
+            })  # fmt: skip
+    return trial
+
+
+def test_the_state_of_a_trial_is_what_its_files_say(tmp_path: Path) -> None:
+    trial = trained(tmp_path, episodes=3)
+    seen = progress(tmp_path, trial)
+    assert (seen.state, seen.player_steps, seen.training_return, seen.episodes) == ("stopped", 1024, 4.0, 3)
+    notes = Notes.of(tmp_path, trial)
+    with locked(notes.lock):
+        assert progress(tmp_path, trial).state == "evaluating"
+        trial.folder(tmp_path).summary.rename(tmp_path / "away")
+        assert progress(tmp_path, trial).state == "training"
+    (tmp_path / "away").rename(trial.folder(tmp_path).summary)
+    fail(notes, "bidist: error: no bots")
+    assert (progress(tmp_path, trial).state, progress(tmp_path, trial).error) == ("failed", "bidist: error: no bots")
+    assert "0 of 1 trials done | 1 failed" in plain({trial: progress(tmp_path, trial)}, Clock())
+
+
+def test_a_row_says_what_a_trial_came_to(tmp_path: Path) -> None:
+    trial = trained(tmp_path, episodes=4)
+    assert progress(tmp_path, trial).state == "done"
+    found = row(tmp_path, trial)
+    assert (found["return_end"], found["episode_coins_matched_end"], found["commit"]) == (4.0, 3.0, "abc")
+    assert (found["focal_5"], found["focal_6"]) == (1.0, 2.0), "of theta, not of its average"
+    assert found["command"] == trial.command
+    expected = ((1.0 + 29.9565) / (113.1556 + 29.9565) + (2.0 + 144.1794) / (3.9712 + 144.1794)) / 2
+    assert scaled(found, trial.scenarios) == pytest.approx(expected, abs=1e-3)
+    assert evenness(found, trial.scenarios) == 0.5
+    assert scaled({"focal_5": 1.0}, trial.scenarios) is None
+
+
+def bidist(*arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-m", "deploy.cli", *arguments], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
+
+
+def settings(extra: dict[str, Any]) -> list[str]:
+    return [part for key, value in (QUICK | extra).items() for part in ("--set", f"{key}={value}")]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_resumes_where_it_was(tmp_path: Path) -> None:
+    """kill -9 of the whole tree in the middle of a trial; a second process then does what is left, and no more."""
+    command = ["sweep", "--method", "mappo", "--substrate", GAME, "--seeds", "0-1", "--steps", "60000", "--out",
+               str(tmp_path), *settings({"run.checkpoint_s": 1, "run.heartbeat_s": 0.5})]  # fmt: skip
+    first = tmp_path / f"mappo-{GAME}-s0"
+    killed = bidist(*command)
+    deadline = time.monotonic() + 120
+    while not any(first.glob("checkpoints/0*")):
+        assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()[0]
+        time.sleep(0.1)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    status = bidist("sweep", str(tmp_path), "--status")
+    assert ", 1 waiting" in status.communicate()[0]
+    assert status.returncode == 1
+
+    resumed = bidist("sweep", str(tmp_path))
+    output = resumed.communicate(timeout=240)[0]
+    assert resumed.returncode == 0, output
+    assert "2 of 2 trials done" in output
+    with (tmp_path / TRIALS).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["state"] for r in rows] == ["done", "done"]
+    assert all(int(r["player_steps"]) >= 60000 and float(r["return_auc"]) > 0 for r in rows)
+    assert "continuing from" in (first / "logs" / "learner.log").read_text()
+
+    report = write_sweep_report(tmp_path, tmp_path / "report").read_text()
+    assert "All 2 trials are done" in report and "| mappo | 2 |" in report
+    assert (tmp_path / "report" / "learning_curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    """Two processes share the work; the folder of one trial holds something that is no run."""
+    broken, whole = (tmp_path / f"{method}-{GAME}-s0" for method in ("bidist", "mappo"))
+    command = ["sweep", "--method", "bidist,mappo", "--substrate", GAME, "--steps", "2000", "--out", str(tmp_path),
+               *settings({})]  # fmt: skip
+    broken.mkdir()
+    (broken / "config.yaml").write_text("nonsense: 1\n")
+    workers = [bidist(*command) for _ in range(2)]
+    outputs = [worker.communicate(timeout=240)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [1, 1], outputs
+    found = {t.method: progress(tmp_path, t) for t in read_plan(tmp_path, {}).trials()}
+    assert (found["bidist"].state, found["mappo"].state) == ("failed", "done")
+    assert "config.yaml" in found["bidist"].error and "nonsense: no such setting" in found["bidist"].error
+    assert all("nonsense" in output for output in outputs)
+    log = (tmp_path / NOTES / f"{whole.name}.log").read_text()
+    assert log.count("checkpoint:") == 1, "it was trained once"
+
+
+def test_an_evaluation_that_cannot_be_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    plan = make_plan({"substrates": [GAME], "evaluation": {"scenarios": [0]}})
+    with pytest.raises(ConfigError, match=f"no scenario is called '{GAME}_0'"):
+        open_sweep(plan, tmp_path)
+    assert not list(tmp_path.iterdir())
