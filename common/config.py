@@ -233,8 +233,8 @@ def load_config(
     return validate(tree)
 
 
-def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    """Reads `section.key=value` strings; values are YAML, and of two for one key the later counts.
+def parse_overrides(overrides: Iterable[str], option: str = "--set") -> dict[str, Any]:
+    """Reads `section.key=value` strings of an option; values are YAML, and of two for one key the later counts.
 
     Raises:
       ConfigError: if one has no `=`.
@@ -243,7 +243,8 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals:
-            raise ConfigError(f"--set {override}: expected section.key=value, such as learner.epochs=2")
+            example = "section.key=value, such as learner.epochs=2" if option == "--set" else "key=value"
+            raise ConfigError(f"{option} {override}: expected {example}")
         found[path.strip()] = _parse(text)
     return found
 

@@ -18,21 +18,17 @@ INTERRUPTED = 130
 def add_parsers(commands: Any) -> None:
     """Adds them to the sub-commands of `bidist`."""
     sweep = commands.add_parser("sweep", help="many runs: methods x variants x substrates x seeds, resumable")
-    sweep.add_argument("plan", nargs="?", type=Path, metavar="FILE", help="the plan (YAML), or a sweep's folder")
-    sweep.add_argument("--method", metavar="A,B", help="methods")
-    sweep.add_argument("--substrate", metavar="X,Y", help="games")
-    sweep.add_argument("--seeds", metavar="0-4", help="such as 0-4 or 0,2,5")
-    sweep.add_argument("--steps", type=int, metavar="N", help="player steps of each run")
-    sweep.add_argument("--preset", help="as for train")
-    sweep.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
-                       help="a setting of every run; may be given more than once")  # fmt: skip
-    sweep.add_argument("--scenario", metavar="5,6", help="evaluate each run in these, numbers or names")
-    sweep.add_argument("--episodes", type=int, metavar="N", help="of each scenario (default: 20)")
-    sweep.add_argument("--games", type=int, metavar="N", help="as for train (default: 0)")
-    sweep.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: sweeps/NAME)")
-    sweep.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
-    sweep.add_argument("--actors", type=int, metavar="N", help="actor processes of each run")
+    _add_plan(sweep)
     sweep.add_argument("--status", action="store_true", help="print how far it is, write its rows, and leave")
+    sweep.add_argument("--slurm", type=int, metavar="N", help="submit N jobs that work on it to SLURM, and leave")
+    sweep.add_argument("--slurm-option", action="append", default=[], metavar="KEY=VALUE", dest="slurm_options",
+                       help="of submitit, such as timeout_min=600; may be given more than once")  # fmt: skip
+
+    tune = commands.add_parser("tune", help="search for settings with Optuna; resumable")
+    _add_plan(tune)
+    tune.add_argument("--trials", type=int, default=20, metavar="N", help="suggestions to measure (default: 20)")
+    tune.add_argument("--measure", default="return_auc", metavar="NAME",
+                      help="return_auc (default), return_end; of validation scenarios scaled, evenness")  # fmt: skip
 
     crossplay = commands.add_parser("crossplay", help="every population's focal players among every other's")
     crossplay.add_argument("runs", nargs="+", metavar="RUN", help="runs of one game: folders, or names in --folder")
@@ -43,6 +39,23 @@ def add_parsers(commands: Any) -> None:
     crossplay.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
     crossplay.add_argument("--out", type=Path, default=Path("crossplay"), metavar="FOLDER", help="default: crossplay")
     crossplay.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plan", nargs="?", type=Path, metavar="FILE", help="the plan (YAML), or a sweep's folder")
+    parser.add_argument("--method", metavar="A,B", help="methods")
+    parser.add_argument("--substrate", metavar="X,Y", help="games")
+    parser.add_argument("--seeds", metavar="0-4", help="such as 0-4 or 0,2,5")
+    parser.add_argument("--steps", type=int, metavar="N", help="player steps of each run")
+    parser.add_argument("--preset", help="as for train")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
+                       help="a setting of every run; for tune also a range: log:1e-4..1e-3, 1..4, 4|8")  # fmt: skip
+    parser.add_argument("--scenario", metavar="5,6", help="evaluate each run in these, numbers or names")
+    parser.add_argument("--episodes", type=int, metavar="N", help="of each scenario (default: 20)")
+    parser.add_argument("--games", type=int, metavar="N", help="as for train (default: 0)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: sweeps/NAME)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    parser.add_argument("--actors", type=int, metavar="N", help="actor processes of each run")
 
 
 def sweep(arguments: argparse.Namespace) -> int:
@@ -57,11 +70,44 @@ def sweep(arguments: argparse.Namespace) -> int:
     if arguments.status:
         return 0 if show(folder) else 1
     open_sweep(plan, folder)
-    options = [] if arguments.actors is None else ["--actors", str(arguments.actors)]
+    options = _options(arguments)
+    if arguments.slurm is not None:
+        from experiments.cluster import parse_options, submit
+
+        extra = [*options, "--jobs", str(arguments.jobs)]
+        submitted = submit(folder, arguments.slurm, parse_options(arguments.slurm_options), extra)
+        print(f"submitted jobs {', '.join(str(job.job_id) for job in submitted)}")
+        print(f"see how far they are: bidist sweep {folder} --status")
+        return 0
     stopping = stop_on_signals()
     done = Sweep(plan, folder, arguments.jobs, options, stopping).run()
     if stopping.is_set():
         print(f"stopped; go on with: bidist sweep {folder}")
+        return INTERRUPTED
+    return 0 if done else 1
+
+
+def tune(arguments: argparse.Namespace) -> int:
+    """`bidist tune`."""
+    from experiments.plan import make_plan, read_plan
+    from experiments.tune import Range, Search
+
+    if arguments.jobs < 1 or arguments.trials < 1:
+        raise ConfigError(f"--jobs {arguments.jobs} --trials {arguments.trials}: expected 1 or more")
+    changes = _changes(arguments)
+    settings = changes.pop("settings", {})
+    found = {key: Range.parse(key, value) for key, value in settings.items()}
+    ranges = [value for value in found.values() if value is not None]
+    changes["settings"] = {key: value for key, value in settings.items() if found[key] is None}
+    plan = make_plan(changes) if arguments.plan is None else read_plan(arguments.plan, changes)
+    if arguments.plan is not None and arguments.plan.is_dir():
+        plan = plan.model_copy(update={"variants": {"": {}}})
+    folder = arguments.out or _folder(arguments.plan, "tune")
+    stopping = stop_on_signals()
+    search = Search(plan, ranges, arguments.measure, folder, arguments.jobs, _options(arguments), stopping)
+    done = search.run(arguments.trials)
+    if stopping.is_set():
+        print("stopped; the same command goes on")
         return INTERRUPTED
     return 0 if done else 1
 
@@ -120,11 +166,16 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _folder(plan: Path | None) -> Path:
+def _options(arguments: argparse.Namespace) -> list[str]:
+    """Arguments of `bidist train` that do not change what is learnt."""
+    return [] if arguments.actors is None else ["--actors", str(arguments.actors)]
+
+
+def _folder(plan: Path | None, name: str = "sweep") -> Path:
     """Where a sweep lives if the command line does not say."""
     if plan is not None and plan.is_dir():
         return plan
-    return Path("sweeps") / ("sweep" if plan is None else plan.stem)
+    return Path("sweeps") / (name if plan is None else plan.stem)
 
 
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -146,4 +197,4 @@ def _listed(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",")]
 
 
-COMMANDS = {"sweep": sweep, "crossplay": crossplay, "report": report}
+COMMANDS = {"sweep": sweep, "tune": tune, "crossplay": crossplay, "report": report}

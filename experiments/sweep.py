@@ -102,9 +102,10 @@ class Sweep:
         return all(seen.state == "done" for seen in states.values())
 
     def write_rows(self) -> None:
-        """Writes a row for each trial that has begun."""
-        write_rows([row(self._folder, t) for t in self._trials if t.folder(self._folder).config.exists()],
-                   self._folder / TRIALS)  # fmt: skip
+        """Writes a row for each trial of the whole sweep that has begun."""
+        trials = read_plan(self._folder, {}).trials()
+        begun = [row(self._folder, trial) for trial in trials if trial.folder(self._folder).config.exists()]
+        write_rows(begun, self._folder / TRIALS)
 
     def _claim(self) -> _Running | None:
         """Claims the next trial that is not done and that nobody runs, and starts it; None if there is none.

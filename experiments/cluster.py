@@ -1,0 +1,50 @@
+"""Submits the work on a sweep to a SLURM cluster whose nodes share the sweep's folder."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.config import parse_overrides
+from common.errors import ConfigError, SetupError
+from experiments.trials import NOTES
+
+
+def submit(folder: Path, jobs: int, options: Mapping[str, Any], arguments: list[str]) -> list[Any]:
+    """Submits jobs that each work on a sweep until nothing is left to claim; returns submitit's jobs.
+
+    Args:
+      folder: the sweep's.
+      jobs: how many.
+      options: submitit's, such as `timeout_min`, `cpus_per_task`, `slurm_partition`; `cluster` says what to submit to,
+        and `local` runs the jobs on this machine.
+      arguments: of `bidist sweep` behind the folder, such as `--actors 4`.
+
+    Raises:
+      ConfigError: if submitit does not know an option.
+      SetupError: if submitit is not installed, or there is no SLURM here.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise SetupError('bidist sweep --slurm needs submitit: pip install "bidist[slurm]"') from None
+    named = dict(options)
+    try:
+        executor = submitit.AutoExecutor(folder / NOTES / "slurm", cluster=named.pop("cluster", "slurm"))
+        executor.update_parameters(**named)
+    except (RuntimeError, ValueError) as error:
+        raise SetupError(f"submitit cannot submit from here: {error}") from None
+    except (NameError, TypeError) as error:
+        raise ConfigError(f"--slurm-option: {error}") from None
+    command = [sys.executable, "-m", "deploy.cli", "sweep", str(folder.resolve()), *arguments]
+    with executor.batch():
+        return [executor.submit(submitit.helpers.CommandFunction(command)) for _ in range(jobs)]
+
+
+def parse_options(texts: list[str]) -> dict[str, Any]:
+    """Reads `key=value` strings.
+
+    Raises:
+      ConfigError: if one has no `=`.
+    """
+    return parse_overrides(texts, "--slurm-option")
