@@ -29,7 +29,7 @@ from common.run_folder import RunFolder
 from evaluator import reference, rollout
 from evaluator.progress import EpisodeProgress, cores
 from evaluator.puppets import puppet
-from evaluator.results import episode_key, number_of, rows_of
+from evaluator.results import AVERAGED, episode_key, number_of, rows_of
 from evaluator.rollout import Episode
 from evaluator.scenarios import Scenario, models_of, require_bots, scenario, scenarios_of
 from evaluator.self_play import read_checkpoint
@@ -39,7 +39,6 @@ from evaluator.workers import Person, Task, play
 log = logging.getLogger(__name__)
 
 NEWEST, ALL = "newest", "all"
-AVERAGED = "-average"
 FOLLOW_S = 5.0
 SAY_WAITING_S = 60.0
 WEIGHTS_DIGITS = 12

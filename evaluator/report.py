@@ -16,7 +16,7 @@ import numpy as np
 from common.errors import ConfigError
 from common.files import write
 from evaluator.pictures import draw_bars, draw_over_training, draw_returns
-from evaluator.results import ORDER, RANDOM, Results, Rows, Scale, number_of, published
+from evaluator.results import AVERAGED, ORDER, RANDOM, Results, Rows, Scale, number_of, published
 from evaluator.statistics import Array, improvement, interval, iqm, limits, permutation_test
 
 ABLATIONS = ("bidist", "bidist-forward-only", "bidist-no-distillation", "bidist-no-fictitious", "bidist-all-fictitious")
@@ -48,7 +48,8 @@ def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
     parts += ["## Figure 1: ablations", *_ablations(results, folder)]
     if curves is not None:
         parts += ["## Learning curves", f"![Learning curves]({curves.name})"]
-    if draw_over_training(rows, folder / "over_training.png"):
+    by_theta = [row for row in rows if not row["checkpoint"].endswith(AVERAGED)]
+    if draw_over_training(by_theta, folder / "over_training.png"):
         parts += ["## Over training", "Focal returns of several checkpoints.", "![Over training](over_training.png)"]
     if (both := _beside_the_original(rows)) is not None:
         parts += ["## Beside Melting Pot's own loop", ORIGINAL, both]

@@ -18,6 +18,8 @@ from evaluator.statistics import Array, limits, resample
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 RANDOM = "random"
+# What follows a checkpoint's name where its average of theta was played.
+AVERAGED = "-average"
 ORDER = ("mappo", "randnet", "opre", "pp", "rpm", "bidist")
 # Where random players and ACB's differ by less than this share, a scaled return is mostly noise.
 LEAST_SPAN = 0.1

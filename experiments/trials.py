@@ -12,7 +12,7 @@ import numpy as np
 
 from common.files import is_locked, last_record, read_lines, write
 from common.run_folder import RunFolder
-from evaluator.evaluate import AVERAGED
+from evaluator.results import AVERAGED
 from experiments.plan import Trial
 
 NOTES = ".sweep"

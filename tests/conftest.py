@@ -4,11 +4,15 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from common.store import Store
 from deploy.redis_server import RedisServer
 
 _NUMBERS = itertools.count()
+
+# The networks here are so small that sharing their work between threads costs more than it saves.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

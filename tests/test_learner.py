@@ -209,9 +209,9 @@ def test_the_critic_learns_a_reward_that_arrives_while_its_player_is_frozen(buil
         unroll.reward[2, lucky] = 1
         unroll.discount[-1] = 0
     batch = collate(made, LENGTH, CPU)
-    learner = build("learner.learning_rate=0.003", "learner.entropy_coef=0")
-    history = [learner.update(batch)["explained_variance"] for _ in range(60)]
-    assert history[-1] > 0.9
+    learner = build("learner.learning_rate=0.01", "learner.entropy_coef=0")
+    history = [learner.update(batch)["explained_variance"] for _ in range(30)]
+    assert history[-1] > 0.7
     # Returns are normalised by the moments over all steps: 8 of 15 players are lucky, through 3 of 6 steps.
     mean, _ = learner.value_norm.moments()
     assert float(mean) == pytest.approx(8 / 15 / 2, abs=0.05)
