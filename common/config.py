@@ -295,6 +295,11 @@ def variable(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def setting_variables() -> list[str]:
+    """Names of the environment variables that change settings."""
+    return sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and "__" in name)
+
+
 def learner_threads(config: LearnerConfig) -> int:
     """Threads that the learner computes with on this machine."""
     return config.threads or max(1, round(0.4 * len(os.sched_getaffinity(0))))

@@ -5,6 +5,7 @@ import fcntl
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ TAIL_BYTES = 1 << 16
 
 def write(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all: under a temporary name, synced, renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()

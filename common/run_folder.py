@@ -15,7 +15,7 @@ evaluation.jsonl     one line an episode of an official scenario
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,18 @@ import yaml
 from common.config import Config, RunConfig, read_yaml, validate
 from common.errors import ConfigError
 from common.files import locked, write
+
+
+def training_return(lines: Iterable[Mapping[str, object]]) -> str:
+    """The metric that shows how a run learns: the learning players' return.
+
+    Where theta plays nowhere in training, it is the return of the players whose steps it learns from.
+
+    Args:
+      lines: of `metrics.jsonl`.
+    """
+    learning = any(line.get("return_learning") is not None for line in lines)
+    return "return_learning" if learning else "return_fictitious"
 
 
 def find_run(folder: Path, run: str) -> "RunFolder":

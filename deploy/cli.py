@@ -132,7 +132,7 @@ def _train(arguments: argparse.Namespace) -> int:
         actors = left if arguments.actors is None else arguments.actors
         ledger = Supervisor(config, actors, arguments.redis, stop_on_signals()).run()
     if ledger is None:
-        print(f"stopped; go on with: bidist train --resume {folder.path.name}")
+        print(f"stopped; resume with: bidist train --resume {folder.path.name}")
     else:
         from deploy.summary import write_summary
 
@@ -237,7 +237,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         evaluate.check(person, arguments.scenarios)
     for out, group in people.items():
         if not evaluate.evaluate(group, out=out, **options):
-            print("stopped; the same command goes on")
+            print("stopped; run the same command again to resume")
             return INTERRUPTED
         evaluate.show(group, out, arguments.seed, arguments.reference)
     return 0

@@ -15,7 +15,7 @@ from matplotlib.ticker import EngFormatter
 from common.config import Config
 from common.errors import ConfigError
 from common.files import read_lines
-from common.run_folder import RunFolder
+from common.run_folder import RunFolder, training_return
 from evaluator.style import BLUE, COLOURS, GREY, ORANGE, STYLE, VERMILLION
 
 DASHES = ("-", "--", ":")
@@ -56,8 +56,9 @@ def draw_run(folder: RunFolder, path: Path) -> None:
 def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[str] = ()) -> None:
     """Draws the training returns of several runs in one picture: a panel for each game, a colour for each label.
 
-    Runs of one label in one game are taken for seeds of one thing: their mean is drawn, and a band from the lowest to
-    the highest. The random population's return is drawn where a run's summary has it.
+    Runs of one label in one game are taken for seeds of one thing: their mean is drawn as far as all of them have come,
+    with a band from the lowest to the highest, and each of them thinly. The random population's return is drawn where a
+    run's summary has it.
 
     Args:
       folders: the runs'.
@@ -103,21 +104,29 @@ class _Curve:
 
 
 def _seeds(axis: Any, runs: Sequence[_Curve], colour: str, dashes: str) -> None:
-    """Draws the runs of one label: their mean and a band from the lowest to the highest."""
-    # Where theta plays nowhere in training, the players whom it learns from are shown.
-    shown = "return_learning" if any("return_learning" in line for line in runs[0].lines) else "return_fictitious"
-    count = len(runs)
-    text = f"{runs[0].label}, seed {runs[0].config.run.seed}" if count == 1 else f"{runs[0].label}, {count} seeds"
-    text += "" if shown == "return_learning" else ", phi's"
-    curves = [[(line["player_steps"], line[shown]) for line in r.lines if line.get(shown) is not None] for r in runs]
+    """Draws the runs of one label: each thinly, their mean where all of them are, and a band around it."""
+    shown = training_return([line for run in runs for line in run.lines])
+    curves = [
+        [(line["player_steps"], line[shown]) for line in run.lines if line.get(shown) is not None] for run in runs
+    ]
     points = [np.array(curve, float).T for curve in curves if curve]
     if not points:
         return
-    # As far as all of them have come, so that the mean is always one of the same runs.
-    grid = np.linspace(max(x[0] for x, _ in points), min(x[-1] for x, _ in points), GRID)
+    count, name = len(points), runs[0].label
+    text = f"{name}, seed {runs[0].config.run.seed}" if len(runs) == 1 else f"{name}, {count} seeds"
+    text += "" if shown == "return_learning" else ", phi's"
+    if count == 1:
+        axis.plot(*points[0], color=colour, lw=1.8, label=text, linestyle=dashes)
+        return
+    for x, y in points:
+        axis.plot(x, y, color=colour, lw=0.6, alpha=0.35)
+    first, last = max(x[0] for x, _ in points), min(x[-1] for x, _ in points)
+    if first >= last:  # one of them has only just begun
+        axis.plot([], [], color=colour, lw=1.8, label=text, linestyle=dashes)
+        return
+    grid = np.linspace(first, last, GRID)
     values = np.array([np.interp(grid, x, y) for x, y in points])
-    if len(points) > 1:
-        axis.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+    axis.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
     axis.plot(grid, values.mean(0), color=colour, lw=1.8, label=text, linestyle=dashes)
 
 

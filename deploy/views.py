@@ -217,7 +217,7 @@ def _print_folder(place: RunFolder) -> None:
         console.print(f"  ledger: {summary['ledger']}")
     console.print(f"  newest checkpoint: {saved[-1] if saved else 'none'}", soft_wrap=True)
     more = " --steps N, with a larger N" if finished else ""
-    console.print(f"  go on with: bidist train --resume {place.path.name}{more}")
+    console.print(f"  resume with: bidist train --resume {place.path.name}{more}")
 
 
 def _starting(s: Snapshot) -> str:

@@ -22,18 +22,22 @@ from evaluator.style import STYLE
 WORDS = {ONE: "one focal player among the others", HALF: "half of the players focal"}
 
 
-def rows_of_people(rows: Rows, people: Sequence[Population], seed: int) -> list[Mapping[str, Any]]:
-    """The rows in which both populations are among some people, as they are now."""
+def rows_of_people(rows: Rows, people: Sequence[Population], episodes: int, seed: int) -> list[Mapping[str, Any]]:
+    """The first so many episodes of those pairs whose populations are both among some, as they are now."""
     known = {(person.run, person.checkpoint, person.weights) for person in people}
 
     def of(row: Mapping[str, Any], prefix: str) -> tuple[Any, ...]:
         return tuple(row[f"{prefix}{key}"] for key in ("run", "checkpoint", "weights"))
 
-    return [r for r in rows if r["evaluation_seed"] == seed and of(r, "") in known and of(r, "background_") in known]
+    return [
+        row for row in rows
+        if row["evaluation_seed"] == seed and row["episode"] < episodes
+        and of(row, "") in known and of(row, "background_") in known
+    ]  # fmt: skip
 
 
 def write_report(rows: Rows, out: Path, command: str) -> list[Standing]:
-    """Writes the report of rows into a folder; returns the standings.
+    """Writes the report of rows into a folder; returns the standings, none if no two populations have met yet.
 
     Args:
       rows: of the populations to compare.
@@ -41,6 +45,8 @@ def write_report(rows: Rows, out: Path, command: str) -> list[Standing]:
       command: that made them.
     """
     found = standings(rows)
+    if not found:
+        return []
     names = [standing.population for standing in found]
     splits = [split for split in (ONE, HALF) if any(row["split"] == split for row in rows)]
     matrices = {split: cells(rows, split) for split in splits}
@@ -58,14 +64,14 @@ def write_report(rows: Rows, out: Path, command: str) -> list[Standing]:
     lines = [
         f"# Cross-play in {rows[0]['substrate']}", "",
         "Mean return per focal player, with 95% bootstrap intervals over episodes. A stranger is a population of",
-        "another run; the interval knows nothing of other seeds of the same method. Made by", "",
+        "another run. Intervals do not cover variation between training seeds. Made by", "",
         "```", command, "```", "",
         "![Returns of focal players](crossplay.png)", "",
         "| population | among itself | among strangers | worst stranger | with | rating |",
         "|---" * 6 + "|",
         *map(_line, found), "",
-        "The rating is that of the Plackett-Luce model (openskill): guests of the same host, in the same game and",
-        "seats, rank by their return; mean and standard deviation, 25 and 8.3 before the first match.",
+        "The rating is that of the Plackett-Luce model (openskill): populations that met the same strangers, in the",
+        "same game and seats, rank by their returns; a new population has 25 ± 8.3.",
     ]  # fmt: skip
     for split, matrix in matrices.items():
         lines += [

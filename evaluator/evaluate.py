@@ -146,7 +146,7 @@ def evaluate(
     every = list({s.name: s for chosen in wanted.values() for s in chosen}.values())
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(out.with_name(f".{out.name}.lock")):
+        with locked(lock_of(out)):
             done = {episode_key(row) for row in rows_of(out)}
             tasks = [
                 (p, jobs)
@@ -171,6 +171,11 @@ def evaluate(
     except TimeoutError:
         raise ConfigError(f"{out}: another evaluation writes to it; give this one another --out") from None
     return not stopping.is_set()
+
+
+def lock_of(out: Path) -> Path:
+    """The file that an evaluation holds while it writes to a file of results."""
+    return out.with_name(f".{out.name}.lock")
 
 
 def follow(folder: RunFolder, out: Path, stopping: threading.Event, **options: Any) -> None:

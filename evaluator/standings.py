@@ -9,7 +9,7 @@ import numpy as np
 from openskill.models import PlackettLuce
 
 from evaluator.crossplay import ALL
-from evaluator.statistics import DRAWS, Interval, interval, limits
+from evaluator.statistics import DRAWS, Array, Interval, interval, limits
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -24,8 +24,8 @@ class Standing:
       among_itself: return per player where it plays all seats; None if that was not played.
       strangers: mean over the populations of other runs of its focal return among them.
       worst: the lowest of these means, and `worst_with` whom it is with.
-      rating, uncertainty: of the Plackett-Luce model, in its own units (25 is the mean, 25/3 knows nothing); None with
-        fewer than three populations, for then no two are guests of the same one.
+      rating, uncertainty: of the Plackett-Luce model, in its own units (a new population has 25 ± 8.3); None with
+        fewer than three populations, for then no two have met the same one.
     """
 
     population: str
@@ -55,8 +55,8 @@ def cells(rows: Rows, split: str) -> dict[tuple[str, str], Interval]:
 def standings(rows: Rows) -> list[Standing]:
     """Every population's, the best mean among strangers first.
 
-    The interval of a mean over strangers draws episodes, within each stranger and split; it knows nothing of other
-    seeds of the same method.
+    The interval of a mean over strangers draws episodes, within each stranger and split; it does not cover variation
+    between training seeds.
 
     Args:
       rows: of `crossplay.jsonl`, of at least two populations.
@@ -68,31 +68,41 @@ def standings(rows: Rows) -> list[Standing]:
     for name, method in methods.items():
         own = [row for row in rows if label(row) == name]
         itself = [row["focal_return"] for row in own if row["split"] == ALL]
-        among: dict[str, list[float]] = defaultdict(list)
+        among: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for row in own:
             if row["split"] != ALL:
-                among[label(row, "background_")].append(row["focal_return"])
+                among[label(row, "background_")][row["split"]].append(row["focal_return"])
         if not among:
             continue
-        drawn = np.mean([rng.choice(values, (DRAWS, len(values))).mean(1) for values in among.values()], 0)
-        mean = float(np.mean([np.mean(values) for values in among.values()]))
-        worst = min(among, key=lambda stranger: float(np.mean(among[stranger])))
-        rating = ratings.get(name)
+        each = {stranger: _mean_of_means(list(groups.values()), rng) for stranger, groups in among.items()}
+        worst = min(each, key=lambda stranger: each[stranger][0])
+        episodes = {stranger: sum(map(len, groups.values())) for stranger, groups in among.items()}
+        strangers = (
+            float(np.mean([mean for mean, _ in each.values()])),
+            np.mean([draws for _, draws in each.values()], 0),
+        )
+        rating = ratings.get(name, (None, None))
         found.append(
             Standing(
                 name, method, interval(itself) if itself else None,
-                Interval(mean, *limits(drawn), sum(map(len, among.values()))), interval(among[worst]), worst,
-                None if rating is None else rating[0], None if rating is None else rating[1],
+                Interval(strangers[0], *limits(strangers[1]), sum(episodes.values())),
+                Interval(each[worst][0], *limits(each[worst][1]), episodes[worst]), worst, *rating,
             )
         )  # fmt: skip
     return sorted(found, key=lambda standing: -standing.strangers.mean)
 
 
-def rate(rows: Rows) -> dict[str, tuple[float, float]]:
-    """Rates populations by what they earn as guests: mu and sigma of the Plackett-Luce model (Weng and Lin 2011).
+def _mean_of_means(groups: Sequence[Sequence[float]], rng: np.random.Generator) -> tuple[float, Array]:
+    """The mean of the groups' means, each counting alike, and draws of it by the bootstrap within each: [DRAWS]."""
+    drawn = [rng.choice(values, (DRAWS, len(values))).mean(1) for values in groups]
+    return float(np.mean([np.mean(values) for values in groups])), np.mean(drawn, 0)
 
-    A match is one episode's number with one host in one split: all guests played the same game in the same seats, and
-    rank by their focal returns. Matches count in an order drawn at random, the same each time.
+
+def rate(rows: Rows) -> dict[str, tuple[float, float]]:
+    """Rates populations by their focal returns: mu and sigma of the Plackett-Luce model (Weng and Lin 2011).
+
+    A match is one episode's number with one background population in one split: all focal populations played the same
+    game in the same seats, and rank by their returns. Matches count in an order drawn at random, the same each time.
     """
     matches: dict[tuple[str, str, int], dict[str, float]] = defaultdict(dict)
     for row in rows:
@@ -103,11 +113,11 @@ def rate(rows: Rows) -> dict[str, tuple[float, float]]:
     keys = sorted(matches)
     played = False
     for i in np.random.default_rng(0).permutation(len(keys)):
-        guests = matches[keys[i]]
-        if len(guests) < 2:
+        focal = matches[keys[i]]
+        if len(focal) < 2:
             continue
         played = True
-        names = sorted(guests)
-        after = model.rate([[ratings[name]] for name in names], scores=[guests[name] for name in names])
+        names = sorted(focal)
+        after = model.rate([[ratings[name]] for name in names], scores=[focal[name] for name in names])
         ratings.update(zip(names, (team[0] for team in after), strict=True))
     return {name: (float(r.mu), float(r.sigma)) for name, r in ratings.items()} if played else {}

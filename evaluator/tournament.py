@@ -37,7 +37,7 @@ def crossplay_all(
     Args:
       people: the populations.
       episodes: of each pair and split.
-      out: a folder; rows are appended to `crossplay.jsonl` in it, and what stands there is not played again.
+      out: a folder; rows are appended to `crossplay.jsonl` in it; episodes already in it are skipped.
       seed: of the evaluation; the same seed and number is the same episode.
       workers: processes; 0 takes one a core.
       stopping: set to stop, after the episodes that have begun.
@@ -87,10 +87,12 @@ def check(people: Sequence[Population]) -> None:
     if len(views) > 1:
         (first, a), (second, b) = list(views.items())[:2]
         raise ConfigError(f"{a.run} and {b.run} cannot meet, their games differ: {first} and {second}")
-    names = [(person.run, person.checkpoint) for person in people]
+    names = [person.run for person in people]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"two populations are called {name[0]} {name[1]}: name each run once")
+            raise ConfigError(
+                f"two populations are called {name}: name each run once, and give runs names of their own"
+            )
 
 
 def read_rows(out: Path) -> list[dict[str, Any]]:
@@ -102,7 +104,7 @@ def read_rows(out: Path) -> list[dict[str, Any]]:
     rows = read_lines(out / ROWS)
     for row in rows:
         if missing := NEEDED - row.keys():
-            raise ConfigError(f"{out / ROWS}: no rows of bidist crossplay: a line lacks {', '.join(sorted(missing))}")
+            raise ConfigError(f"{out / ROWS}: not a cross-play file: a row lacks {', '.join(sorted(missing))}")
     return list({tuple(row[key] for key in KEYS): row for row in rows}.values())
 
 

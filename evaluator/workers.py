@@ -88,7 +88,7 @@ def play(
                 told_to_stop = True
                 for counter in counters:
                     counter.value = NO_MORE
-                log.info("playing the episodes to their end that have begun; once more to leave without them")
+                log.info("finishing the episodes in progress; press Ctrl-C again to abandon them")
             try:
                 result = results.get(timeout=0.5)
             except queue.Empty:

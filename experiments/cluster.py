@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.config import parse_overrides
 from common.errors import ConfigError, SetupError
 from experiments.trials import NOTES
 
@@ -18,7 +17,7 @@ def submit(folder: Path, jobs: int, options: Mapping[str, Any], arguments: list[
       jobs: how many.
       options: submitit's, such as `timeout_min`, `cpus_per_task`, `slurm_partition`; `cluster` says what to submit to,
         and `local` runs the jobs on this machine.
-      arguments: of `bidist sweep` behind the folder, such as `--actors 4`.
+      arguments: further arguments of `bidist sweep`, such as `--actors 4`.
 
     Raises:
       ConfigError: if submitit does not know an option.
@@ -39,12 +38,3 @@ def submit(folder: Path, jobs: int, options: Mapping[str, Any], arguments: list[
     command = [sys.executable, "-m", "deploy.cli", "sweep", str(folder.resolve()), *arguments]
     with executor.batch():
         return [executor.submit(submitit.helpers.CommandFunction(command)) for _ in range(jobs)]
-
-
-def parse_options(texts: list[str]) -> dict[str, Any]:
-    """Reads `key=value` strings.
-
-    Raises:
-      ConfigError: if one has no `=`.
-    """
-    return parse_overrides(texts, "--slurm-option")

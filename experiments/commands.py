@@ -19,15 +19,15 @@ def add_parsers(commands: Any) -> None:
     """Adds them to the sub-commands of `bidist`."""
     sweep = commands.add_parser("sweep", help="many runs: methods x variants x substrates x seeds, resumable")
     _add_plan(sweep)
-    sweep.add_argument("--status", action="store_true", help="print how far it is, write its rows, and leave")
-    sweep.add_argument("--slurm", type=int, metavar="N", help="submit N jobs that work on it to SLURM, and leave")
+    sweep.add_argument("--status", action="store_true", help="print the progress, update trials.csv and exit")
+    sweep.add_argument("--slurm", type=int, metavar="N", help="submit N workers to SLURM and exit")
     sweep.add_argument("--slurm-option", action="append", default=[], metavar="KEY=VALUE", dest="slurm_options",
                        help="of submitit, such as timeout_min=600; may be given more than once")  # fmt: skip
 
     tune = commands.add_parser("tune", help="search for settings with Optuna; resumable")
     _add_plan(tune)
     tune.add_argument("--trials", type=int, default=20, metavar="N", help="suggestions to measure (default: 20)")
-    tune.add_argument("--measure", default="return_auc", metavar="NAME",
+    tune.add_argument("--measure", metavar="NAME",
                       help="return_auc (default), return_end; of validation scenarios scaled, evenness")  # fmt: skip
 
     crossplay = commands.add_parser("crossplay", help="every population's focal players among every other's")
@@ -60,10 +60,11 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 def sweep(arguments: argparse.Namespace) -> int:
     """`bidist sweep`."""
-    from experiments.sweep import Sweep, make_plan, open_sweep, read_plan, show
+    from experiments.plan import make_plan, read_plan
+    from experiments.sweep import Sweep, open_sweep, show
 
-    if arguments.jobs < 1:
-        raise ConfigError(f"--jobs {arguments.jobs}: expected 1 or more")
+    if arguments.jobs < 1 or (arguments.slurm is not None and arguments.slurm < 1):
+        raise ConfigError(f"--jobs {arguments.jobs} --slurm {arguments.slurm}: expected 1 or more")
     changes = _changes(arguments)
     plan = make_plan(changes) if arguments.plan is None else read_plan(arguments.plan, changes)
     folder = arguments.out or _folder(arguments.plan)
@@ -72,42 +73,36 @@ def sweep(arguments: argparse.Namespace) -> int:
     open_sweep(plan, folder)
     options = _options(arguments)
     if arguments.slurm is not None:
-        from experiments.cluster import parse_options, submit
+        from experiments.cluster import submit
 
         extra = [*options, "--jobs", str(arguments.jobs)]
-        submitted = submit(folder, arguments.slurm, parse_options(arguments.slurm_options), extra)
+        submitted = submit(folder, arguments.slurm, parse_overrides(arguments.slurm_options, "--slurm-option"), extra)
         print(f"submitted jobs {', '.join(str(job.job_id) for job in submitted)}")
         print(f"see how far they are: bidist sweep {folder} --status")
         return 0
     stopping = stop_on_signals()
     done = Sweep(plan, folder, arguments.jobs, options, stopping).run()
     if stopping.is_set():
-        print(f"stopped; go on with: bidist sweep {folder}")
+        print(f"stopped; resume with: bidist sweep {folder}")
         return INTERRUPTED
     return 0 if done else 1
 
 
 def tune(arguments: argparse.Namespace) -> int:
     """`bidist tune`."""
-    from experiments.plan import make_plan, read_plan
-    from experiments.tune import Range, Search
+    from experiments.tune import Search, read_search
 
     if arguments.jobs < 1 or arguments.trials < 1:
         raise ConfigError(f"--jobs {arguments.jobs} --trials {arguments.trials}: expected 1 or more")
     changes = _changes(arguments)
-    settings = changes.pop("settings", {})
-    found = {key: Range.parse(key, value) for key, value in settings.items()}
-    ranges = [value for value in found.values() if value is not None]
-    changes["settings"] = {key: value for key, value in settings.items() if found[key] is None}
-    plan = make_plan(changes) if arguments.plan is None else read_plan(arguments.plan, changes)
-    if arguments.plan is not None and arguments.plan.is_dir():
-        plan = plan.model_copy(update={"variants": {"": {}}})
+    if arguments.measure is not None:
+        changes["measure"] = arguments.measure
     folder = arguments.out or _folder(arguments.plan, "tune")
     stopping = stop_on_signals()
-    search = Search(plan, ranges, arguments.measure, folder, arguments.jobs, _options(arguments), stopping)
+    search = Search(read_search(arguments.plan, changes), folder, arguments.jobs, _options(arguments), stopping)
     done = search.run(arguments.trials)
     if stopping.is_set():
-        print("stopped; the same command goes on")
+        print("stopped; run the same command again to resume")
         return INTERRUPTED
     return 0 if done else 1
 
@@ -123,6 +118,8 @@ def crossplay(arguments: argparse.Namespace) -> int:
             f"--episodes {arguments.episodes} --workers {arguments.workers} --seed {arguments.seed}: expected positive "
             "numbers"
         )
+    if arguments.checkpoint == "all":
+        raise ConfigError("--checkpoint all: one checkpoint of each run takes part; name it, or take the newest")
     folders = [find_run(arguments.folder, run) for run in arguments.runs]
     people = [person for folder in folders for person in populations(folder, [arguments.checkpoint])]
     if arguments.random:
@@ -130,14 +127,21 @@ def crossplay(arguments: argparse.Namespace) -> int:
         people.append(replace(guest, config=people[0].config))
     check(people)
     stopping = stop_on_signals()
-    if not crossplay_all(people, arguments.episodes, arguments.out, arguments.seed, arguments.workers, stopping):
-        print("stopped; the same command goes on")
-        return INTERRUPTED
-    rows = rows_of_people(read_rows(arguments.out), people, arguments.seed)
-    command = shlex.join(["bidist", "crossplay", *(person.run for person in people if person.checkpoint)])
-    command += f" --episodes {arguments.episodes} --seed {arguments.seed}" + (" --random" if arguments.random else "")
-    show(write_report(rows, arguments.out, command), arguments.out)
-    return 0
+    done = crossplay_all(people, arguments.episodes, arguments.out, arguments.seed, arguments.workers, stopping)
+    rows = rows_of_people(read_rows(arguments.out), people, arguments.episodes, arguments.seed)
+    if found := write_report(rows, arguments.out, _crossplay_command(arguments)):
+        show(found, arguments.out)
+    if not done:
+        print("stopped; run the same command again to resume")
+    return 0 if done else INTERRUPTED
+
+
+def _crossplay_command(arguments: argparse.Namespace) -> str:
+    command = ["bidist", "crossplay", *arguments.runs, "--episodes", str(arguments.episodes)]
+    for option, default in (("checkpoint", "newest"), ("seed", 0), ("folder", Path("runs"))):
+        if (value := getattr(arguments, option)) != default:
+            command += [f"--{option}", str(value)]
+    return shlex.join([*command, *(["--random"] if arguments.random else []), "--out", str(arguments.out)])
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -187,9 +191,9 @@ def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     if arguments.scenario is not None:
         scenarios = [int(part) if part.isdecimal() else part for part in arguments.scenario.split(",")]
-        found["evaluation"] = {"scenarios": scenarios, "episodes": arguments.episodes or 20}
-    elif arguments.episodes is not None:
-        raise ConfigError("--episodes says how many of each scenario: name them with --scenario")
+        found["evaluation"] = {"scenarios": scenarios}
+    if arguments.episodes is not None:
+        found["evaluation"] = {**found.get("evaluation", {}), "episodes": arguments.episodes}
     return {key: value for key, value in found.items() if value is not None}
 
 

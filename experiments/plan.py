@@ -17,6 +17,12 @@ from common.methods import resolve
 from common.run_folder import RunFolder
 
 PLAN = "sweep.yaml"
+# What a plan says by keys of its own.
+OWN_KEYS = {
+    "run.name": "trials are named by the sweep", "run.folder": "runs lie in the sweep's folder",
+    "run.player_steps": "use the plan's steps", "run.seed": "use the plan's seeds",
+    "method.name": "use the plan's methods", "environment.substrate": "use the plan's substrates",
+}  # fmt: skip
 
 Settings = dict[str, Any]
 """`section.key` to value."""
@@ -56,7 +62,7 @@ class Plan(Section):
     @field_validator("methods", mode="before")
     @classmethod
     def _named(cls, methods: Any) -> Any:
-        if isinstance(methods, list):
+        if isinstance(methods, list) and all(isinstance(name, str) for name in methods):
             return {name: {} for name in methods}
         return {name: settings or {} for name, settings in methods.items()} if isinstance(methods, dict) else methods
 
@@ -72,6 +78,15 @@ class Plan(Section):
             return [seeds]
         return parse_seeds(seeds) if isinstance(seeds, str) else seeds
 
+    @field_validator("settings", "methods", "variants", mode="after")
+    @classmethod
+    def _unnamed(cls, found: dict[str, Any]) -> dict[str, Any]:
+        groups = found.values() if all(isinstance(value, dict) for value in found.values()) else [found]
+        for key in (key for group in groups for key in group):
+            if key in OWN_KEYS:
+                raise ValueError(f"{key} is not a setting of a trial here: {OWN_KEYS[key]}")
+        return found
+
     def trials(self) -> list["Trial"]:
         """All trials, seed by seed, so that each seed is complete before the next begins.
 
@@ -86,9 +101,11 @@ class Plan(Section):
         ]
         for trial in found:
             trial.check()
-        names = [trial.name for trial in found]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ConfigError(f"two trials are called {min(twice)}: rename a variant, or drop the repeated seed")
+        known: dict[str, Trial] = {}
+        for trial in found:
+            if (other := known.setdefault(trial.name, trial)) is not trial:
+                same = [f"{x.method} on {x.substrate}, variant {x.variant!r}, seed {x.seed}" for x in (other, trial)]
+                raise ConfigError(f"two trials are called {trial.name}: {same[0]}, and {same[1]}; rename one")
         return found
 
     def save(self, folder: Path) -> None:
@@ -131,7 +148,8 @@ class Trial:
         chosen = plan.evaluation
         scenarios: list[str] = []
         if chosen is not None:
-            scenarios = [name if isinstance(name, str) else f"{substrate}_{name}" for name in chosen.scenarios]
+            named = [name if isinstance(name, str) else f"{substrate}_{name}" for name in chosen.scenarios]
+            scenarios = list(dict.fromkeys(named))
         return cls(
             "-".join(parts), method, substrate, variant, seed, plan.steps,
             {**plan.settings, **plan.methods[method], **plan.variants[variant]}, plan.games, plan.preset,
@@ -170,7 +188,10 @@ class Trial:
         Raises:
           ConfigError: naming the trial and the setting.
         """
-        values: Settings = {"run.name": self.name, "method.name": self.method, "environment.substrate": self.substrate}
+        values: Settings = {
+            "run.name": self.name, "method.name": self.method, "environment.substrate": self.substrate,
+            "run.seed": self.seed, "run.player_steps": self.steps,
+        }  # fmt: skip
         try:
             resolve(load_config(self.preset, [f"{k}={_text(v)}" for k, v in self.settings.items()], values, environ={}))
         except ConfigError as error:
@@ -192,7 +213,16 @@ def read_plan(path: Path, changes: Mapping[str, Any]) -> Plan:
       ConfigError: naming the key that is wrong.
     """
     path = path / PLAN if path.is_dir() else path
-    return make_plan(read_yaml(path) | dict(changes), f"{path}: ")
+    return make_plan(merge(read_yaml(path), changes), f"{path}: ")
+
+
+def merge(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan's keys with changes from the command line; `settings` and `evaluation` change key by key."""
+    merged = {**tree, **changes}
+    for key in ("settings", "evaluation"):
+        if isinstance(tree.get(key), dict) and isinstance(changes.get(key), dict):
+            merged[key] = {**tree[key], **changes[key]}
+    return merged
 
 
 def make_plan(tree: Mapping[str, Any], source: str = "") -> Plan:

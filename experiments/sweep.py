@@ -9,6 +9,7 @@ import contextlib
 import logging
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,23 +24,26 @@ from rich.console import Console
 from rich.live import Live
 
 from common import environments
-from common.config import EnvironmentConfig
+from common.config import EnvironmentConfig, setting_variables
 from common.errors import ConfigError
 from common.files import locked
+from deploy.machine import circumstances
 from deploy.redis_server import with_parent
 from evaluator.scenarios import require_bots, scenario
-from experiments.plan import PLAN, Plan, Trial, make_plan, read_plan
+from experiments.plan import PLAN, Plan, Trial, read_plan
 from experiments.sweep_view import Clock, plain, render
-from experiments.trials import ACTIVE, NOTES, TRIALS, Notes, fail, progress, row, write_rows
+from experiments.trials import ACTIVE, NOTES, TRIALS, Notes, Progress, progress, row, write_rows
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.5
+TICK_S, IDLE_S = 0.5, 3.0
 LIVE_EVERY_S, PLAIN_EVERY_S = 2.0, 60.0
 LEAVE_S = 90.0
 # A claim may meet another process that only looks whether the trial is claimed.
 CLAIM_S = 0.2
 RESUMES = 5
+# What a shell and `bidist evaluate` say of a command that SIGINT or SIGTERM ended.
+INTERRUPTED = (130, 143)
 
 
 @dataclass
@@ -70,68 +74,67 @@ class Sweep:
         self._running: list[_Running] = []
         self._tried: set[str] = set()
         self._resumed: Counter[str] = Counter()
+        self._started = time.time()
         self._console = Console()
 
     def run(self) -> bool:
         """Runs trials until each is done or has failed; returns whether all are done."""
-        clock = Clock()
-        shown = 0.0
+        clock, shown = Clock(), 0.0
+        every = LIVE_EVERY_S if self._console.is_terminal else PLAIN_EVERY_S
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while not self._stopping.is_set():
                 self._reap()
                 while len(self._running) < self._jobs and (claimed := self._claim()) is not None:
                     self._running.append(claimed)
-                every = LIVE_EVERY_S if self._console.is_terminal else PLAIN_EVERY_S
-                idle = not self._running
-                if idle or time.monotonic() - shown > every:
+                if time.monotonic() - shown > every:
                     shown = time.monotonic()
-                    states = {trial: progress(self._folder, trial) for trial in self._trials}
+                    states = self._states()
                     clock.tick(states)
                     if self._console.is_terminal:
                         live.update(render(states, clock, self._folder), refresh=True)
                     else:
                         print(plain(states, clock), flush=True)
-                    elsewhere = any(s.state in ACTIVE for s in states.values())
-                    if idle and not elsewhere:
-                        break
-                self._stopping.wait(every if idle else TICK_S)
+                if not self._running and all(trial.name in self._tried for trial in self._trials):
+                    break
+                # If the process that runs a trial elsewhere dies, the trial is ours.
+                self._stopping.wait(TICK_S if self._running else IDLE_S)
             self._leave()
-        self.write_rows()
-        states = {trial: progress(self._folder, trial) for trial in self._trials}
+        save_rows(self._folder)
+        states = self._states()
         self._console.print(render(states, clock, self._folder))
         return all(seen.state == "done" for seen in states.values())
 
-    def write_rows(self) -> None:
-        """Writes a row for each trial of the whole sweep that has begun."""
-        trials = read_plan(self._folder, {}).trials()
-        begun = [row(self._folder, trial) for trial in trials if trial.folder(self._folder).config.exists()]
-        write_rows(begun, self._folder / TRIALS)
+    def _states(self) -> dict[Trial, Progress]:
+        return {trial: progress(self._folder, trial) for trial in self._trials}
 
     def _claim(self) -> _Running | None:
         """Claims the next trial that is not done and that nobody runs, and starts it; None if there is none.
 
-        A trial that failed is tried once more by each process that starts to work on the sweep; one that was killed or
-        stopped resumes from its checkpoint.
+        A trial that failed before this process started is tried once more; one that was killed or stopped resumes from
+        its checkpoint.
         """
         for trial in self._trials:
-            if trial.name in self._tried or (before := progress(self._folder, trial).state) in ACTIVE:
+            if trial.name in self._tried:
                 continue
-            if before == "done":
+            state, notes = progress(self._folder, trial).state, Notes.of(self._folder, trial)
+            if state in ACTIVE:
+                continue
+            if state == "done" or (state == "failed" and notes.read()["failed_at"] > self._started):
                 self._tried.add(trial.name)
                 continue
-            notes, claim = Notes.of(self._folder, trial), contextlib.ExitStack()
+            claim = contextlib.ExitStack()
             try:
                 claim.enter_context(locked(notes.lock, CLAIM_S))
             except TimeoutError:
                 continue
             seen = progress(self._folder, trial)
-            if seen.state == "done":  # by another process, just now
-                claim.close()
+            if notes.read().get("error") and notes.read()["failed_at"] > self._started or seen.state == "done":
+                claim.close()  # another process has just finished with it
                 continue
             self._tried.add(trial.name)
-            notes.failure.unlink(missing_ok=True)
-            evaluating = trial.folder(self._folder).summary.exists() and seen.player_steps >= trial.steps
-            return _Running(trial, notes, claim, self._start(trial, notes, evaluating), evaluating)
+            notes.write(command=trial.command, host=socket.gethostname(), error=None, **circumstances())
+            trained = trial.folder(self._folder).summary.exists() and seen.player_steps >= trial.steps
+            return _Running(trial, notes, claim, self._start(trial, notes, trained), trained)
         return None
 
     def _start(self, trial: Trial, notes: Notes, evaluating: bool) -> "subprocess.Popen[bytes]":
@@ -159,18 +162,18 @@ class Sweep:
                 running.evaluating = True
                 running.child = self._start(trial, running.notes, evaluating=True)
                 continue
-            interrupted = status < 0 or (status == 0 and seen.state != "done")
+            interrupted = status < 0 or status in INTERRUPTED or (status == 0 and seen.state != "done")
             if interrupted and self._resumed[trial.name] < RESUMES:
                 log.warning("%s was interrupted: resuming it", trial.name)
                 self._resumed[trial.name] += 1
                 self._tried.discard(trial.name)
-            elif seen.state != "done":
+            elif status != 0 or seen.state != "done":
                 error = _last_line(running.notes.log) or f"ended with status {status}"
-                fail(running.notes, error)
+                running.notes.write(error=error, failed_at=time.time())
                 log.warning("%s failed: %s", trial.name, error)
             running.claim.close()
             self._running.remove(running)
-            self.write_rows()
+            save_rows(self._folder)
 
     def _leave(self) -> None:
         """Lets the children stop with a checkpoint, and kills those that do not."""
@@ -187,28 +190,46 @@ class Sweep:
         self._running.clear()
 
 
-def open_sweep(plan: Plan, folder: Path) -> Plan:
-    """Makes a sweep's folder, or adds to the sweep that is there; returns the plan.
+def open_sweep(plan: Plan, folder: Path) -> None:
+    """Makes a sweep's folder, or adds trials to the sweep that is there.
 
     Raises:
-      ConfigError: if a game cannot be built, a scenario is unknown, or a trial has begun with other settings.
+      ConfigError: if a game cannot be built, a scenario is unknown or of another game, the plan lacks a trial of the
+        sweep that is there, or a trial has begun with other settings.
       SetupError: if bots are not installed.
     """
+    trials = plan.trials()
+    if found := setting_variables():
+        raise ConfigError(
+            f"{', '.join(found)}: environment variables would change every trial and not show in its command; unset "
+            "them, and put the settings into the plan"
+        )
     for substrate in plan.substrates:
         environments.spec(EnvironmentConfig(substrate=substrate))
-    require_bots([scenario(name) for name in {name for trial in plan.trials() for name in trial.scenarios}])
+    for trial in trials:
+        for known in (scenario(name) for name in trial.scenarios):
+            if known.substrate != trial.substrate:
+                raise ConfigError(f"trial {trial.name}: {known.name} is a scenario of another game; give its number")
+    require_bots([scenario(name) for name in {name for trial in trials for name in trial.scenarios}])
+    names = {trial.name for trial in trials}
     if (folder / PLAN).exists():
-        before = {trial.name: trial for trial in read_plan(folder, {}).trials()}
-        for trial in plan.trials():
-            known = before.get(trial.name)
-            if known is not None and known.command != trial.command and trial.folder(folder).path.exists():
+        for trial in read_plan(folder, {}).trials():
+            if trial.name not in names:
                 raise ConfigError(
-                    f"{folder} holds {trial.name}, started by `{known.command}`, which is not `{trial.command}`: "
-                    "name a new variant, or give the sweep another --out"
+                    f"{folder} holds another sweep: its trial {trial.name} is not in this plan; give this one another "
+                    "--out, or let its plan contain the trials that are there"
                 )
+    for trial in trials:
+        record, place = Notes.of(folder, trial).read(), trial.folder(folder)
+        if record and record["command"] != trial.command:
+            raise ConfigError(
+                f"{folder} holds {trial.name}, started by `{record['command']}`, which is not `{trial.command}`: "
+                "name a new variant, or give the sweep another --out"
+            )
+        if not record and place.path.exists():
+            raise ConfigError(f"{place.path} is a run that this sweep did not start: move it, or give another --out")
     (folder / NOTES).mkdir(parents=True, exist_ok=True)
     plan.save(folder)
-    return plan
 
 
 def show(folder: Path) -> bool:
@@ -216,8 +237,14 @@ def show(folder: Path) -> bool:
     trials = read_plan(folder, {}).trials()
     states = {trial: progress(folder, trial) for trial in trials}
     Console().print(render(states, Clock(), folder))
-    write_rows([row(folder, t) for t in trials if t.folder(folder).config.exists()], folder / TRIALS)
+    save_rows(folder)
     return all(seen.state == "done" for seen in states.values())
+
+
+def save_rows(folder: Path) -> None:
+    """Writes a row for each trial of a sweep that has begun."""
+    trials = read_plan(folder, {}).trials()
+    write_rows([row(folder, t) for t in trials if Notes.of(folder, t).read()], folder / TRIALS)
 
 
 def _bidist(arguments: Sequence[str], out: IO[bytes]) -> "subprocess.Popen[bytes]":
@@ -232,6 +259,3 @@ def _last_line(path: Path) -> str:
     lines = path.read_text(errors="replace").splitlines()
     errors = [line for line in lines[-20:] if "error" in line.lower()]
     return (errors or lines or [""])[-1].strip()
-
-
-__all__ = ["Sweep", "make_plan", "open_sweep", "read_plan", "show"]

@@ -12,7 +12,7 @@ from deploy.curves import compare_curves, write_numbers
 from evaluator.results import Scale
 from evaluator.statistics import interval
 from experiments.plan import Trial, read_plan
-from experiments.trials import TRIALS, row, write_rows
+from experiments.trials import TRIALS, Progress, progress, row, write_rows
 
 REPORT, CURVES = "sweep.md", "learning_curves"
 
@@ -28,46 +28,55 @@ def write_sweep_report(sweep: Path, out: Path) -> Path:
     """
     out.mkdir(parents=True, exist_ok=True)
     trials = read_plan(sweep, {}).trials()
-    begun = {trial: row(sweep, trial) for trial in trials if trial.folder(sweep).config.exists()}
-    write_rows(list(begun.values()), out / TRIALS)
-    drawn = [trial for trial, found in begun.items() if found["player_steps"] and np.isfinite(found["return_auc"])]
-    lines = [f"# Sweep {sweep.resolve().name}", "", *_state(trials, begun), ""]
-    if drawn:
+    states = {trial: progress(sweep, trial) for trial in trials}
+    begun = [trial for trial in trials if states[trial].state != "waiting"]
+    rows = {trial: row(sweep, trial) for trial in begun}
+    write_rows(list(rows.values()), out / TRIALS)
+    lines = [f"# Sweep {sweep.resolve().name}", "", *_state(states), ""]
+    if drawn := [trial for trial in begun if states[trial].player_steps]:
         folders = [trial.folder(sweep) for trial in drawn]
         compare_curves(folders, out / f"{CURVES}.png", [trial.label for trial in drawn])
         write_numbers(folders, out / f"{CURVES}.csv")
-        lines += ["Curves are means over seeds, bands reach from the lowest to the highest.", "",
+        lines += ["Means over seeds, with bands from the lowest to the highest; each seed is a thin line.", "",
                   f"![Learning curves]({CURVES}.png)", ""]  # fmt: skip
-    for substrate in dict.fromkeys(trial.substrate for trial in drawn):
-        lines += _table(substrate, [trial for trial in drawn if trial.substrate == substrate], begun)
+    trained = [trial for trial in begun if states[trial].player_steps >= trial.steps]
+    for substrate in dict.fromkeys(trial.substrate for trial in trained):
+        lines += _table(substrate, [trial for trial in trained if trial.substrate == substrate], rows)
     lines += ["## Commands", "", f"One row a trial, with its command: [`{TRIALS}`]({TRIALS}).", ""]
     write(out / REPORT, "\n".join(lines).encode())
     return out / REPORT
 
 
-def _state(trials: Sequence[Trial], begun: Mapping[Trial, Row]) -> list[str]:
-    done = sum(found["state"] == "done" for found in begun.values())
-    lines = [f"{done} of {len(trials)} trials are done; those that run or failed are shown as far as they came."]
-    lines += [f"- {t.name} failed: {found['error']}" for t, found in begun.items() if found["state"] == "failed"]
-    return lines if done < len(trials) else [f"All {len(trials)} trials are done."]
+def _state(states: Mapping[Trial, Progress]) -> list[str]:
+    done = sum(seen.state == "done" for seen in states.values())
+    lines = [f"{done} of {len(states)} trials are done."]
+    if done < len(states):
+        lines += ["The curves include the others up to their latest step, the tables only those that are trained.", ""]
+    for trial, seen in states.items():
+        if seen.state not in ("done", "waiting"):
+            share = f"{min(1.0, seen.player_steps / trial.steps):.0%} trained"
+            lines.append(f"- {trial.name}: {seen.state}, {share}{f'; {seen.error}' if seen.error else ''}")
+    return lines
 
 
 def _table(substrate: str, trials: Sequence[Trial], begun: Mapping[Trial, Row]) -> list[str]:
     """Means over seeds with the interval of a bootstrap over them, where there are at least three."""
-    groups: dict[str, list[tuple[Trial, Row]]] = defaultdict(list)
+    groups: dict[str, list[Row]] = defaultdict(list)
     for trial in trials:
-        groups[trial.label].append((trial, begun[trial]))
+        groups[trial.label].append(begun[trial])
     numbers = sorted({name for t in trials for name in t.scenarios}, key=lambda name: int(name.rpartition("_")[2]))
-    columns = ["return_auc", "return_end", "explained_variance_end", "entropy_end"]
-    columns += [f"focal_{name.rpartition('_')[2]}" for name in numbers]
-    heads = ["mean return in training", "at the end", "explained variance", "entropy (nats)"]
-    heads += [f"scenario {name.rpartition('_')[2]}" for name in numbers]
-    heads += ["scaled mean", "worst / best"] if numbers else []
+    columns = {
+        "return_auc": "mean return in training", "return_end": "at the end", "return_others_end": "others at the end",
+        "among_itself": "among itself", "explained_variance_end": "explained variance",
+        "entropy_nats_end": "entropy (nats)",
+        **{f"focal_{name.rpartition('_')[2]}": f"scenario {name.rpartition('_')[2]}" for name in numbers},
+    }  # fmt: skip
+    shown = [key for key in columns if any(found.get(key) is not None for own in groups.values() for found in own)]
+    heads = [columns[key] for key in shown] + (["scaled mean", "worst / best"] if numbers else [])
     lines = [f"## {substrate}", "", f"| | seeds | player steps | {' | '.join(heads)} | player steps/s |"]
     lines += ["|---" * (len(heads) + 4) + "|"]
-    for label, rows in groups.items():
-        found = [r for _, r in rows]
-        parts = [_over_seeds([r.get(column) for r in found]) for column in columns]
+    for label, found in groups.items():
+        parts = [_over_seeds([r.get(key) for r in found]) for key in shown]
         if numbers:
             parts += [_over_seeds([measure(r, numbers) for r in found]) for measure in (scaled, evenness)]
         steps = round(float(np.mean([r["player_steps"] for r in found])) / 1e6, 2)

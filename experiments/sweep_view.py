@@ -47,9 +47,10 @@ class Clock:
         todo = sum(t.steps - min(t.steps, s.player_steps) for t, s in states.items() if s.state != "failed")
         if not todo:
             return "no training left"
-        if self.rate <= 0:
+        rate = self.rate or sum(s.player_steps_per_s for s in states.values() if s.state == "training")
+        if rate <= 0:
             return "time left not known yet"
-        hours, minutes = divmod(round(todo / self.rate / 60), 60)
+        hours, minutes = divmod(round(todo / rate / 60), 60)
         return (f"{hours}h{minutes:02d}m" if hours else f"{minutes}m") + " of training left"
 
 

@@ -1,6 +1,7 @@
 """What became of a sweep's trials, read from the run folders: who is done, who failed, and a row for each."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from common.files import is_locked, last_record, read_lines, write
-from common.run_folder import RunFolder
+from common.run_folder import RunFolder, training_return
+from evaluator.evaluate import lock_of
 from evaluator.results import AVERAGED
 from experiments.plan import Trial
 
@@ -25,20 +27,35 @@ State = Literal["done", "training", "evaluating", "stopped", "failed", "waiting"
 
 @dataclass(frozen=True)
 class Notes:
-    """Where a sweep keeps what it knows of a trial beside its run."""
+    """Where a sweep keeps what it knows of a trial beside its run.
+
+    Attributes:
+      lock: held by the process that runs the trial.
+      log: what its commands printed.
+      record: JSON: the command, and on which machine, by which commit and when it was last claimed; why it failed.
+    """
 
     lock: Path
-    """Held by the process that runs the trial."""
     log: Path
-    """What its commands printed."""
-    failure: Path
-    """Why it failed, if it did; removed when it is tried again."""
+    record: Path
 
     @classmethod
     def of(cls, sweep: Path, trial: Trial) -> "Notes":
         """The paths of a trial."""
         base = sweep / NOTES
         return cls(base / f"{trial.name}.lock", base / f"{trial.name}.log", base / f"{trial.name}.json")
+
+    def read(self) -> dict[str, Any]:
+        """The record; empty if nobody has claimed the trial yet."""
+        try:
+            found: dict[str, Any] = json.loads(self.record.read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def write(self, **fields: Any) -> None:
+        """Changes fields of the record; to be called while the lock is held."""
+        write(self.record, json.dumps({**self.read(), **fields}, indent=1).encode())
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,7 @@ class Progress:
       state: `stopped` is one that has begun and that nobody runs now; a run whose sweep was killed is `training` until
         it has stopped.
       player_steps: trained so far.
+      player_steps_per_s: the newest rate, 0 before there is one.
       training_return: the newest, nan before there is one.
       episodes: evaluated so far.
       error: why it failed.
@@ -56,6 +74,7 @@ class Progress:
 
     state: State
     player_steps: int
+    player_steps_per_s: float
     training_return: float
     episodes: int
     error: str = ""
@@ -65,19 +84,23 @@ def progress(sweep: Path, trial: Trial) -> Progress:
     """How far a trial is, from its files alone: any process on any machine sees the same."""
     folder, notes = trial.folder(sweep), Notes.of(sweep, trial)
     last = last_record(folder.metrics) or {}
+    locks = (notes.lock, folder.lock("train"), lock_of(folder.evaluation))
     steps, earned = last.get("player_steps", 0), last.get("return_learning", last.get("return_fictitious"))
     trained = folder.summary.exists() and steps >= trial.steps
     episodes = len(evaluated(folder, trial)) if trained else 0
-    error = ""
+    error = str(notes.read().get("error") or "")
     if trained and episodes >= trial.episodes * len(trial.scenarios):
         state: State = "done"
-    elif is_locked(notes.lock) or is_locked(folder.lock("train")):
+    elif any(map(is_locked, locks)):
         state = "evaluating" if trained else "training"
-    elif notes.failure.exists():
-        state, error = "failed", json.loads(notes.failure.read_text())["error"]
+    elif error:
+        state = "failed"
     else:
         state = "stopped" if folder.path.exists() else "waiting"
-    return Progress(state, steps, math.nan if earned is None else earned, episodes, error)
+    return Progress(
+        state, steps, last.get("player_steps_per_s") or 0.0, math.nan if earned is None else earned, episodes,
+        error if state == "failed" else "",
+    )  # fmt: skip
 
 
 def evaluated(folder: RunFolder, trial: Trial) -> list[dict[str, Any]]:
@@ -94,7 +117,7 @@ def evaluated(folder: RunFolder, trial: Trial) -> list[dict[str, Any]]:
     return [row for row in rows if row["updates"] == newest]
 
 
-def area_under_curve(lines: Sequence[Mapping[str, Any]], name: str = "return_learning") -> float:
+def area_under_curve(lines: Sequence[Mapping[str, Any]], name: str) -> float:
     """The mean of a metric over a run's player steps, by trapezoids, from its first value on.
 
     Args:
@@ -113,19 +136,19 @@ def area_under_curve(lines: Sequence[Mapping[str, Any]], name: str = "return_lea
 
 
 def row(sweep: Path, trial: Trial) -> dict[str, Any]:
-    """What a trial came to so far, flat, for a table."""
-    folder, seen = trial.folder(sweep), progress(sweep, trial)
+    """What a trial came to so far, flat, for a table; `docs/experiments.md` lists the columns."""
+    folder, seen, record = trial.folder(sweep), progress(sweep, trial), Notes.of(sweep, trial).read()
     lines = read_lines(folder.metrics)
     summary = json.loads(folder.summary.read_text()) if folder.summary.exists() else {}
     late = [line for line in lines if line["player_steps"] > 0.9 * seen.player_steps]
-    trained = summary.get("trained") or {}
+    shown, trained = training_return(lines), summary.get("trained") or {}
     found: dict[str, Any] = {
         "run": trial.name, "method": trial.method, "variant": trial.variant, "substrate": trial.substrate,
         "seed": trial.seed, "state": seen.state, "player_steps": seen.player_steps,
-        "seconds": summary.get("wall_s"), "player_steps_per_s": summary.get("player_steps_per_s"),
-        "return_auc": area_under_curve(lines), "return_end": _mean(late, "return_learning"),
+        "wall_s": summary.get("wall_s"), "player_steps_per_s": summary.get("player_steps_per_s"),
+        "return_auc": area_under_curve(lines, shown), "return_end": _mean(late, shown),
         "return_others_end": _mean(late, "return_fictitious"),
-        "explained_variance_end": _mean(late, "explained_variance"), "entropy_end": _mean(late, "entropy_nats"),
+        "explained_variance_end": _mean(late, "explained_variance"), "entropy_nats_end": _mean(late, "entropy_nats"),
         "among_itself": trained.get("mean"),
     }  # fmt: skip
     for name in sorted({key for line in late for key in line if key.startswith("episode_")} - {"episode_env_steps"}):
@@ -134,28 +157,21 @@ def row(sweep: Path, trial: Trial) -> dict[str, Any]:
     for scenario in trial.scenarios:
         own = [e["focal_return"] for e in episodes if e["scenario"] == scenario]
         found[f"focal_{scenario.rpartition('_')[2]}"] = float(np.mean(own)) if own else None
-    where = summary.get("circumstances", {})
+    versions, hardware = record.get("versions", {}), record.get("hardware", {})
     return found | {
-        "commit": where.get("commit"), "torch": where.get("versions", {}).get("torch"),
-        "machine": where.get("hardware", {}).get("processor"), "cores": where.get("hardware", {}).get("cores"),
-        "command": trial.command, "error": seen.error,
+        "commit": record.get("commit"), "torch": versions.get("torch"), "dm_meltingpot": versions.get("dm-meltingpot"),
+        "host": record.get("host"), "processor": hardware.get("processor"), "cores": hardware.get("cores"),
+        "gpu": hardware.get("gpu"), "command": trial.command, "error": seen.error,
     }  # fmt: skip
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Writes rows as CSV, numbers with five digits, columns in the order of their first appearance."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("w", newline="") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows({key: _short(value) for key, value in row.items()} for row in rows)
-    temporary.rename(path)
-
-
-def fail(notes: Notes, error: str) -> None:
-    """Notes why a trial failed."""
-    write(notes.failure, json.dumps({"error": error}).encode())
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    table.writeheader()
+    table.writerows({key: _short(value) for key, value in row.items()} for row in rows)
+    write(path, text.getvalue().encode())
 
 
 def _mean(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:

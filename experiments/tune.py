@@ -1,30 +1,33 @@
 """Searches for settings with Optuna: each suggestion is a variant of a sweep, run over the plan's seeds and measured.
 
-The study is a journal file in the sweep's folder, so that several processes and machines search together, and a search
-that was killed goes on: a suggestion that nobody works on any more is taken up where its runs were.
+The study is a journal file in the sweep's folder, so several processes and machines can search together. A killed
+search resumes: abandoned suggestions continue from their runs' checkpoints.
 """
 
+import contextlib
 import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
+from common.config import read_yaml
 from common.errors import ConfigError, SetupError
 from common.files import locked, write
-from evaluator.scenarios import OFFICIAL
-from experiments.plan import PLAN, Plan, Settings, read_plan
+from evaluator.scenarios import OFFICIAL, scenario
+from experiments.plan import PLAN, Plan, Settings, make_plan, merge, read_plan
+from experiments.ranges import Range, split_ranges
 from experiments.sweep import Sweep, open_sweep
 from experiments.sweep_report import evenness, scaled
 from experiments.trials import NOTES, row
 
 log = logging.getLogger(__name__)
 
-JOURNAL, REPORT = "study.journal", "tune.md"
+SEARCH, JOURNAL, REPORT = "tune.yaml", "study.journal", "tune.md"
 PATIENCE_S = 60.0
 MEASURES = {
     "return_auc": "the mean training return over all player steps",
@@ -34,94 +37,54 @@ MEASURES = {
 }
 
 
-@dataclass(frozen=True)
-class Range:
-    """The values that a setting may take.
-
-    Attributes:
-      key: `section.key`.
-      low, high: the ends, both included; None for choices.
-      log: whether it is searched on a logarithmic scale.
-      choices: the values, if they are listed.
-    """
-
-    key: str
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    choices: tuple[Any, ...] = ()
-
-    @classmethod
-    def parse(cls, key: str, value: Any) -> "Range | None":
-        """Reads `0.9..0.99`, `log:1e-4..1e-3` or `4|8|16`; None for any other value, which is no range.
-
-        Raises:
-          ConfigError: if it looks like a range and is none.
-        """
-        if not isinstance(value, str):
-            return None
-        if "|" in value:
-            return cls(key, choices=tuple(_number(part) for part in value.split("|")))
-        text, logarithmic = value.removeprefix("log:"), value.startswith("log:")
-        low, dots, high = text.partition("..")
-        if not dots:
-            return None
-        ends = _number(low), _number(high)
-        numbers = all(isinstance(end, int | float) for end in ends)
-        if not numbers or not ends[0] < ends[1] or (logarithmic and ends[0] <= 0):
-            raise ConfigError(f"--set {key}={value}: expected low..high, log:low..high (above 0), or a|b|c")
-        return cls(key, ends[0], ends[1], logarithmic)
-
-    def suggest(self, trial: Any) -> Any:
-        """Asks Optuna for a value."""
-        if self.choices:
-            return trial.suggest_categorical(self.key, self.choices)
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(self.key, self.low, self.high, log=self.log)
-        return trial.suggest_float(self.key, self.low, self.high, log=self.log)
-
-
 class Search:
     """A search for settings.
 
     Args:
-      plan: the runs of a suggestion; it has no variants of its own.
-      ranges: what is searched.
-      measure: one of `MEASURES`, made large.
+      tree: a plan's keys, with ranges among its `settings`, and `measure`, one of `MEASURES`, which is maximised.
       folder: of the search and its runs.
       jobs, options, stopping: as for `Sweep`.
 
     Raises:
-      ConfigError: if there is nothing to search, or it would be measured by test scenarios or by none.
+      ConfigError: if there is nothing to search, it would be measured by test scenarios or by none, or the folder holds
+        another search.
       SetupError: if Optuna is not installed.
     """
 
     def __init__(
-        self, plan: Plan, ranges: Sequence[Range], measure: str, folder: Path, jobs: int, options: Sequence[str],
-        stopping: threading.Event,
-    ) -> None:  # fmt: skip
-        _check(plan, ranges, measure)
-        self._plan, self._ranges, self._measure, self._folder = plan, ranges, measure, folder
-        self._jobs, self._options, self._stopping = jobs, options, stopping
+        self, tree: Mapping[str, Any], folder: Path, jobs: int, options: Sequence[str], stopping: threading.Event
+    ) -> None:
+        self._optuna = _optuna()
+        self._tree = {"measure": "return_auc", **tree}
+        fixed, self._ranges = split_ranges(self._tree.get("settings") or {})
+        self._measure = str(self._tree["measure"])
+        if "variants" in tree:
+            raise ConfigError("a search makes its own variants: leave `variants` out of the plan")
+        self._plan = make_plan({key: x for key, x in self._tree.items() if key != "measure"} | {"settings": fixed})
+        _check(self._plan, self._ranges, self._measure)
+        self._folder, self._jobs, self._options, self._stopping = folder, jobs, options, stopping
 
     def run(self, trials: int) -> bool:
-        """Searches until so many suggestions are measured, by all processes together; returns whether they are."""
-        optuna = _optuna()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        (self._folder / NOTES).mkdir(parents=True, exist_ok=True)
-        backend = optuna.storages.journal.JournalFileBackend(str(self._folder / JOURNAL))
-        study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend), study_name="tune", direction="maximize",
-            load_if_exists=True, sampler=optuna.samplers.TPESampler(seed=self._seed(), constant_liar=True),
+        """Searches until so many suggestions are measured or have failed, counting those of other processes.
+
+        Returns: whether that many have; not if stopped before, or if others are still being measured elsewhere.
+        """
+        self._open()
+        state = self._optuna.trial.TrialState
+        backend = self._optuna.storages.journal.JournalFileBackend(str(self._folder / JOURNAL))
+        study = self._optuna.create_study(
+            storage=self._optuna.storages.JournalStorage(backend), study_name="tune", direction="maximize",
+            load_if_exists=True,
         )  # fmt: skip
-        for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-            if trial.params.keys() == {r.key for r in self._ranges}:
-                self._work(study, trial.number, trial.params)
-        while not self._stopping.is_set() and self._measured(study) + self._working(study) < trials:
-            trial = study.ask()
-            self._work(study, trial.number, {r.key: r.suggest(trial) for r in self._ranges})
+        while not self._stopping.is_set():
+            with contextlib.ExitStack() as claim:
+                if (chosen := self._next(study, trials, claim)) is None:
+                    break
+                self._work(study, *chosen)
         self.write_report(study)
-        return self._measured(study) >= trials
+        if running := len(study.get_trials(states=[state.RUNNING])):
+            print(f"{running} suggestions are not measured yet: other processes work on them, or were stopped")
+        return len(study.get_trials(states=[state.COMPLETE, state.FAIL])) >= trials
 
     def write_report(self, study: Any) -> None:
         """Writes the suggestions, the best first, as `tune.md`, and prints the best."""
@@ -129,7 +92,7 @@ class Search:
         keys = [r.key for r in self._ranges]
         lines = [
             f"# Search by `{self._measure}`", "",
-            f"The measure is {MEASURES[self._measure]}, mean over seeds {', '.join(map(str, self._plan.seeds))}.",
+            f"The measure is {MEASURES[self._measure]}, averaged over seeds {', '.join(map(str, self._plan.seeds))}.",
             "The best of many is flattered by chance: repeat it with other seeds. Commands are in `trials.csv`.", "",
             f"| variant | {self._measure} | {' | '.join(keys)} |", "|---" * (len(keys) + 2) + "|",
         ]  # fmt: skip
@@ -141,30 +104,66 @@ class Search:
             print(f"best of {len(done)}: {self._measure} {done[0].value:.4g} with {best}")
         print(f"report: {self._folder / REPORT}")
 
-    def _work(self, study: Any, number: int, params: Mapping[str, Any]) -> None:
-        """Runs a suggestion and tells the study its measure, unless another process works on it."""
-        try:
-            with locked(self._folder / NOTES / f"{_name(number)}.claim"):
-                plan = self._extend(_name(number), dict(params))
-                if not Sweep(plan, self._folder, self._jobs, self._options, self._stopping).run():
-                    if not self._stopping.is_set():
-                        study.tell(number, state=_optuna().trial.TrialState.FAIL)
-                    return
-                value = self._value(plan)
-                if math.isnan(value):
-                    study.tell(number, state=_optuna().trial.TrialState.FAIL)
-                else:
-                    study.tell(number, value)
-                log.info("%s: %s %.4g with %s", _name(number), self._measure, value, dict(params))
-        except TimeoutError:
-            pass
+    def _open(self) -> None:
+        """Writes what is searched into the folder, or compares it with what is there."""
+        (self._folder / NOTES).mkdir(parents=True, exist_ok=True)
+        place = self._folder / SEARCH
+        if place.exists():
+            before = read_yaml(place)
+            for key in before.keys() | self._tree.keys():
+                if before.get(key) != self._tree.get(key):
+                    raise ConfigError(
+                        f"{self._folder} holds a search with {key}={before.get(key)!r}, which is not "
+                        f"{self._tree.get(key)!r}: give this one another --out"
+                    )
+        else:
+            write(place, yaml.safe_dump(self._tree, sort_keys=False).encode())
+
+    def _next(self, study: Any, trials: int, claim: contextlib.ExitStack) -> tuple[int, Settings] | None:
+        """Claims an abandoned suggestion, or asks for a new one; None if enough have been asked for."""
+        state = self._optuna.trial.TrialState
+        with locked(self._folder / NOTES / "ask.lock", PATIENCE_S):
+            for trial in study.get_trials(states=[state.RUNNING]):
+                try:
+                    claim.enter_context(locked(self._claim_of(trial.number)))
+                except TimeoutError:
+                    continue
+                if trial.params.keys() == {r.key for r in self._ranges}:
+                    return trial.number, dict(trial.params)
+                study.tell(trial.number, state=state.FAIL)  # its process was killed before it had asked for everything
+            if len(study.get_trials()) >= trials:
+                return None
+            study.sampler = self._optuna.samplers.TPESampler(seed=len(study.get_trials()), constant_liar=True)
+            trial = study.ask()
+            claim.enter_context(locked(self._claim_of(trial.number)))
+            return trial.number, {r.key: r.suggest(trial) for r in self._ranges}
+
+    def _claim_of(self, number: int) -> Path:
+        return self._folder / NOTES / f"{_name(number)}.claim"
+
+    def _work(self, study: Any, number: int, params: Settings) -> None:
+        """Runs a suggestion and tells the study its measure."""
+        failed = self._optuna.trial.TrialState.FAIL
+        plan = self._extend(_name(number), params)
+        done = Sweep(plan, self._folder, self._jobs, self._options, self._stopping).run()
+        if self._stopping.is_set():
+            return
+        value = self._value(plan) if done else math.nan
+        if math.isnan(value):
+            log.warning(
+                "%s has no %s: %s", _name(number), self._measure, "a run failed" if not done else "see its rows"
+            )
+            study.tell(number, state=failed)
+        else:
+            log.info("%s: %s %.4g with %s", _name(number), self._measure, value, params)
+            study.tell(number, value)
 
     def _extend(self, name: str, settings: Settings) -> Plan:
         """Adds a variant to the sweep's plan; returns the plan of this variant alone."""
         with locked(self._folder / NOTES / "plan.lock", PATIENCE_S):
             known = read_plan(self._folder, {}).variants if (self._folder / PLAN).exists() else {}
-            open_sweep(self._plan.model_copy(update={"variants": known | {name: settings}}), self._folder)
-        return self._plan.model_copy(update={"variants": {name: settings}})
+            open_sweep(_with_variants(self._plan, known | {name: settings}), self._folder)
+        return _with_variants(self._plan, {name: settings})
 
     def _value(self, plan: Plan) -> float:
         trials = plan.trials()
@@ -176,17 +175,16 @@ class Search:
             values = [found[self._measure] for found in rows]
         return float(np.mean([math.nan if value is None else value for value in values]))
 
-    def _seed(self) -> int:
-        """The sampler's: processes that search together ought to suggest different things."""
-        return len(list((self._folder / NOTES).glob("*.claim")))
 
-    @staticmethod
-    def _measured(study: Any) -> int:
-        return sum(trial.value is not None for trial in study.get_trials())
+def read_search(path: Path | None, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a search: of a file, or of the folder of a search, with changes from the command line.
 
-    def _working(self, study: Any) -> int:
-        """Suggestions that other processes work on."""
-        return len(study.get_trials(states=[_optuna().trial.TrialState.RUNNING]))
+    Raises:
+      ConfigError: if the file cannot be read.
+    """
+    if path is None:
+        return dict(changes)
+    return merge(read_yaml(path / SEARCH if path.is_dir() else path), changes)
 
 
 def _check(plan: Plan, ranges: Sequence[Range], measure: str) -> None:
@@ -194,15 +192,22 @@ def _check(plan: Plan, ranges: Sequence[Range], measure: str) -> None:
         raise ConfigError("nothing to search: give a range, such as --set learner.learning_rate=log:1e-4..1e-3")
     if measure not in MEASURES:
         raise ConfigError(f"--measure {measure}: expected one of {', '.join(MEASURES)}")
+    for one in ranges:
+        for value in one.examples:
+            _with_variants(plan, {"end": {one.key: value}})
     names = [name for trial in plan.trials() for name in trial.scenarios]
     if measure in ("scaled", "evenness") and not names:
         raise ConfigError(f"--measure {measure} needs validation scenarios: name them with --scenario")
-    for name in names:
+    for name in (scenario(name).name for name in names):
         if int(name.rpartition("_")[2]) < OFFICIAL:
             raise ConfigError(
-                f"{name} is a test scenario: settings that were chosen by it could not be tested on it any more; "
-                f"validate on scenarios from {OFFICIAL} on"
+                f"{name} is a test scenario: tuning on it would invalidate the test; validate on scenarios from "
+                f"{OFFICIAL} on"
             )
+
+
+def _with_variants(plan: Plan, variants: Mapping[str, Settings]) -> Plan:
+    return make_plan(plan.model_dump() | {"variants": variants})
 
 
 def _optuna() -> Any:
@@ -210,20 +215,12 @@ def _optuna() -> Any:
         import optuna
     except ImportError:
         raise SetupError('bidist tune needs Optuna: pip install "bidist[tune]"') from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
 
 def _name(number: int) -> str:
     return f"t{number}"
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text.strip()
 
 
 def _short(value: Any) -> str:

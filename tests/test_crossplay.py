@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +118,31 @@ def test_a_whole_cross_play_resumes_and_reports(tmp_path: Path) -> None:
     # A population that learnt on is another one; the rows of the old one are not shown as its own.
     later = Population("dove", "mappo", 0, "00000002", "later", 2, 200, configuration(), always(1, configuration()))
     now = [later, *people[1:]]
-    assert {row["run"] for row in rows_of_people(rows, now, 0)} == {"hawk", "random"}
-    assert len(rows_of_people(rows, people, 0)) == len(rows)
-    assert not rows_of_people(rows, people, 1)
+    assert {row["run"] for row in rows_of_people(rows, now, 3, 0)} == {"hawk", "random"}
+    assert len(rows_of_people(rows, people, 3, 0)) == len(rows)
+    assert len(rows_of_people(rows, people, 2, 0)) == len(first), "no pair counts more episodes than another"
+    assert not rows_of_people(rows, people, 3, 1)
 
 
-def test_a_stopped_cross_play_says_so_and_keeps_what_was_played(tmp_path: Path) -> None:
-    stopping = threading.Event()
-    stopping.set()
-    people = [person("a", 0), person("b", 1)]
-    assert not crossplay_all(people, 200, tmp_path, workers=1, stopping=stopping)
-    assert len(read_rows(tmp_path)) < len(matches(people, 200))
+def test_a_stopped_cross_play_keeps_what_was_played_and_plays_no_episode_twice(tmp_path: Path) -> None:
+    stopping, people = threading.Event(), [person("a", 0), person("b", 1)]
+    many = 150
+
+    def stop_at_the_first_row() -> None:
+        while not (tmp_path / ROWS).exists():
+            time.sleep(0.002)
+        stopping.set()
+
+    watching = threading.Thread(target=stop_at_the_first_row)
+    watching.start()
+    assert not crossplay_all(people, many, tmp_path, workers=1, stopping=stopping)
+    watching.join()
+    kept = read_lines(tmp_path / ROWS)
+    assert 0 < len(kept) < len(matches(people, many))
+    assert crossplay_all(people, many, tmp_path, workers=1)
+    rows = read_lines(tmp_path / ROWS)
+    assert rows[: len(kept)] == kept
+    assert len(rows) == len(read_rows(tmp_path)) == len(matches(people, many))
 
 
 def test_populations_that_cannot_meet_are_refused(tmp_path: Path) -> None:
@@ -134,10 +150,10 @@ def test_populations_that_cannot_meet_are_refused(tmp_path: Path) -> None:
         check([person("a", 0)])
     with pytest.raises(ConfigError, match="a and b cannot meet, their games differ"):
         check([person("a", 0), person("b", 0, configuration("matrix_chicken"))])
-    with pytest.raises(ConfigError, match="two populations are called a 00000001"):
-        check([person("a", 0), person("a", 1)])
+    with pytest.raises(ConfigError, match="two populations are called a: name each run once"):
+        check([person("a", 0), replace(person("a", 1), checkpoint="00000009")])
     append_line(tmp_path / ROWS, {"run": "a"})
-    with pytest.raises(ConfigError, match=r"crossplay\.jsonl: no rows of bidist crossplay: a line lacks background_"):
+    with pytest.raises(ConfigError, match=r"crossplay\.jsonl: not a cross-play file: a row lacks background_"):
         read_rows(tmp_path)
 
 
@@ -162,7 +178,14 @@ def test_standings_are_means_over_strangers_each_counting_alike() -> None:
     assert a.rating is None, "nobody else was the guest of the same host"
 
 
-def test_guests_of_the_same_host_rank_by_their_returns() -> None:
+def test_splits_count_alike_and_are_drawn_by_themselves() -> None:
+    rows = [row("a", "b", n, 0.0) for n in range(6)] + [row("a", "b", n, 10.0, HALF) for n in range(3)]
+    (a,) = standings(rows)
+    assert (a.strangers.mean, a.strangers.low, a.strangers.high, a.strangers.episodes) == (5, 5, 5, 9)
+    assert (a.worst.mean, a.worst.low, a.worst.high) == (5, 5, 5)
+
+
+def test_populations_that_met_the_same_stranger_rank_by_their_returns() -> None:
     strength = {"a": 3.0, "b": 2.0, "c": 1.0}
     rows = [row(g, h, n, x) for g, x in strength.items() for h in strength if h != g for n in range(30)]
     found = rate(rows)

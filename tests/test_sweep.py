@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
+from common.config import Config, EnvironmentConfig, MethodConfig
 from common.errors import ConfigError
 from common.files import append_line, locked, write
+from evaluator.evaluate import lock_of
 from experiments.plan import make_plan, parse_seeds, read_plan
 from experiments.sweep import open_sweep
 from experiments.sweep_report import evenness, scaled, write_sweep_report
 from experiments.sweep_view import Clock, plain
-from experiments.trials import NOTES, TRIALS, Notes, area_under_curve, fail, progress, row
+from experiments.trials import NOTES, TRIALS, Notes, area_under_curve, progress, row, write_rows
 
 GAME = "matrix_coordination"
 QUICK = {"actor.unroll_length": 16, "network.dense": 8, "network.core_size": 8}
@@ -58,6 +60,10 @@ def test_scenarios_are_numbers_of_the_runs_game_or_names(tmp_path: Path) -> None
         ({"settings": {"learner.epoch": 1}}, "trial bidist-.*learner.epoch: no such setting"),
         ({"variants": {"hot": {"learner.epochs": 0}}}, "trial bidist-.*-hot-s0: learner.epochs: "),
         ({"seeds": [1, 1]}, "two trials are called bidist-.*-s1"),
+        ({"seeds": [-1]}, "run.seed: .*greater than or equal to 0"),
+        ({"methods": ["mappo", {"pp": {}}]}, "methods"),
+        ({"settings": {"run.seed": 3}}, "run.seed is not a setting of a trial here: use the plan's seeds"),
+        ({"variants": {"x": {"environment.substrate": "coins"}}}, "environment.substrate is not a setting"),
         ({"evaluation": {"episodes": 0}}, "evaluation.episodes"),
     ],
 )
@@ -78,6 +84,11 @@ def test_a_plan_is_read_back_and_changed_by_the_command_line(tmp_path: Path) -> 
     plan.save(tmp_path)
     assert read_plan(tmp_path, {}) == plan
     assert read_plan(tmp_path / "sweep.yaml", {"seeds": "4"}).seeds == [4]
+    changed = read_plan(tmp_path, {"settings": {"learner.gamma": 0.9}, "evaluation": {"episodes": 3}})
+    changed.save(tmp_path)
+    again = read_plan(tmp_path, {"settings": {"learner.clip": 0.2}, "evaluation": {"scenarios": [6]}})
+    assert again.settings == {"learner.gamma": 0.9, "learner.clip": 0.2}
+    assert again.evaluation is not None and (again.evaluation.scenarios, again.evaluation.episodes) == ([6], 3)
     with pytest.raises(ConfigError, match="nowhere"):
         read_plan(tmp_path / "nowhere.yaml", {})
 
@@ -87,16 +98,32 @@ def test_a_sweep_grows_but_does_not_change_what_has_begun(tmp_path: Path) -> Non
     open_sweep(make_plan(tree), tmp_path)
     other = make_plan(tree | {"settings": {"learner.epochs": 1}})
     open_sweep(other, tmp_path)  # nothing has begun
-    other.trials()[0].folder(tmp_path).path.mkdir()
+    (trial,) = other.trials()
+    Notes.of(tmp_path, trial).write(command=trial.command)
     open_sweep(make_plan(tree | {"settings": {"learner.epochs": 1}, "seeds": [0, 1]}), tmp_path)
+    with pytest.raises(ConfigError, match=f"holds another sweep: its trial mappo-{GAME}-s1 is not in this plan"):
+        open_sweep(make_plan(tree | {"settings": {"learner.epochs": 1}, "seeds": [0, 2]}), tmp_path)
     with pytest.raises(ConfigError, match="epochs=1.*which is not.*name a new variant"):
-        open_sweep(make_plan(tree | {"settings": {"learner.epochs": 2}}), tmp_path)
+        open_sweep(make_plan(tree | {"settings": {"learner.epochs": 2}, "seeds": [0, 1]}), tmp_path)
+    assert read_plan(tmp_path, {}).seeds == [0, 1], "what was refused changed nothing"
+
+
+def test_a_run_of_another_origin_is_not_taken_for_a_trial(tmp_path: Path) -> None:
+    (tmp_path / f"mappo-{GAME}-s0").mkdir()
+    with pytest.raises(ConfigError, match="is a run that this sweep did not start"):
+        open_sweep(make_plan({"methods": ["mappo"], "substrates": [GAME]}), tmp_path)
+
+
+def test_the_environment_changes_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIDIST_LEARNER__EPOCHS", "2")
+    with pytest.raises(ConfigError, match="BIDIST_LEARNER__EPOCHS: environment variables would change every trial"):
+        open_sweep(make_plan({"substrates": [GAME]}), tmp_path)
 
 
 def test_the_area_under_a_curve_weighs_values_by_the_steps_between_them() -> None:
     lines = [{"player_steps": s, "return_learning": r} for s, r in ((100, None), (200, 1.0), (300, 3.0), (700, 3.0))]
-    assert area_under_curve(lines) == pytest.approx((200 * 1 + 100 * 2 + 400 * 3) / 700)
-    assert math.isnan(area_under_curve(lines[:1]))
+    assert area_under_curve(lines, "return_learning") == pytest.approx((200 * 1 + 100 * 2 + 400 * 3) / 700)
+    assert math.isnan(area_under_curve(lines[:1], "return_learning"))
 
 
 def trained(tmp_path: Path, episodes: int = 0) -> Any:
@@ -107,10 +134,11 @@ def trained(tmp_path: Path, episodes: int = 0) -> Any:
     (trial,) = plan.trials()
     folder = trial.folder(tmp_path)
     folder.path.mkdir()
-    folder.config.write_text("{}")
+    folder.create(Config(method=MethodConfig(name="mappo"), environment=EnvironmentConfig(substrate="coins")))
+    Notes.of(tmp_path, trial).write(command=trial.command, commit="abc", host="here")
     for steps, earned in ((512, 2.0), (1024, 4.0)):
         append_line(folder.metrics, {"player_steps": steps, "return_learning": earned, "episode_coins_matched": 3.0})
-    write(folder.summary, json.dumps({"wall_s": 10.0, "circumstances": {"commit": "abc"}, "trained": None}).encode())
+    write(folder.summary, json.dumps({"wall_s": 10.0, "trained": None}).encode())
     for n in range(episodes):
         for checkpoint, gain in (("00000002", 0), ("00000002-average", 50)):
             append_line(folder.evaluation, {
@@ -124,13 +152,15 @@ def test_the_state_of_a_trial_is_what_its_files_say(tmp_path: Path) -> None:
     trial = trained(tmp_path, episodes=3)
     seen = progress(tmp_path, trial)
     assert (seen.state, seen.player_steps, seen.training_return, seen.episodes) == ("stopped", 1024, 4.0, 3)
+    with locked(lock_of(trial.folder(tmp_path).evaluation)):
+        assert progress(tmp_path, trial).state == "evaluating", "by a process whose sweep was killed"
     notes = Notes.of(tmp_path, trial)
     with locked(notes.lock):
         assert progress(tmp_path, trial).state == "evaluating"
         trial.folder(tmp_path).summary.rename(tmp_path / "away")
         assert progress(tmp_path, trial).state == "training"
     (tmp_path / "away").rename(trial.folder(tmp_path).summary)
-    fail(notes, "bidist: error: no bots")
+    notes.write(error="bidist: error: no bots", failed_at=0)
     assert (progress(tmp_path, trial).state, progress(tmp_path, trial).error) == ("failed", "bidist: error: no bots")
     assert "0 of 1 trials done | 1 failed" in plain({trial: progress(tmp_path, trial)}, Clock())
 
@@ -145,7 +175,37 @@ def test_a_row_says_what_a_trial_came_to(tmp_path: Path) -> None:
     expected = ((1.0 + 29.9565) / (113.1556 + 29.9565) + (2.0 + 144.1794) / (3.9712 + 144.1794)) / 2
     assert scaled(found, trial.scenarios) == pytest.approx(expected, abs=1e-3)
     assert evenness(found, trial.scenarios) == 0.5
+    write_rows([found, {"run": "x", "more": 1.23456789}], tmp_path / TRIALS)
+    with (tmp_path / TRIALS).open() as file:
+        first, second = csv.DictReader(file)
+    assert (first["host"], first["more"], second["more"], second["host"]) == ("here", "", "1.2346", "")
     assert scaled({"focal_5": 1.0}, trial.scenarios) is None
+
+
+def test_a_report_shows_methods_whose_theta_plays_nowhere_and_what_is_not_done(tmp_path: Path) -> None:
+    plan = make_plan(
+        {"methods": ["bidist-all-fictitious", "mappo"], "substrates": [GAME], "steps": 900, "seeds": "0-1"}
+    )
+    open_sweep(plan, tmp_path)
+    for trial in plan.trials():
+        if trial.seed == 1 and trial.method == "mappo":
+            continue  # never began
+        folder = trial.folder(tmp_path)
+        folder.create(Config(method=MethodConfig(name=trial.method), environment=EnvironmentConfig(substrate=GAME)))
+        Notes.of(tmp_path, trial).write(command=trial.command)
+        name = "return_learning" if trial.method == "mappo" else "return_fictitious"
+        for steps in (300, 600, 900)[: 3 - trial.seed]:
+            append_line(folder.metrics, {"player_steps": steps, name: steps / 100 + trial.seed})
+        if trial.seed == 0:
+            write(folder.summary, json.dumps({"wall_s": 3.0, "random": None, "trained": None}).encode())
+    text = write_sweep_report(tmp_path, tmp_path / "report").read_text()
+    assert "2 of 4 trials are done" in text
+    assert f"- bidist-all-fictitious-{GAME}-s1: stopped, 67% trained" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| bidist-all-fictitious |")]
+    assert [part.strip() for part in line.split("|")][2:6] == ["1", "0 M", "5.00", "9.00"], (
+        "of the finished trial alone"
+    )
+    assert (tmp_path / "report" / "learning_curves.png").exists()
 
 
 def bidist(*arguments: str) -> "subprocess.Popen[str]":
@@ -177,7 +237,7 @@ def test_a_sweep_that_is_killed_resumes_where_it_was(tmp_path: Path) -> None:
     resumed = bidist("sweep", str(tmp_path))
     output = resumed.communicate(timeout=240)[0]
     assert resumed.returncode == 0, output
-    assert "2 of 2 trials done" in output
+    assert "2 trials: 2 done" in output
     with (tmp_path / TRIALS).open() as file:
         rows = list(csv.DictReader(file))
     assert [r["state"] for r in rows] == ["done", "done"]
@@ -185,7 +245,7 @@ def test_a_sweep_that_is_killed_resumes_where_it_was(tmp_path: Path) -> None:
     assert "continuing from" in (first / "logs" / "learner.log").read_text()
 
     report = write_sweep_report(tmp_path, tmp_path / "report").read_text()
-    assert "All 2 trials are done" in report and "| mappo | 2 |" in report
+    assert "2 of 2 trials are done" in report and "| mappo | 2 |" in report
     assert (tmp_path / "report" / "learning_curves.png").stat().st_size > 10_000
 
 
@@ -195,6 +255,13 @@ def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> Non
     broken, whole = (tmp_path / f"{method}-{GAME}-s0" for method in ("bidist", "mappo"))
     command = ["sweep", "--method", "bidist,mappo", "--substrate", GAME, "--steps", "2000", "--out", str(tmp_path),
                *settings({})]  # fmt: skip
+    refused = bidist(*command, "--steps", "0")
+    assert "steps: " in refused.communicate()[0] and refused.returncode == 2
+    open_sweep(
+        make_plan({"methods": ["bidist", "mappo"], "substrates": [GAME], "steps": 2000, "settings": QUICK}), tmp_path
+    )
+    trial = next(t for t in read_plan(tmp_path, {}).trials() if t.method == "bidist")
+    Notes.of(tmp_path, trial).write(command=trial.command)
     broken.mkdir()
     (broken / "config.yaml").write_text("nonsense: 1\n")
     workers = [bidist(*command) for _ in range(2)]
@@ -211,5 +278,8 @@ def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> Non
 def test_an_evaluation_that_cannot_be_is_refused_before_anything_starts(tmp_path: Path) -> None:
     plan = make_plan({"substrates": [GAME], "evaluation": {"scenarios": [0]}})
     with pytest.raises(ConfigError, match=f"no scenario is called '{GAME}_0'"):
+        open_sweep(plan, tmp_path)
+    plan = make_plan({"substrates": ["coop_mining"], "evaluation": {"scenarios": ["coins_5"]}})
+    with pytest.raises(ConfigError, match="coins_5 is a scenario of another game; give its number"):
         open_sweep(plan, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -3,18 +3,24 @@
 import math
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import yaml
 
+from common.config import parse_overrides
 from common.errors import ConfigError, SetupError
+from common.files import write
 from deploy.cli import main
-from experiments.cluster import parse_options, submit
+from experiments.cluster import submit
 from experiments.plan import make_plan, read_plan
-from experiments.sweep import open_sweep
+from experiments.ranges import Range
+from experiments.sweep import Sweep, open_sweep
 from experiments.trials import progress
-from experiments.tune import JOURNAL, Range, Search
+from experiments.tune import JOURNAL, SEARCH, Search
 
 GAME = "matrix_coordination"
 QUICK = ["--substrate", GAME, "--method", "mappo", "--steps", "1500", "--set", "actor.unroll_length=16", "--set",
@@ -49,6 +55,7 @@ class Suggests:
         ("log:4..64", ("int", "a.b", 4, 64, True)),
         ("4|8|16", ("choice", "a.b", (4, 8, 16))),
         ("gae|vtrace", ("choice", "a.b", ("gae", "vtrace"))),
+        ("null|1e-05|true", ("choice", "a.b", (None, "1e-05", True))),
     ],
 )
 def test_ranges_ask_for_what_they_say(text: str, asked: tuple[Any, ...]) -> None:
@@ -63,45 +70,123 @@ def test_other_values_are_no_ranges(value: Any) -> None:
     assert Range.parse("a.b", value) is None
 
 
-@pytest.mark.parametrize("text", ["2..1", "a..b", "log:0..1", "1..", "..2"])
+@pytest.mark.parametrize("text", ["2..1", "a..b", "log:0..1", "1..", "..2", "4|", "|"])
 def test_broken_ranges_are_named(text: str) -> None:
-    with pytest.raises(ConfigError, match=rf"--set a.b={re.escape(text)}: expected low..high"):
+    with pytest.raises(ConfigError, match=rf"--set a\.b={re.escape(text)}: expected low\.\.high"):
         Range.parse("a.b", text)
 
 
+CLIP = {"settings": {"learner.clip": "0.1..0.3"}, "substrates": [GAME], "methods": ["mappo"]}
+
+
+def search(tree: dict[str, Any], folder: Path) -> Search:
+    return Search(tree, folder, 1, [], threading.Event())
+
+
 @pytest.mark.parametrize(
-    ("tree", "ranges", "measure", "words"),
+    ("changes", "words"),
     [
-        ({}, [], "return_auc", "nothing to search: give a range"),
-        ({}, [Range("learner.clip", 0.1, 0.3)], "reward", "--measure reward: expected one of return_auc"),
-        ({}, [Range("learner.clip", 0.1, 0.3)], "scaled", "needs validation scenarios"),
-        ({"evaluation": {"scenarios": [6, 4]}}, [Range("learner.clip", 0.1, 0.3)], "scaled", "_4 is a test scenario"),
+        ({"settings": {"learner.clip": 0.2}}, "nothing to search: give a range"),
+        ({"measure": "reward"}, "--measure reward: expected one of return_auc"),
+        ({"measure": "scaled"}, "needs validation scenarios"),
+        ({"variants": {"x": {}}}, "leave `variants` out"),
+        ({"settings": {"learner.clp": "0.1..0.3"}}, "learner.clp: no such setting"),
+        ({"settings": {"learner.epochs": "0..3"}}, "learner.epochs: .*greater than or equal to 1"),
+        ({"settings": {"run.seed": "0..3"}}, "use the plan's seeds"),
+        (
+            {"measure": "scaled", "substrates": ["coins"], "evaluation": {"scenarios": [6, 4]}},
+            "coins_4 is a test scenario: tuning on it would invalidate the test",
+        ),
+        ({"measure": "scaled", "substrates": ["coins"], "evaluation": {"scenarios": ["foo"]}}, "no scenario is called"),
     ],
 )
-def test_a_search_that_would_mean_nothing_is_refused(
-    tmp_path: Path, tree: dict[str, Any], ranges: list[Range], measure: str, words: str
-) -> None:
+def test_a_search_that_would_mean_nothing_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        Search(make_plan(tree), ranges, measure, tmp_path, 1, [], None)  # type: ignore[arg-type]
-    assert not list(tmp_path.iterdir())
+        search(CLIP | changes, tmp_path)
+
+
+def test_a_folder_holds_one_search(tmp_path: Path) -> None:
+    write(tmp_path / SEARCH, yaml.safe_dump({"measure": "return_auc", **CLIP}).encode())
+    with pytest.raises(ConfigError, match="holds a search with measure='return_auc', which is not 'return_end'"):
+        search(CLIP | {"measure": "return_end"}, tmp_path).run(1)
+    with pytest.raises(ConfigError, match="holds a search with seeds=None, which is not '1-2'"):
+        search(CLIP | {"seeds": "1-2"}, tmp_path).run(1)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Lets runs take no time: the variants that were run, in order; their measure is ten times the clip range."""
+    ran: list[str] = []
+
+    def run(self: Sweep) -> bool:
+        ran.extend(trial.variant for trial in self._trials)
+        return True
+
+    monkeypatch.setattr(Sweep, "run", run)
+    monkeypatch.setattr(Search, "_value", lambda _, plan: 10 * next(iter(plan.variants.values()))["learner.clip"])
+    return ran
+
+
+def values(report: Path) -> list[float]:
+    return [float(line.split("|")[2]) for line in report.read_text().splitlines() if line.startswith("| t")]
+
+
+def test_a_search_goes_on_with_what_was_abandoned_and_measures_nothing_twice(
+    tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert search(CLIP, tmp_path).run(3)
+    assert measured == ["t0", "t1", "t2"]
+    killed = search(CLIP, tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Search, "_work", Mock(side_effect=KeyboardInterrupt))
+        killed.run(5)
+    assert search(CLIP, tmp_path).run(5)
+    assert measured == ["t0", "t1", "t2", "t3", "t4"]
+    found = values(tmp_path / "tune.md")
+    assert len(set(found)) == 5 and found == sorted(found, reverse=True) and all(1 <= v <= 3 for v in found)
+    assert search(CLIP, tmp_path).run(5)
+    assert len(measured) == 5
+    assert [t.variant for t in read_plan(tmp_path, {}).trials()] == ["t0", "t1", "t2", "t3", "t4"]
+
+
+def test_a_suggestion_that_another_process_works_on_is_left_to_it(
+    tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = search(CLIP, tmp_path)
+
+    def meanwhile(self: Search, study: Any, number: int, params: Any) -> None:
+        assert not search(CLIP, tmp_path).run(1), "it is asked for, and not measured"
+        work(self, study, number, params)
+
+    with monkeypatch.context() as patch:
+        work = Search._work
+        patch.setattr(Search, "_work", meanwhile)
+        assert other.run(1)
+    assert measured == ["t0"]
+    assert "1 suggestions are not measured yet" in capsys.readouterr().out
+
+
+def test_suggestions_without_a_measure_count_and_end_the_search(
+    tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Search, "_value", lambda *_: math.nan)
+    assert search(CLIP, tmp_path).run(2)
+    assert measured == ["t0", "t1"] and values(tmp_path / "tune.md") == []
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_and_measures_no_suggestion_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["tune", *QUICK, "--set", "learner.learning_rate=log:1e-4..1e-2", "--set", "learner.epochs=1|2", "--out",
                str(tmp_path)]  # fmt: skip
     assert main([*command, "--trials", "1"]) == 0
-    (first,) = read_plan(tmp_path, {}).trials()
-    settings = dict(first.settings)
-    assert 1e-4 <= settings["learner.learning_rate"] <= 1e-2 and settings["learner.epochs"] in (1, 2)
-    assert main([*command, "--trials", "2"]) == 0
+    assert main(["tune", str(tmp_path), "--trials", "2"]) == 0
     trials = read_plan(tmp_path, {}).trials()
     assert [t.variant for t in trials] == ["t0", "t1"]
-    assert trials[0].settings == first.settings
+    assert all(
+        1e-4 <= t.settings["learner.learning_rate"] <= 1e-2 and t.settings["learner.epochs"] in (1, 2) for t in trials
+    )
     assert all(progress(tmp_path, t).state == "done" for t in trials)
-    report = (tmp_path / "tune.md").read_text()
-    values = [float(line.split("|")[2]) for line in report.splitlines() if line.startswith("| t")]
-    assert values == sorted(values, reverse=True) and len(values) == 2 and not math.isnan(values[0])
+    assert len(values(tmp_path / "tune.md")) == 2
     assert "best of 2: return_auc" in capsys.readouterr().out
     assert (tmp_path / JOURNAL).exists()
 
@@ -124,7 +209,7 @@ def test_a_cluster_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ConfigError, match="--slurm-option: .*fast"):
         submit(tmp_path, 1, {"cluster": "local", "fast": 1}, [])
     with pytest.raises(ConfigError, match="--slurm-option timeout: expected key=value"):
-        parse_options(["timeout"])
+        parse_overrides(["timeout"], "--slurm-option")
 
 
 @pytest.mark.parametrize(("module", "command"), [("optuna", "tune"), ("submitit", "sweep")])

@@ -1,0 +1,84 @@
+"""Ranges of settings, as a search reads them: `0.9..0.99`, `log:1e-4..1e-3`, `1..4`, `4|8|16`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from common.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a setting may take.
+
+    Attributes:
+      key: `section.key`.
+      low, high: the ends, both included; None for choices.
+      log: whether it is searched on a logarithmic scale.
+      choices: the values, if they are listed.
+    """
+
+    key: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    @classmethod
+    def parse(cls, key: str, value: Any) -> "Range | None":
+        """Reads `0.9..0.99`, `log:1e-4..1e-3` or `4|8|16`; None for any other value, which is no range.
+
+        Raises:
+          ConfigError: if it looks like a range and is none.
+        """
+        if not isinstance(value, str):
+            return None
+        wrong = ConfigError(f"--set {key}={value}: expected low..high, log:low..high (above 0), or a|b|c")
+        if "|" in value:
+            parts = [part.strip() for part in value.split("|")]
+            if not all(parts):
+                raise wrong
+            return cls(key, choices=tuple(yaml.safe_load(part) for part in parts))
+        text, logarithmic = value.removeprefix("log:"), value.startswith("log:")
+        low, dots, high = text.partition("..")
+        if not dots:
+            return None
+        ends = _number(low), _number(high)
+        if ends[0] is None or ends[1] is None or ends[0] >= ends[1] or (logarithmic and ends[0] <= 0):
+            raise wrong
+        return cls(key, ends[0], ends[1], logarithmic)
+
+    @property
+    def examples(self) -> list[Any]:
+        """Values at its ends, or all of its choices."""
+        return list(self.choices) or [self.low, self.high]
+
+    def suggest(self, trial: Any) -> Any:
+        """Asks Optuna for a value."""
+        if self.choices:
+            return trial.suggest_categorical(self.key, self.choices)
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(self.key, self.low, self.high, log=self.log)
+        return trial.suggest_float(self.key, self.low, self.high, log=self.log)
+
+
+def split_ranges(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[Range]]:
+    """Settings that are fixed, and the ranges of the others.
+
+    Raises:
+      ConfigError: if a range is broken.
+    """
+    found = {key: Range.parse(key, value) for key, value in settings.items()}
+    fixed = {key: value for key, value in settings.items() if found[key] is None}
+    return fixed, [one for one in found.values() if one is not None]
+
+
+def _number(text: str) -> int | float | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
