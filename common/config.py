@@ -115,8 +115,8 @@ class LearnerConfig(Section):
     """Unrolls that acted on an older version of theta than this many back are stale: counted, not trained on."""
     epochs: int = Field(4, ge=1)
     """Passes over a batch."""
-    minibatches: int = Field(4, ge=1)
-    """Parts a batch is split into, by whole unrolls."""
+    minibatches: int = Field(0, ge=0)
+    """Parts a batch is split into, by whole unrolls of single players; 0 makes parts of about 512 steps."""
     learning_rate: float = Field(5e-4, gt=0)
     """Adam's step size."""
     final_learning_rate: float | None = Field(None, ge=0)
@@ -141,7 +141,7 @@ class LearnerConfig(Section):
     """Weight of the value loss."""
     huber_delta: float = Field(10.0, gt=0)
     """Where the value loss turns from quadratic to linear, in normalised units."""
-    value_norm_beta: float = Field(0.99999, gt=0, lt=1)
+    value_norm_beta: float = Field(0.99, gt=0, lt=1)
     """Decay per update of the return's running mean and variance."""
     average_decay: float = Field(0.95, ge=0, lt=1)
     """Decay per update of the running average of theta that checkpoints hold beside theta; 0 makes it theta itself."""

@@ -26,6 +26,8 @@ from learner.value_norm import ValueNorm
 
 log = logging.getLogger(__name__)
 
+# Of each policy. Learning follows the number of gradient steps more than that of samples: results/tuning.
+MINIBATCH_STEPS = 512
 COUNTERS = ("updates", "version", "unrolls", "player_steps", "env_steps")
 
 
@@ -86,9 +88,11 @@ class Learner:
             group["lr"] = rate
         prepared = self._prepare(batch)
         history: list[dict[str, Tensor]] = []
+        _, steps, sequences = prepared.returns.shape
+        parts = config.minibatches or max(1, round(steps * sequences / MINIBATCH_STEPS))
         for _ in range(config.epochs):
-            shuffled = torch.from_numpy(self._rng.permutation(prepared.values.shape[-1])).to(self.device)
-            for columns in shuffled.tensor_split(min(config.minibatches, len(shuffled))):
+            shuffled = torch.from_numpy(self._rng.permutation(sequences)).to(self.device)
+            for columns in shuffled.tensor_split(min(parts, sequences)):
                 loss, numbers = self._objective(prepared.columns(self.ranks.mine(columns)))
                 self._optimiser.zero_grad()
                 loss.backward()

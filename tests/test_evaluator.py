@@ -3,15 +3,17 @@
 import json
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from common import checkpoint
+from common import checkpoint, environments
 from common.config import load_config
 from common.environments.melting_pot import MeltingPot
 from common.errors import CheckpointError, ConfigError, SetupError
@@ -21,6 +23,7 @@ from common.run_folder import RunFolder
 from evaluator import rollout
 from evaluator.bots import Background
 from evaluator.evaluate import Population, evaluate, follow, populations, random_population, show
+from evaluator.record import among_themselves
 from evaluator.rollout import Episode
 from evaluator.scenarios import require_bots, scenario, scenarios_of
 
@@ -47,9 +50,7 @@ needs_bots = pytest.mark.skipif(bots_are_missing(), reason="the bots of coins ar
 
 
 def population(policies: int = 2) -> dict[str, torch.Tensor]:
-    game = MeltingPot("coins")
-    network = Network(game.spec, CONFIG.network, policies)
-    game.close()
+    network = Network(environments.spec(CONFIG.environment), CONFIG.network, policies)
     return {name: p.detach() for name, p in network.named_parameters()}
 
 
@@ -129,6 +130,50 @@ def test_focal_policies_are_drawn_for_each_slot_with_replacement() -> None:
     assert len(set(drawn)) > 15
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_focal_players_observe_in_a_scenario_what_they_observed_in_training(shown: bool) -> None:
+    """Pixels are compared in test_melting_pot; here the last action and reward of those who are focal."""
+    played = replace(among_themselves("coins"), is_focal=(False, True))
+    config = load_config(
+        overrides=["environment.substrate=coins", f"environment.last_action_and_reward={shown}"], environ={}
+    )
+    trained_in = environments.build(config.environment, seed=1)
+    table = rollout._Table(config, 3, located=False)
+    table.begin(replace(played, bots={"default": ("noop_bot",)}), 0)
+    assert table.spec == trained_in.spec
+    rng, earned = np.random.default_rng(0), 0.0
+    assert not table.observation.features.any()
+    for _ in range(150):
+        action, known = rng.integers(0, table.spec.actions, 1, np.int32), table._returns[1]
+        table.step(action)
+        reward = table._returns[1] - known
+        earned += abs(reward)
+        expected = [*np.eye(table.spec.actions)[action[0]], reward] if shown else []
+        assert table.observation.features.tolist() == [expected]
+    table.close()
+    trained_in.close()
+    assert earned > 0
+
+
+def averaged(folder: RunFolder) -> None:
+    """A run with a checkpoint whose average of theta is not theta."""
+    folder.create(CONFIG)
+    tensors = {"theta": population(), "average": {name: 0 * x for name, x in population().items()}}
+    checkpoint.save(folder.checkpoints, 7, tensors, {"updates": 7, "player_steps": 1000}, keep=None)
+
+
+def test_the_average_of_theta_is_a_population_of_its_own(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "r")
+    averaged(folder)
+    (theta,), (average,) = (populations(folder, ["newest"], averaged=flag) for flag in (False, True))
+    assert (theta.checkpoint, average.checkpoint) == ("00000007", "00000007-average")
+    assert theta.weights != average.weights and theta.updates == average.updates
+    assert average.theta is not None and not any(x.any() for x in average.theta.values())
+    checkpoint.save(folder.checkpoints, 8, {"theta": population()}, {"updates": 8, "player_steps": 1000}, keep=None)
+    with pytest.raises(CheckpointError, match="00000008: holds no average of theta"):
+        populations(folder, ["newest"], averaged=True)
+
+
 @needs_bots
 @pytest.mark.slow
 def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,8 +209,16 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.C
 def test_an_evaluation_that_is_to_stop_plays_what_has_begun_to_its_end(tmp_path: Path) -> None:
     out, stopping = tmp_path / "results.jsonl", threading.Event()
     person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
-    threading.Timer(12.0, stopping.set).start()
+
+    def stop_at_the_first_row() -> None:
+        while not out.exists():
+            time.sleep(0.1)
+        stopping.set()
+
+    watching = threading.Thread(target=stop_at_the_first_row)
+    watching.start()
     assert not evaluate([person], ["coins_1"], 40, out, workers=1, tables=4, stopping=stopping)
+    watching.join()
     begun = sorted(row["episode"] for row in read_lines(out))
     assert begun == list(range(len(begun))) and 4 <= len(begun) < 40
 

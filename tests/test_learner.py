@@ -244,6 +244,18 @@ def test_the_average_of_theta_follows_it_and_is_restored(build: Build) -> None:
     assert same(resumed.tensors()["average"], average)
 
 
+def test_a_batch_is_split_into_parts_of_about_512_steps(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, sizes = build("learner.minibatches=0", "learner.epochs=1"), []
+    batch = collate(unrolls([[True] * PLAYERS] * 5), LENGTH, CPU)
+    seen = learner.ranks.mine
+    monkeypatch.setattr(learner.ranks, "mine", lambda columns: sizes.append(len(columns)) or seen(columns))
+    learner.update(batch)
+    assert sizes == [15], "90 steps are one part"
+    monkeypatch.setattr("learner.learner.MINIBATCH_STEPS", 30)
+    learner.update(batch)
+    assert sizes[1:] == [5, 5, 5]
+
+
 def test_an_update_that_diverges_says_so(build: Build) -> None:
     learner = build("learner.learning_rate=1e30")
     with pytest.raises(ConfigError, match=r"update 1 diverged.*learner\.learning_rate=1e\+30 may be too high"):
