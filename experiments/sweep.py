@@ -233,7 +233,13 @@ def open_sweep(plan: Plan, folder: Path) -> None:
 
 
 def show(folder: Path) -> bool:
-    """Prints how far a sweep is and writes its rows; returns whether all trials are done."""
+    """Prints how far a sweep is and writes its rows; returns whether all trials are done.
+
+    Raises:
+      ConfigError: if there is no sweep.
+    """
+    if not (folder / PLAN).exists():
+        raise ConfigError(f"there is no sweep at {folder}: no {PLAN} was found in it")
     trials = read_plan(folder, {}).trials()
     states = {trial: progress(folder, trial) for trial in trials}
     Console().print(render(states, Clock(), folder))

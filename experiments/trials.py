@@ -157,6 +157,7 @@ def row(sweep: Path, trial: Trial) -> dict[str, Any]:
     for scenario in trial.scenarios:
         own = [e["focal_return"] for e in episodes if e["scenario"] == scenario]
         found[f"focal_{scenario.rpartition('_')[2]}"] = float(np.mean(own)) if own else None
+    record = {**summary.get("circumstances", {}), **record}
     versions, hardware = record.get("versions", {}), record.get("hardware", {})
     return found | {
         "commit": record.get("commit"), "torch": versions.get("torch"), "dm_meltingpot": versions.get("dm-meltingpot"),

@@ -136,9 +136,20 @@ def test_a_run_is_resumed_where_it_lies_from_wherever(
         (["record", "nowhere"], "there is no run at"),
         (["report", "nowhere"], "no results"),
         (["bench", "--scenario", "coins_9"], "no scenario is called 'coins_9'"),
+        (["sweep", "nowhere.yaml"], "nowhere.yaml: "),
+        (["sweep", "--jobs", "0"], "--jobs 0"),
+        (["sweep", "--slurm", "0"], "--slurm 0: expected 1 or more"),
+        (["sweep", "--method", "mapo"], "did you mean mappo"),
+        (["sweep", "--seeds", "a"], "expected seeds such as 0-4"),
+        (["sweep", "--status"], "there is no sweep at sweeps/sweep: no sweep.yaml"),
+        (["tune", "--trials", "0"], "--trials 0: expected 1 or more"),
+        (["tune"], "nothing to search"),
+        (["crossplay", "nowhere"], "there is no run at"),
+        (["crossplay", "a", "--checkpoint", "all"], "one checkpoint of each run takes part"),
+        (["crossplay", "a", "--episodes", "0"], "--episodes 0"),
     ],
 )
-def test_what_cannot_be_evaluated_says_why(
+def test_what_cannot_be_done_says_why_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
