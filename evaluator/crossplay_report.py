@@ -15,7 +15,7 @@ from rich.table import Table
 from common.files import write
 from evaluator.crossplay import HALF, ONE
 from evaluator.evaluate import Population
-from evaluator.standings import Rows, Standing, cells, standings
+from evaluator.standings import Rows, Standing, by_method, cells, standings
 from evaluator.statistics import Interval
 from evaluator.style import STYLE
 
@@ -83,6 +83,13 @@ def write_report(rows: Rows, out: Path, command: str) -> list[Standing]:
         ]
         lines += [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
         lines += [f"| {a} | {' | '.join(_text(matrix.get((a, b))) for b in names)} |" for a in names]
+    methods = list(dict.fromkeys(standing.method for standing in found))
+    if len(methods) < len(found):  # some have several runs
+        pairs = by_method(rows)
+        lines += ["", "## By method", "", "Mean focal return over pairs of different runs, splits alike. Intervals are",
+                  "over focal runs: a bootstrap where there are three or more, else their range.", ""]  # fmt: skip
+        lines += [f"| | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
+        lines += [f"| {a} | {' | '.join(_text(pairs.get((a, b))) for b in methods)} |" for a in methods]
     write(out / "crossplay.md", ("\n".join(lines) + "\n").encode())
     return found
 

@@ -92,6 +92,27 @@ def standings(rows: Rows) -> list[Standing]:
     return sorted(found, key=lambda standing: -standing.strangers.mean)
 
 
+def by_method(rows: Rows) -> dict[tuple[str, str], Interval]:
+    """Focal returns by focal and background method, over pairs of different runs; splits count alike.
+
+    With three focal runs or more the interval is that of a bootstrap over them, each with all that it met; with fewer
+    it is the range over them.
+    """
+    met: dict[tuple[str, str], dict[str, dict[tuple[str, str], list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    for row in rows:
+        if row["split"] != ALL:
+            pair = row["method"], row["background_method"]
+            met[pair][label(row)][label(row, "background_"), row["split"]].append(row["focal_return"])
+    found = {}
+    for pair, runs in met.items():
+        means = [float(np.mean([np.mean(values) for values in groups.values()])) for groups in runs.values()]
+        low, high = (min(means), max(means)) if len(means) < 3 else (interval(means).low, interval(means).high)
+        found[pair] = Interval(float(np.mean(means)), low, high, len(means))
+    return found
+
+
 def _mean_of_means(groups: Sequence[Sequence[float]], rng: np.random.Generator) -> tuple[float, Array]:
     """The mean of the groups' means, each counting alike, and draws of it by the bootstrap within each: [DRAWS]."""
     drawn = [rng.choice(values, (DRAWS, len(values))).mean(1) for values in groups]

@@ -21,7 +21,7 @@ from common.network import Network
 from evaluator.crossplay import ALL, HALF, ONE, Match, play, splits
 from evaluator.crossplay_report import rows_of_people, write_report
 from evaluator.evaluate import Population
-from evaluator.standings import cells, rate, standings
+from evaluator.standings import by_method, cells, rate, standings
 from evaluator.tournament import ROWS, check, crossplay_all, matches, read_rows
 
 LENGTH, PLAYERS = 5, 4
@@ -183,6 +183,18 @@ def test_splits_count_alike_and_are_drawn_by_themselves() -> None:
     (a,) = standings(rows)
     assert (a.strangers.mean, a.strangers.low, a.strangers.high, a.strangers.episodes) == (5, 5, 5, 9)
     assert (a.worst.mean, a.worst.low, a.worst.high) == (5, 5, 5)
+
+
+def test_methods_are_compared_over_pairs_of_different_runs() -> None:
+    def met(focal: str, background: str, earned: float, split: str = ONE) -> dict[str, Any]:
+        return {**row(focal, background, 0, earned, split), "method": focal[0], "background_method": background[0]}
+
+    rows = [met("x1", "x2", 4.0), met("x2", "x1", 2.0), met("x1", "x1", 99.0, ALL), met("x1", "y1", 1.0),
+            met("x1", "y1", 3.0, HALF), met("x2", "y1", 5.0)]  # fmt: skip
+    found = by_method(rows)
+    assert found.keys() == {("x", "x"), ("x", "y")}
+    assert (found["x", "x"].mean, found["x", "x"].low, found["x", "x"].high) == (3, 2, 4)
+    assert found["x", "y"].mean == (2 + 5) / 2
 
 
 def test_populations_that_met_the_same_stranger_rank_by_their_returns() -> None:
