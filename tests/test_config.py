@@ -9,6 +9,7 @@ import yaml
 import common.config
 from common.config import Config, learner_threads, load_config, preset_names
 from common.errors import ConfigError
+from common.run_folder import RunFolder
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -116,3 +117,15 @@ def test_threads_of_the_learner_leave_cores_to_actors() -> None:
     learner = Config().learner
     assert learner_threads(learner) >= 1
     assert learner_threads(learner.model_copy(update={"threads": 7})) == 7
+
+
+def test_runs_from_before_the_last_action_was_observed_do_without(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create(Config())
+    assert folder.read_config().environment.last_action_and_reward
+    lines = folder.config.read_text().splitlines(keepends=True)
+    folder.config.write_text("".join(line for line in lines if "last_action_and_reward" not in line))
+    assert not folder.read_config().environment.last_action_and_reward
+    folder.config.write_text("learner: {epoch: 3}\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml: learner\.epoch: no such setting"):
+        folder.read_config()
