@@ -22,7 +22,6 @@ from common.store import Store, refusal, shown
 from deploy.arguments import PRESET, parser
 from experiments import commands
 
-INTERRUPTED = 130
 LEARNER_LEAVES_S = 30.0
 
 
@@ -238,7 +237,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for out, group in people.items():
         if not evaluate.evaluate(group, out=out, **options):
             print("stopped; run the same command again to resume")
-            return INTERRUPTED
+            return commands.INTERRUPTED
         evaluate.show(group, out, arguments.seed, arguments.reference)
     return 0
 

@@ -106,14 +106,15 @@ class _Curve:
 def _seeds(axis: Any, runs: Sequence[_Curve], colour: str, dashes: str) -> None:
     """Draws the runs of one label: each thinly, their mean where all of them are, and a band around it."""
     shown = training_return([line for run in runs for line in run.lines])
-    curves = [
-        [(line["player_steps"], line[shown]) for line in run.lines if line.get(shown) is not None] for run in runs
-    ]
-    points = [np.array(curve, float).T for curve in curves if curve]
-    if not points:
+    runs = [run for run in runs if any(line.get(shown) is not None for line in run.lines)]
+    if not runs:
         return
-    count, name = len(points), runs[0].label
-    text = f"{name}, seed {runs[0].config.run.seed}" if len(runs) == 1 else f"{name}, {count} seeds"
+    points = [
+        np.array([(line["player_steps"], line[shown]) for line in run.lines if line.get(shown) is not None], float).T
+        for run in runs
+    ]
+    count, name = len(runs), runs[0].label
+    text = f"{name}, seed {runs[0].config.run.seed}" if count == 1 else f"{name}, {count} seeds"
     text += "" if shown == "return_learning" else ", phi's"
     if count == 1:
         axis.plot(*points[0], color=colour, lw=1.8, label=text, linestyle=dashes)

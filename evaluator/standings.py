@@ -108,8 +108,8 @@ def by_method(rows: Rows) -> dict[tuple[str, str], Interval]:
     found = {}
     for pair, runs in met.items():
         means = [float(np.mean([np.mean(values) for values in groups.values()])) for groups in runs.values()]
-        low, high = (min(means), max(means)) if len(means) < 3 else (interval(means).low, interval(means).high)
-        found[pair] = Interval(float(np.mean(means)), low, high, len(means))
+        few = len(means) < 3
+        found[pair] = Interval(float(np.mean(means)), min(means), max(means), len(means)) if few else interval(means)
     return found
 
 

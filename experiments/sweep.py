@@ -116,26 +116,31 @@ class Sweep:
         for trial in self._trials:
             if trial.name in self._tried:
                 continue
-            state, notes = progress(self._folder, trial).state, Notes.of(self._folder, trial)
-            if state in ACTIVE:
+            if progress(self._folder, trial).state in ACTIVE:
                 continue
-            if state == "done" or (state == "failed" and notes.read()["failed_at"] > self._started):
+            if self._settled(trial):
                 self._tried.add(trial.name)
                 continue
-            claim = contextlib.ExitStack()
+            notes, claim = Notes.of(self._folder, trial), contextlib.ExitStack()
             try:
                 claim.enter_context(locked(notes.lock, CLAIM_S))
             except TimeoutError:
                 continue
-            seen = progress(self._folder, trial)
-            if notes.read().get("error") and notes.read()["failed_at"] > self._started or seen.state == "done":
-                claim.close()  # another process has just finished with it
-                continue
             self._tried.add(trial.name)
+            if self._settled(trial):  # by another process, just now
+                claim.close()
+                continue
+            seen = progress(self._folder, trial)
             notes.write(command=trial.command, host=socket.gethostname(), error=None, **circumstances())
             trained = trial.folder(self._folder).summary.exists() and seen.player_steps >= trial.steps
             return _Running(trial, notes, claim, self._start(trial, notes, trained), trained)
         return None
+
+    def _settled(self, trial: Trial) -> bool:
+        """Returns whether a trial is done, or has failed since this process started."""
+        record = Notes.of(self._folder, trial).read()
+        failed = bool(record.get("error")) and record["failed_at"] > self._started
+        return failed or progress(self._folder, trial).state == "done"
 
     def _start(self, trial: Trial, notes: Notes, evaluating: bool) -> "subprocess.Popen[bytes]":
         folder = trial.folder(self._folder)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from experiments.trials import TRIALS, Progress, progress, row, write_rows
 REPORT, CURVES = "sweep.md", "learning_curves"
 
 Row = Mapping[str, Any]
+
+_scale = cache(Scale)  # reads a file
 
 
 def write_sweep_report(sweep: Path, out: Path) -> Path:
@@ -87,7 +90,7 @@ def _table(substrate: str, trials: Sequence[Trial], begun: Mapping[Trial, Row]) 
 
 def scaled(found: Row, scenarios: Sequence[str]) -> float | None:
     """Mean over scenarios of (x - random) / (ACB - random), by DeepMind's published returns; None if one is missing."""
-    scale = Scale()
+    scale = _scale()
     values = [scale(name, found.get(f"focal_{name.rpartition('_')[2]}")) for name in scenarios]
     return None if any(value is None for value in values) else float(np.mean(values))
 
