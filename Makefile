@@ -1,25 +1,25 @@
-# The README's commands and CI are these targets. ARGS go to the command: make train ARGS="--method mappo"
+# The README, CI and pre-commit use these targets. ARGS go to the command: make train ARGS="--method mappo"
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test train test test-fast lint types format bench doctor clean
+.PHONY: help setup setup-test train test test-fast lint types format docs bench doctor clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what a run needs into .venv
+setup: ## install everything a run needs into .venv
 	@scripts/setup runtime
 
-setup-test:
+setup-test: ## the same, and everything the tests need
 	@scripts/setup test
 
-train: setup ## set up, then train the small preset; ARGS are those of `bidist train`
+train: setup ## set up, then train the small preset; ARGS go to `bidist train`
 	@$(BIN)/bidist train $(ARGS)
 
 test: setup-test lint types ## lint, types and all tests; ARGS go to pytest
 	$(BIN)/pytest $(ARGS)
 
-test-fast: setup-test ## the tests that are quick
+test-fast: setup-test ## the quick tests
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
 lint: setup-test ## ruff: rules and format
@@ -29,16 +29,20 @@ lint: setup-test ## ruff: rules and format
 types: setup-test ## mypy, strict
 	$(BIN)/mypy
 
-format: setup-test ## let ruff mend what it can
+format: setup-test ## let ruff fix what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: setup ## measure throughput; ARGS are those of `bidist bench`
+docs: setup ## build the documentation into site/; a broken link fails
+	@$(BIN)/python -m mkdocs --version >/dev/null 2>&1 || $(BIN)/pip install --no-build-isolation --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
+
+bench: setup ## measure throughput; ARGS go to `bidist bench`
 	@$(BIN)/bidist bench $(ARGS)
 
 doctor: setup ## check this machine
 	@$(BIN)/bidist doctor
 
-clean: ## remove .venv, caches and build leftovers; runs stay
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove .venv, caches and build output; runs stay
+	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
