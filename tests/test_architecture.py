@@ -259,7 +259,7 @@ def test_every_reason_of_a_rejection_is_documented() -> None:
 
 def test_every_metric_is_documented_and_every_documented_one_is_written(run: Run) -> None:
     games = {f"episode_{name}" for name in _counted_by_melting_pot()}
-    learner, distiller = table("metrics.md", "The learner's"), table("metrics.md", "The distiller's")
+    learner, distiller = table("metrics.md", "Learner"), table("metrics.md", "Distiller")
     assert run.metrics | games == {"time_s"} | learner.keys()
     assert run.distillation == {"time_s"} | distiller.keys()
     assert all(len(row) >= 2 and all(row) for row in (*learner.values(), *distiller.values()))
@@ -268,7 +268,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_written(run: Run
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_metric_of_a_method_is_documented(name: str) -> None:
-    documented = {metric for metric, row in table("metrics.md", "A method's own").items() if f"`{name}`" in row[1]}
+    documented = {metric for metric, row in table("metrics.md", "Method").items() if f"`{name}`" in row[1]}
     tree = ast.parse(Path(inspect.getfile(type(method(Config(method=MethodConfig(name=name)))))).read_text())
     (returned,) = [
         [key.value for key in node.keys if isinstance(key, ast.Constant)]
