@@ -116,7 +116,7 @@ class LearnerConfig(Section):
     epochs: int = Field(4, ge=1)
     """Passes over a batch."""
     minibatches: int = Field(0, ge=0)
-    """Parts a batch is split into, by whole unrolls of single players; 0 makes parts of about 512 steps."""
+    """Parts a batch is split into, by whole unrolls of single players, one at least; 0 makes parts of about 512 steps."""
     learning_rate: float = Field(5e-4, gt=0)
     """Adam's step size."""
     final_learning_rate: float | None = Field(None, ge=0)
@@ -187,11 +187,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.learner.batch_unrolls < self.learner.minibatches:
-            raise ValueError(
-                f"learner.minibatches={self.learner.minibatches} is more than learner.batch_unrolls="
-                f"{self.learner.batch_unrolls}: a minibatch holds whole unrolls, so one would be empty"
-            )
         if self.distiller.burn_in >= self.actor.unroll_length:
             raise ValueError(
                 f"distiller.burn_in={self.distiller.burn_in} leaves nothing of an unroll of "

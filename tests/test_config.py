@@ -58,7 +58,6 @@ def test_every_preset_is_valid_and_differs_from_the_defaults(name: str) -> None:
         ("network.core=rnn", ["network.core", "'gru' or 'lstm'", "'rnn'"]),
         ("learner.device=tpu", ["learner.device", "found 'tpu'"]),
         ("run.name=../x", ["run.name", "'../x'"]),
-        ("learner.minibatches=64", ["learner.minibatches=64 is more than learner.batch_unrolls=32"]),
         ("distiller.burn_in=32", ["distiller.burn_in=32 leaves nothing", "actor.unroll_length=32"]),
     ],
 )
