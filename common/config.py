@@ -86,7 +86,7 @@ class MethodConfig(Section):
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
     name: str = "bidist"
-    """One of `common.methods.METHODS`, or `module:Class` for one of your own."""
+    """One of `methods.METHODS`, or `module:Class` for one of your own."""
 
 
 class ActorConfig(Section):
@@ -250,7 +250,7 @@ def parse_overrides(overrides: Iterable[str], option: str = "--set") -> dict[str
 
 
 def validate(tree: Mapping[str, Any]) -> Config:
-    """Turns nested plain values into a configuration; what is the method's own, `common.methods.resolve` looks at.
+    """Turns nested plain values into a configuration; what is the method's own, `methods.resolve` looks at.
 
     Raises:
       ConfigError: with a line for each setting that is wrong.

@@ -19,11 +19,11 @@ from rich.live import Live
 
 from common.config import Config, learner_threads
 from common.errors import BidistError, SetupError
-from common.methods import method
 from common.run_folder import RunFolder
 from common.store import Store, shown
 from deploy import views
 from deploy.redis_server import RedisServer, with_parent
+from methods import method
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Role:
 
     def start(self, logs: Path) -> None:
         """Starts it; what it prints goes to its log. It dies with this process, and never hears the terminal."""
-        command = with_parent([sys.executable, "-m", "deploy.cli", self.kind, *self.options])
+        command = with_parent([sys.executable, "-m", "cli", self.kind, *self.options])
         with (logs / f"{self.name}.log").open("ab") as out:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,

@@ -35,6 +35,6 @@ def submit(folder: Path, jobs: int, options: Mapping[str, Any], arguments: list[
         raise SetupError(f"submitit cannot submit from here: {error}") from None
     except (NameError, TypeError) as error:
         raise ConfigError(f"--slurm-option: {error}") from None
-    command = [sys.executable, "-m", "deploy.cli", "sweep", str(folder.resolve()), *arguments]
+    command = [sys.executable, "-m", "cli", "sweep", str(folder.resolve()), *arguments]
     with executor.batch():
         return [executor.submit(submitit.helpers.CommandFunction(command)) for _ in range(jobs)]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.main import main
 from common.files import read_lines
 from common.run_folder import RunFolder
 from common.store import Store
-from deploy.cli import main
 
 
 def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -174,7 +174,7 @@ def test_a_run_is_looked_for_by_its_name_before_a_folder_of_that_name(
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "deploy.cli", "--debug", "train", "--folder", str(tmp_path), "--method", "x"]
+    command = [sys.executable, "-m", "cli", "--debug", "train", "--folder", str(tmp_path), "--method", "x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "Traceback" in done.stderr

@@ -103,7 +103,8 @@ def test_every_setting_says_what_it_is() -> None:
 def test_every_setting_is_used_somewhere() -> None:
     root = Path(common.config.__file__).parents[1]
     read = set()
-    for folder in ("actors", "common", "deploy", "distiller", "evaluator", "learner"):
+    services = ("actors", "distiller", "evaluator", "learner")
+    for folder in ("common", "environments", "networks", "methods", *services, "deploy"):
         for path in (root / folder).rglob("*.py"):
             tree = ast.parse(path.read_text())
             read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy import doctor
-from deploy.doctor import GIB, SUBSTRATES, Check
+from cli import doctor
+from cli.doctor import GIB, SUBSTRATES, Check
 
 FOUND_BY_NAME = {"Python", "torch", "dmlab2d", "glibc", "Melting Pot", "bots", "Redis server", "cores", "memory"}
 
@@ -43,7 +43,7 @@ def test_this_machine_can_run() -> None:
 
 def test_brings_neither_tensorflow_nor_jax() -> None:
     program = (
-        "import sys; from deploy import doctor; doctor.diagnose()\n"
+        "import sys; from cli import doctor; doctor.diagnose()\n"
         "print(*{'tensorflow', 'jax', 'meltingpot'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

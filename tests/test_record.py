@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from common.config import load_config
-from common.environments.melting_pot import MeltingPot
 from common.errors import ConfigError
+from environments.melting_pot import MeltingPot
 from evaluator.evaluate import Population
 from evaluator.record import SCALE, SQUARE, picture, record
 

@@ -14,7 +14,8 @@ import torch
 from common import store as store_module
 from common.config import Config, load_config
 from common.errors import StoreError
-from common.store import Observations, Store, Weights, connect, runs
+from common.store import Store, connect, runs
+from common.weights import Observations, Weights
 from deploy.redis_server import RedisServer
 
 PARAMETERS = {

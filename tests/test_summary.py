@@ -14,10 +14,10 @@ from common.config import Config, load_config
 from common.errors import CheckpointError, ConfigError
 from common.files import read_lines
 from common.run_folder import RunFolder
-from deploy.curves import compare_curves
-from deploy.machine import circumstances, commit
 from deploy.serial import Serial
-from deploy.summary import interval, main, wall_time_s, write_summary
+from reports.curves import compare_curves
+from reports.provenance import circumstances, commit
+from reports.summary import interval, main, wall_time_s, write_summary
 
 SUMMARY = {
     "run", "method", "substrate", "seed", "player_steps", "updates", "wall_s", "player_steps_per_s", "return_learning",
