@@ -1,95 +1,44 @@
 """`bidist doctor`: checks whether this machine has what a run needs, and says what to do about what is missing."""
 
-import importlib
-import importlib.metadata
-import importlib.util
-import os
-import platform
-import re
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.errors import SetupError
-from deploy.redis_server import find_redis_server
+from cli import checks, machine
+from cli.checks import Check, Status
 
-GIB = 2**30
-MIN_PYTHON = (3, 11)
-MIN_CORES = 2
-MIN_MEMORY_GIB = 4.0
-MIN_DISK_GIB = 5.0
-SETUP_ADVICE = "run `make setup`"
-BOTS_ADVICE = (
-    "training works without; to evaluate, set BIDIST_MELTINGPOT_ASSETS to Melting Pot's archive of assets and run "
-    "`make setup`, or run `scripts/setup --retry-bots` where Melting Pot's own download works"
-)
-# The paper's, with both variants of the games that have two.
-SUBSTRATES = (
-    "coins",
-    "coop_mining",
-    *(
-        f"{game}_in_the_matrix__{variant}"
-        for game in ("chicken", "prisoners_dilemma", "pure_coordination")
-        for variant in ("arena", "repeated")
-    ),
-)
-
-Status = Literal["ok", "warn", "fail"]
 STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-      name: what it is.
-      status: `ok`; `warn`, where something works worse or not at all; `fail`, where no run is possible.
-      found: what the machine has.
-      advice: what to do about it, in one line; empty if nothing.
-    """
-
-    name: str
-    status: Status
-    found: str
-    advice: str = ""
 
 
 def diagnose() -> list[Check]:
     """Looks at everything that a run needs of a machine."""
     return [
-        check_python(sys.version_info[:3]),
-        check_package("torch"),
-        check_package("numpy"),
-        check_package("pyzmq", "zmq"),
-        check_package("redis"),
-        check_package("dmlab2d"),
-        check_glibc(wheel_tags("dmlab2d"), glibc_version()),
-        check_substrates(melting_pot_folder()),
-        check_bots(melting_pot_folder()),
-        check_redis_server(),
-        check_cores(usable_cores()),
-        check_memory(usable_memory()),
-        check_gpu(),
-        check_disk(Path.cwd()),
+        checks.check_python(sys.version_info[:3]),
+        checks.check_package("torch"),
+        checks.check_package("numpy"),
+        checks.check_package("pyzmq", "zmq"),
+        checks.check_package("redis"),
+        checks.check_package("dmlab2d"),
+        checks.check_glibc(machine.wheel_tags("dmlab2d"), machine.glibc_version()),
+        checks.check_substrates(machine.melting_pot_folder()),
+        checks.check_bots(machine.melting_pot_folder()),
+        checks.check_redis_server(),
+        checks.check_cores(machine.usable_cores()),
+        checks.check_memory(machine.usable_memory()),
+        checks.check_gpu(),
+        checks.check_disk(Path.cwd()),
     ]
 
 
-def render(checks: list[Check]) -> Table:
+def render(found: list[Check]) -> Table:
     """Draws the checks as a table, advice under what it is about."""
     table = Table(box=None, pad_edge=False)
     for column in ("", "check", "found"):
         table.add_column(column)
-    for check in checks:
+    for check in found:
         style = STYLES[check.status]
         table.add_row(Text(check.status, style), check.name, Text(check.found))
         if check.advice:
@@ -102,219 +51,6 @@ def run() -> int:
 
     Returns: the exit status, 0 unless a check failed.
     """
-    checks = diagnose()
-    Console().print(render(checks))
-    return int(any(check.status == "fail" for check in checks))
-
-
-def check_python(version: tuple[int, ...]) -> Check:
-    """Checks this Python's version."""
-    found = ".".join(map(str, version)) + f" ({sys.executable})"
-    if version < MIN_PYTHON:
-        return Check("Python", "fail", found, "install Python 3.11 or newer, then run `make clean setup`")
-    return Check("Python", "ok", found)
-
-
-def check_package(name: str, module: str = "") -> Check:
-    """Checks that a package is installed and can be imported.
-
-    Args:
-      name: what pip calls it.
-      module: what Python calls it, if that is something else.
-    """
-    try:
-        version = importlib.metadata.version(name)
-        imported = importlib.import_module(module or name)
-    except importlib.metadata.PackageNotFoundError:
-        return Check(name, "fail", "not installed", SETUP_ADVICE)
-    except (ImportError, OSError) as error:
-        return Check(name, "fail", f"cannot be imported: {error}", "run `make clean setup`")
-    if name == "pyzmq":
-        version += f" (libzmq {imported.zmq_version()})"
-    return Check(name, "ok", version)
-
-
-def check_glibc(tags: str, found: tuple[int, int] | None) -> Check:
-    """Checks that the C library is as new as dmlab2d's wheel wants it.
-
-    Args:
-      tags: the wheel's tags; empty if it is not installed.
-      found: the C library's version; None if it is not glibc.
-    """
-    wanted = [(int(major), int(minor)) for major, minor in re.findall(r"manylinux_(\d+)_(\d+)", tags)]
-    text = "none" if found is None else "{}.{}".format(*found)
-    if not wanted:
-        return Check("glibc", "ok", f"{text} (dmlab2d here does not say which it needs)")
-    text += " (dmlab2d needs {}.{})".format(*min(wanted))
-    if found is None or found < min(wanted):
-        return Check("glibc", "fail", text, "use a newer Linux, such as Debian 12 or Ubuntu 22.04")
-    return Check("glibc", "ok", text)
-
-
-def check_substrates(folder: Path | None) -> Check:
-    """Checks that Melting Pot is installed with the paper's substrates; importing it would need TensorFlow."""
-    if folder is None:
-        return Check("Melting Pot", "fail", "not installed", SETUP_ADVICE)
-    configs = folder / "configs" / "substrates"
-    missing = [name for name in SUBSTRATES if not (configs / f"{name}.py").is_file()]
-    if missing or not (folder / "lua" / "levels").is_dir():
-        what = ", ".join(missing) or "the levels"
-        return Check("Melting Pot", "fail", f"without {what}", "run `make clean setup`")
-    version = importlib.metadata.version("dm-meltingpot")
-    return Check("Melting Pot", "ok", f"{version}, all {len(SUBSTRATES)} substrates of the paper")
-
-
-def check_bots(folder: Path | None) -> Check:
-    """Checks which of the paper's substrates have the bots that their scenarios need."""
-    models = folder / "assets" / "saved_models" if folder else None
-    having = [name for name in SUBSTRATES if models and any((models / name).glob("*/saved_model.pb"))]
-    if not having:
-        return Check("bots", "warn", "none: scenarios cannot be played", BOTS_ADVICE)
-    missing = [name for name in SUBSTRATES if name not in having]
-    if missing:
-        return Check("bots", "warn", f"{', '.join(having)}; none for {', '.join(missing)}", BOTS_ADVICE)
-    return Check("bots", "ok", ", ".join(having))
-
-
-def check_redis_server() -> Check:
-    """Checks which Redis server `bidist train` would start."""
-    try:
-        binary = find_redis_server()
-        version = subprocess.run(
-            [binary.path, "--version"], capture_output=True, text=True, timeout=10, check=True
-        ).stdout
-    except SetupError as error:
-        return Check("Redis server", "fail", "none", str(error))
-    except (OSError, subprocess.SubprocessError) as error:
-        return Check("Redis server", "fail", f"cannot be run: {error}", "install the system's again")
-    match = re.search(r"v=(\S+)", version)
-    found = f"{match[1] if match else version.strip()} ({binary.path})"
-    if binary.fallback:
-        advice = "good for one machine; for more, install the system's (`apt install redis-server`)"
-        return Check("Redis server", "warn", found, advice)
-    return Check("Redis server", "ok", found)
-
-
-def check_cores(cores: float) -> Check:
-    """Checks the number of cores that this process may use."""
-    if cores < MIN_CORES:
-        advice = f"a run works, slowly: learner and actors share what {MIN_CORES} cores should do"
-        return Check("cores", "warn", f"{cores:g}", advice)
-    return Check("cores", "ok", f"{cores:g}")
-
-
-def check_memory(memory: tuple[int, int]) -> Check:
-    """Checks the memory that this process may use.
-
-    Args:
-      memory: all of it and what is free of it, in bytes.
-    """
-    total, free = (value / GIB for value in memory)
-    found = f"{total:.1f} GiB, {free:.1f} free"
-    if free < MIN_MEMORY_GIB:
-        return Check("memory", "warn", found, f"free some, or run fewer actors: {MIN_MEMORY_GIB:g} GiB is good")
-    return Check("memory", "ok", found)
-
-
-def check_gpu() -> Check:
-    """Checks whether torch can use a GPU; a machine that has none is fine."""
-    if importlib.util.find_spec("torch") is None:
-        return Check("GPU", "warn", "unknown without torch", SETUP_ADVICE)
-    import torch
-
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return Check("GPU", "ok", ", ".join(names))
-    if Path("/dev/nvidia0").exists():
-        advice = "install NVIDIA's driver and a torch built for it; until then the learner computes on the CPU"
-        return Check("GPU", "warn", f"there is one, but torch {torch.__version__} cannot use it", advice)
-    return Check("GPU", "ok", "none; the learner computes on the CPU")
-
-
-def check_disk(folder: Path) -> Check:
-    """Checks the space that is left where runs are kept."""
-    free = shutil.disk_usage(folder).free / GIB
-    if free < MIN_DISK_GIB:
-        advice = f"free some, or keep runs elsewhere with run.folder: {MIN_DISK_GIB:g} GiB is good"
-        return Check("disk", "warn", f"{free:.1f} GiB free", advice)
-    return Check("disk", "ok", f"{free:.1f} GiB free")
-
-
-def melting_pot_folder() -> Path | None:
-    """Where Melting Pot is installed, None if it is not."""
-    spec = importlib.util.find_spec("meltingpot")
-    locations = list(spec.submodule_search_locations or []) if spec else []
-    return Path(locations[0]) if locations else None
-
-
-def wheel_tags(name: str) -> str:
-    """The tags of an installed wheel, empty if it is not installed."""
-    try:
-        text = importlib.metadata.distribution(name).read_text("WHEEL") or ""
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-    return " ".join(re.findall(r"^Tag: (.*)$", text, re.MULTILINE))
-
-
-def glibc_version() -> tuple[int, int] | None:
-    """This machine's glibc, None if it has another C library."""
-    name, version = platform.libc_ver()
-    match = re.match(r"(\d+)\.(\d+)", version)
-    return (int(match[1]), int(match[2])) if name == "glibc" and match else None
-
-
-def usable_cores() -> float:
-    """The cores that this process may use: its affinity, and less where its control group has less."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    for folder in control_groups("cpu"):
-        limit = read_numbers(folder / "cpu.max") or [
-            *read_numbers(folder / "cpu.cfs_quota_us"),
-            *read_numbers(folder / "cpu.cfs_period_us"),
-        ]
-        if len(limit) == 2 and limit[0] > 0:
-            cores = min(cores, limit[0] / limit[1])
-    return cores
-
-
-def usable_memory() -> tuple[int, int]:
-    """The memory that this process may use, all and free, in bytes, with its control group's limit."""
-    memory = psutil.virtual_memory()
-    total, free = memory.total, memory.available
-    for folder in control_groups("memory"):
-        limit = read_numbers(folder / "memory.max") or read_numbers(folder / "memory.limit_in_bytes")
-        used = read_numbers(folder / "memory.current") or read_numbers(folder / "memory.usage_in_bytes")
-        if limit and used and limit[0] < total:
-            total, free = limit[0], min(free, limit[0] - used[0] + file_cache(folder))
-    return total, free
-
-
-def file_cache(folder: Path) -> int:
-    """Bytes that a control group uses for files, and that the kernel gives up when they are wanted."""
-    try:
-        match = re.search(r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(match[1]) if match else 0
-
-
-def control_groups(controller: str) -> Iterator[Path]:
-    """The folders of this process' control group and those it is in, of version 2 and of version 1."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        number, controllers, group = line.split(":", 2)
-        if number != "0" and controller not in controllers.split(","):
-            continue
-        root = Path("/sys/fs/cgroup") / controllers  # version 2 is number 0, names none, and has the root
-        path = root / group.lstrip("/")
-        yield from (folder for folder in (path, *path.parents) if folder.is_relative_to(root))
-
-
-def read_numbers(path: Path) -> list[int]:
-    """The whole numbers in a file of the kernel's; none if it is missing or says `max`."""
-    try:
-        return [int(word) for word in path.read_text().split()]
-    except (OSError, ValueError):
-        return []
+    found = diagnose()
+    Console().print(render(found))
+    return int(any(check.status == "fail" for check in found))

@@ -4,10 +4,9 @@ Two players earn 1 in each step in which they act alike. Any of five actions wil
 its convention. A stranger keeps another one all episode long. Who has never met anybody who keeps to something else has
 had no reason to learn to follow; who has, follows from the second step on.
 
-    python -m deploy.conventions --seeds 10 --out results/conventions
+    bidist conventions --seeds 10 --out results/conventions
 """
 
-import argparse
 import json
 import multiprocessing
 import shlex
@@ -28,6 +27,7 @@ from rich.table import Column, Table
 
 import environments
 from common.config import Config, load_config
+from common.errors import ConfigError
 from common.run_folder import RunFolder
 from common.unroll import Unroll
 from common.weights import THETA, Weights
@@ -192,7 +192,15 @@ def experiment(what: str, seed: int, updates: int) -> Outcome:
 
 
 def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path) -> None:
-    """Runs every method with every seed, and writes `outcomes.jsonl`, `conventions.json` and `conventions.png`."""
+    """Runs every method with every seed, and writes `outcomes.jsonl`, `conventions.json` and `conventions.png`.
+
+    Raises:
+      ConfigError: if a name is none of `TRIED`, or there is nothing to run.
+    """
+    if unknown := [name for name in names if name not in TRIED]:
+        raise ConfigError(f"--methods {unknown[0]!r}: expected some of {', '.join(map(repr, TRIED))}")
+    if min(seeds, updates, workers) < 1:
+        raise ConfigError(f"--seeds {seeds} --updates {updates} --workers {workers}: expected 1 or more of each")
     out.mkdir(parents=True, exist_ok=True)
     jobs = [(name, seed, updates) for seed in range(seeds) for name in names]
     outcomes: list[Outcome] = []
@@ -205,7 +213,7 @@ def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path)
     outcomes.sort(key=lambda o: (names.index(o.what), o.seed))
     (out / "outcomes.jsonl").write_text("".join(json.dumps(asdict(o)) + "\n" for o in outcomes))
     summary = summarise(names, outcomes)
-    command = shlex.join(["python", "-m", "deploy.conventions", "--seeds", str(seeds), "--updates", str(updates),
+    command = shlex.join(["bidist", "conventions", "--seeds", str(seeds), "--updates", str(updates),
                           "--methods", *names])  # fmt: skip
     document = {"command": command, "methods": summary, **circumstances()}
     (out / "conventions.json").write_text(json.dumps(document, indent=1) + "\n")
@@ -279,19 +287,3 @@ def _draw(names: Sequence[str], outcomes: Sequence[Outcome], path: Path) -> None
         left.set_xlim(0, CONVENTIONS - 1)
         left.set_xlabel("other conventions that partners kept,\nplayed by phi or a past policy")
         figure.savefig(path)
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.conventions", description=__doc__)
-    parser.add_argument("--methods", nargs="+", default=list(TRIED), choices=TRIED, metavar="METHOD")
-    parser.add_argument("--seeds", type=int, default=10, help="runs of each method (default: 10)")
-    parser.add_argument("--updates", type=int, default=UPDATES, help=f"of each run (default: {UPDATES})")
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: 2)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    arguments = parser.parse_args()
-    run(arguments.methods, arguments.seeds, arguments.updates, arguments.workers, arguments.out)
-
-
-if __name__ == "__main__":
-    main()

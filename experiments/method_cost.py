@@ -77,7 +77,7 @@ def run(names: Sequence[str], substrate: str, seconds: float, rounds: int, out: 
             console.print(f"round {number} of {rounds}: {name}: {cost.actor[-1]:,.0f} and {cost.system[-1]:,.0f}/s")
     _print(console, list(costs.values()))
     if out is not None:
-        command = f"bidist bench {' '.join(f'--method {n}' for n in names)} --substrate {substrate} "
+        command = f"bidist bench methods {' '.join(f'--method {n}' for n in names)} --substrate {substrate} "
         command += f"--seconds {seconds:g} --rounds {rounds}"
         document = {"command": command, "results": [asdict(cost) for cost in costs.values()], **circumstances()}
         write(out, json.dumps(document, indent=1).encode())

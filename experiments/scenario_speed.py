@@ -3,23 +3,31 @@
 Both run side by side, so whatever else the machine does slows both; in the next round they change cores.
 """
 
+import contextlib
 import json
+import multiprocessing
 import os
 import statistics
-import subprocess
-import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import BidistError, ConfigError, SetupError
+from common.config import Config, EnvironmentConfig
+from common.errors import ConfigError, SetupError
 from common.files import write
+from evaluator import reference, rollout
 from evaluator.scenarios import Scenario, require_bots, scenario
 from reports.provenance import circumstances
 
 PATHS = ("batched", "reference")
+WARM_UP_S = 5.0
+EPISODES = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,11 @@ def run(names: list[str], seconds: float, rounds: int, out: Path | None) -> int:
     """
     if seconds <= 0 or rounds < 1:
         raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both have to be positive")
+    played = [scenario(name) for name in names]
+    require_bots(played)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SetupError("two cores are needed, to run both side by side")
-    played = [scenario(name) for name in names]
-    require_bots(played)
     console = Console()
     results = []
     for s in played:
@@ -75,18 +83,59 @@ def run(names: list[str], seconds: float, rounds: int, out: Path | None) -> int:
 
 
 def _side_by_side(s: Scenario, seconds: float, cores: list[int]) -> tuple[float, float]:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "evaluator.throughput", path, s.name, str(seconds), str(core)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for path, core in zip(PATHS, cores, strict=True)
-    ]  # fmt: skip
-    rates = []
-    for process in processes:
-        printed, errors = process.communicate()
-        if process.returncode:
-            raise BidistError(f"{s.name}: {errors.strip().splitlines()[-1]}")
-        found = json.loads(printed.splitlines()[-1])
-        rates.append(found["env_steps"] / found["elapsed_s"])
-    return rates[0], rates[1]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(PATHS), context, max_tasks_per_child=1) as pool:
+        measured = [
+            pool.submit(env_steps_per_s, path, s.name, seconds, core) for path, core in zip(PATHS, cores, strict=True)
+        ]
+        batched, original = (future.result() for future in measured)
+    return batched, original
+
+
+class _Over(Exception):
+    """The time is up."""
+
+
+class Clock:
+    """Counts steps from some seconds after the first one, for some seconds, and then ends the play."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._first: float | None = None
+        self._began: float | None = None
+        self.env_steps, self.elapsed_s = 0, 0.0
+
+    def tick(self, _: Any) -> None:
+        """Another step is about to be played."""
+        now = time.monotonic()
+        self._first = self._first or now
+        if self._began is None:
+            if now - self._first > WARM_UP_S:
+                self._began = now
+            return
+        self.env_steps += 1
+        self.elapsed_s = now - self._began
+        if self.elapsed_s > self._seconds:
+            raise _Over
+
+
+def env_steps_per_s(path: str, name: str, seconds: float, core: int) -> float:
+    """Plays a scenario with random focal players on one core; keeps this process there.
+
+    Args:
+      path: one of `PATHS`.
+      name: the scenario's.
+      seconds: how long, after a warm-up.
+      core: the core's number.
+    """
+    os.sched_setaffinity(0, {core})
+    torch.set_num_threads(1)
+    played = scenario(name)
+    config = Config(environment=EnvironmentConfig(substrate=played.substrate))
+    clock = Clock(seconds)
+    jobs = ((played, i) for i in range(EPISODES))
+    play = reference.play if path == "reference" else rollout.play
+    with contextlib.suppress(_Over):
+        for _ in play(jobs, config, None, 0, watch=clock.tick):
+            pass
+    return clock.env_steps / clock.elapsed_s

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from common.run_folder import RunFolder
 from common.store import Store
 from common.transport import Inbox
 from common.weights import THETA, Weights
+from deploy.processes import bidist
 from deploy.redis_server import RedisServer
 from environments.melting_pot import FEATURES, MeltingPot, substrates
 from learner.service import unroll_spec
@@ -206,11 +206,11 @@ def whole_system(config: Config, seconds: float) -> System:
     """Lets `bidist train` run, and looks at what the learner trained on from one update to another."""
     with tempfile.TemporaryDirectory() as parent:
         folder = RunFolder(Path(parent) / RUN)
-        command = [
-            sys.executable, "-m", "cli", "train", "--folder", parent, "--run", RUN,
-            "--substrate", config.environment.substrate, "--steps", str(10**12), "--method", config.method.name,
+        command = bidist(
+            "train", "--folder", parent, "--run", RUN, "--substrate", config.environment.substrate,
+            "--steps", str(10**12), "--method", config.method.name,
             "--set", f"network.parameters={config.network.parameters}",
-        ]  # fmt: skip
+        )  # fmt: skip
         with (Path(parent) / "output").open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output)
         try:

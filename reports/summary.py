@@ -1,10 +1,5 @@
-"""What a run came to: its returns beside those of a random population, its speed, and a picture of its learning curve.
+"""What a run came to: its returns beside those of a random population, its speed, and its learning curve."""
 
-python -m deploy.summary RUN [RUN ...] --out FILE.png    draws the curves of several runs in one picture, with the
-                                                         numbers beside it as FILE.csv
-"""
-
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -17,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from common.errors import BidistError, CheckpointError
+from common.errors import CheckpointError
 from common.files import read_lines, write
 from common.run_folder import RunFolder
 from evaluator.self_play import ENVIRONMENTS, play, read_checkpoint
-from reports.curves import compare_curves, draw_run, write_numbers
+from reports.curves import draw_run
 from reports.provenance import circumstances
 from reports.statistics import Interval, interval
 
@@ -143,26 +138,3 @@ def _print(summary: Summary, folder: RunFolder, checkpoint: Path) -> None:
         console.print(f"ledger: {summary.ledger}")
     for name, path in (("run", folder.path), ("checkpoint", checkpoint), ("curve", folder.learning_curve)):
         console.print(f"{name + ':':<12}{path}", soft_wrap=True, highlight=False)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draws the learning curve of a run, or those of several in one picture, and writes the numbers beside it."""
-    parser = argparse.ArgumentParser("python -m deploy.summary", description=main.__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE.png")
-    arguments = parser.parse_args(argv)
-    folders = [RunFolder(path) for path in arguments.runs]
-    try:
-        if len(folders) == 1:
-            draw_run(folders[0], arguments.out)
-        else:
-            compare_curves(folders, arguments.out)
-        write_numbers(folders, arguments.out.with_suffix(".csv"))
-    except BidistError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
