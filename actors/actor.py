@@ -13,8 +13,8 @@ from actors.unrolls import Recorder
 from common.config import Config
 from common.errors import StoreError
 from common.lifecycle import Presence, new_incarnation
+from common.outbox import Outbox
 from common.store import Store
-from common.transport import Outbox
 from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader
 from common.weights import PHI, THETA
 from methods import method

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from common.config import REDIS_VARIABLE, RUN_VARIABLE, variable
+from common.settings import REDIS_VARIABLE, RUN_VARIABLE, variable
 
 INTERRUPTED = 130
 """Exit status of what was stopped before it was done and goes on when it is called again."""

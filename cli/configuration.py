@@ -4,9 +4,10 @@ import argparse
 import time
 from pathlib import Path
 
-from common.config import Config, load_config, preset_names
+from common.config import Config
 from common.errors import ConfigError
 from common.run_folder import RunFolder
+from common.settings import load_config, preset_names
 from methods import METHODS, resolve
 
 PRESET = "small"

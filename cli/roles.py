@@ -108,7 +108,7 @@ def _store(arguments: argparse.Namespace) -> "Store":
 
 def require_redis(url: str) -> None:
     """Says at once, rather than after patience, that no Redis is where one was said to be."""
-    from common.store import refusal, shown
+    from common.connection import refusal, shown
 
     if (reason := refusal(url)) is not None:
         raise StoreError(f"no Redis answers at {shown(url)}: {reason}; start one there, or name another with --redis")

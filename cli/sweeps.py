@@ -6,8 +6,8 @@ from typing import Any
 
 from cli.arguments import INTERRUPTED
 from cli.signals import stop_on_signals
-from common.config import parse_overrides
 from common.errors import ConfigError
+from common.settings import parse_overrides
 
 
 def add_parsers(commands: Any) -> None:

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from cli.arguments import add_folder
-from common.config import REDIS_VARIABLE, RUN_VARIABLE, variable
+from common.settings import REDIS_VARIABLE, RUN_VARIABLE, variable
 
 
 def add_parsers(commands: Any) -> None:

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.live import Live
 
 from common.config import Config, learner_threads
+from common.connection import shown
 from common.errors import BidistError, SetupError
 from common.run_folder import RunFolder
-from common.store import Store, shown
+from common.store import Store
 from deploy import views
 from deploy.processes import bidist, with_parent
 from deploy.redis_server import RedisServer

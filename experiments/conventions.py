@@ -26,9 +26,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import environments
-from common.config import Config, load_config
+from common.config import Config
 from common.errors import ConfigError
 from common.run_folder import RunFolder
+from common.settings import load_config
 from common.unroll import Unroll
 from common.weights import THETA, Weights
 from deploy.redis_server import RedisServer

@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from common.config import load_config
 from common.errors import ConfigError
 from common.files import write
+from common.settings import load_config
 from experiments import throughput
 from methods import METHODS, resolve
 from reports.provenance import circumstances

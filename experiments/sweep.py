@@ -23,9 +23,10 @@ from rich.console import Console
 from rich.live import Live
 
 import environments
-from common.config import EnvironmentConfig, setting_variables
+from common.config import EnvironmentConfig
 from common.errors import ConfigError
 from common.files import locked
+from common.settings import setting_variables
 from deploy.processes import bidist, with_parent
 from evaluator.scenarios import require_bots, scenario
 from experiments.plan import PLAN, Plan, Trial, read_plan

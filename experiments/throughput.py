@@ -24,12 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.actor import Actor
-from common.config import Config, load_config
+from common.config import Config
 from common.errors import BidistError, ConfigError
 from common.files import read_lines, write
+from common.inbox import Inbox
 from common.run_folder import RunFolder
+from common.settings import load_config
 from common.store import Store
-from common.transport import Inbox
 from common.weights import THETA, Weights
 from deploy.processes import bidist
 from deploy.redis_server import RedisServer

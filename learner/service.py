@@ -12,11 +12,11 @@ import environments
 from common import checkpoint
 from common.config import Config, learner_threads
 from common.errors import ConfigError, SetupError, StoreError
+from common.inbox import Inbox
 from common.lifecycle import Presence, new_incarnation
 from common.metrics import MetricsLog
 from common.run_folder import RunFolder
 from common.store import Store
-from common.transport import Inbox
 from common.unroll import UnrollSpec
 from common.weights import Weights
 from learner.batch import collate

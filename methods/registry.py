@@ -4,8 +4,9 @@ import difflib
 import importlib
 from typing import get_args
 
-from common.config import Config, MethodConfig, build
+from common.config import Config, MethodConfig
 from common.errors import ConfigError
+from common.settings import build
 from methods.base import Direction, Method, Start
 
 # Imported when needed: some load torch, which who only looks at a run need not do.

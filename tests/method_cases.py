@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.config import Config, load_config
+from common.config import Config
+from common.settings import load_config
 from common.spec import EnvironmentSpec
 from methods import Method, method
 from networks.network import Network

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from unrolls import make_unroll
 
-from common.config import load_config
+from common.settings import load_config
 from common.spec import EnvironmentSpec
 from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate

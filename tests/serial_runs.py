@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from common.config import Config, load_config
+from common.config import Config
+from common.settings import load_config
 
 SMALL = [
     "environment.episode_length=8", "actor.environments=8", "actor.unroll_length=8", "learner.batch_unrolls=8",

@@ -13,8 +13,9 @@ import torch
 import environments
 from actors import actor as actor_module
 from common import store as store_module
-from common.config import Config, load_config
+from common.config import Config
 from common.run_folder import RunFolder
+from common.settings import load_config
 from common.store import Store
 from common.unroll import Unroll
 from common.weights import Weights

@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 import common.config
-from common.config import Config, learner_threads, load_config, preset_names
+from common.config import Config, learner_threads
 from common.errors import ConfigError
 from common.run_folder import RunFolder
+from common.settings import load_config, preset_names
 
 
 def test_later_sources_win(tmp_path: Path) -> None:

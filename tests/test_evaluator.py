@@ -15,10 +15,10 @@ import torch
 
 import environments
 from common import checkpoint
-from common.config import load_config
 from common.errors import CheckpointError, ConfigError, SetupError
 from common.files import read_lines
 from common.run_folder import RunFolder
+from common.settings import load_config
 from environments.melting_pot import MeltingPot
 from evaluator import rollout
 from evaluator.bots import Background

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from unrolls import make_unroll
 
-from common.config import Config, load_config
+from common.config import Config
 from common.errors import ConfigError
+from common.settings import load_config
 from common.spec import EnvironmentSpec
 from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate, trained_sequences

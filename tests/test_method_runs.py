@@ -15,10 +15,11 @@ from torch import Tensor
 import environments
 from cli.main import main
 from common import checkpoint
-from common.config import Config, load_config
+from common.config import Config
 from common.errors import SetupError
 from common.files import read_lines
 from common.run_folder import RunFolder
+from common.settings import load_config
 from common.unroll import Unroll
 from common.weights import Weights
 from deploy.serial import Serial

@@ -11,10 +11,11 @@ import pytest
 from matplotlib import image
 
 from cli.main import main
-from common.config import Config, load_config
+from common.config import Config
 from common.errors import CheckpointError, ConfigError
 from common.files import read_lines
 from common.run_folder import RunFolder
+from common.settings import load_config
 from deploy.serial import Serial
 from reports.curves import compare_curves
 from reports.provenance import circumstances, commit

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from cli.main import main
-from common.config import parse_overrides
 from common.errors import ConfigError, SetupError
 from common.files import write
+from common.settings import parse_overrides
 from experiments.cluster import submit
 from experiments.plan import make_plan, read_plan
 from experiments.ranges import Range
