@@ -2,7 +2,7 @@
 
 Every parameter has a leading axis P. With parameters of their own for each player P is N; with shared ones P is 1; an
 actor that plays learning and distilled policies puts both behind one another. Inputs are arranged `[P, M, ...]`: M
-rows for each policy. Where rows come from, see `networks.arrangement`.
+rows for each policy. Where rows come from, see `Arrangement`.
 """
 
 import math
