@@ -7,17 +7,18 @@ import zlib
 import numpy as np
 import torch
 
+import environments
 from actors.seats import draw_drivers, draw_places
 from actors.unrolls import Recorder
-from common import environments
 from common.config import Config
 from common.errors import StoreError
 from common.lifecycle import Presence, new_incarnation
-from common.methods import PHI, THETA, method
-from common.players import Players
+from common.outbox import Outbox
 from common.store import Store
-from common.transport import Outbox
 from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader
+from common.weights import PHI, THETA
+from methods import method
+from networks.players import Players
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import ConfigError
-from common.methods import PHI, THETA, Method
+from common.weights import PHI, THETA
+from methods import Method
 
 
 def draw_drivers(method: Method, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.environments import EnvironmentSpec, Observation
+from common.spec import EnvironmentSpec
+from environments import Observation
 
 
 class Recorder:

@@ -1,4 +1,5 @@
-"""What two or more roles need: the contracts between processes and the parts that several of them run.
+"""The contracts between processes: what one of them writes and another reads, and the settings that all obey.
 
-A file is admitted here when a second process needs it. Nothing here imports a sibling package.
+A module belongs here if it is such a contract and two processes need it; it is no place for helpers. Nothing here knows
+a game, a network or a method, and nothing here imports another package of this project.
 """

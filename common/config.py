@@ -1,34 +1,20 @@
 """The one configuration model: every setting, its default and what it means.
 
-A run's settings come from four places, the later over the earlier: the defaults below, a preset (a YAML file),
-environment variables (`BIDIST_LEARNER__EPOCHS=2`), the command line (`--set learner.epochs=2`). The learner writes
-the resolved result to Redis; the other roles read it there and see nothing else. This is the only module that reads
-environment variables.
+The learner writes a run's configuration to Redis; the other roles read it there and see nothing else. Where its values
+come from is `common.settings`.
 """
 
 import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from common.errors import ConfigError
-
-PRESETS = Path(__file__).parent / "presets"
-ENVIRONMENT_PREFIX = "BIDIST_"
-# Where a role finds its run if the command line does not say; what has two underscores is a setting.
-REDIS_VARIABLE, RUN_VARIABLE = "BIDIST_REDIS", "BIDIST_RUN"
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
     """A part of the configuration: immutable, and a misspelt key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-S = TypeVar("S", bound=Section)
 
 
 class RunConfig(Section):
@@ -86,7 +72,7 @@ class MethodConfig(Section):
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
     name: str = "bidist"
-    """One of `common.methods.METHODS`, or `module:Class` for one of your own."""
+    """One of `methods.METHODS`, or `module:Class` for one of your own."""
 
 
 class ActorConfig(Section):
@@ -195,158 +181,6 @@ class Config(Section):
         return self
 
 
-def load_config(
-    preset: str | None = None,
-    overrides: Iterable[str] = (),
-    values: Mapping[str, Any] | None = None,
-    environ: Mapping[str, str] = os.environ,
-    base: Config | None = None,
-) -> Config:
-    """Resolves a configuration from its four sources.
-
-    Args:
-      preset: name of a preset, or path of a YAML file; None takes the defaults.
-      overrides: `section.key=value` strings from the command line; values are read as YAML.
-      values: `section.key` to value, from named options such as `--seed`; they go over everything else.
-      environ: the environment variables, `BIDIST_SECTION__KEY`.
-      base: what to start from; None takes the defaults.
-
-    Raises:
-      ConfigError: naming the setting, what was found and what is accepted.
-    """
-    tree: dict[str, Any] = {} if base is None else base.model_dump()
-    if preset is not None:
-        _merge(tree, read_yaml(preset_path(preset)))
-    for name, text in environ.items():
-        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
-            section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-            _assign(tree, f"{section}.{key}", _parse(text), f"environment variable {name}")
-    for path, value in parse_overrides(overrides).items():
-        _assign(tree, path, value, f"--set {path}={value}")
-    for path, value in (values or {}).items():
-        _assign(tree, path, value, path)
-    return validate(tree)
-
-
-def parse_overrides(overrides: Iterable[str], option: str = "--set") -> dict[str, Any]:
-    """Reads `section.key=value` strings of an option; values are YAML, and of two for one key the later counts.
-
-    Raises:
-      ConfigError: if one has no `=`.
-    """
-    found = {}
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals:
-            example = "section.key=value, such as learner.epochs=2" if option == "--set" else "key=value"
-            raise ConfigError(f"{option} {override}: expected {example}")
-        found[path.strip()] = _parse(text)
-    return found
-
-
-def validate(tree: Mapping[str, Any]) -> Config:
-    """Turns nested plain values into a configuration; what is the method's own, `common.methods.resolve` looks at.
-
-    Raises:
-      ConfigError: with a line for each setting that is wrong.
-    """
-    return build(Config, tree)
-
-
-def build(model: type[S], tree: Mapping[str, Any], path: str = "") -> S:
-    """Turns plain values into a section.
-
-    Args:
-      model: the section.
-      tree: its values; what is not among them is as the section has it.
-      path: what stands in front of its settings' names.
-
-    Raises:
-      ConfigError: with a line for each setting that is wrong.
-    """
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_explain(e, model, path) for e in error.errors())) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping.
-
-    Raises:
-      ConfigError: if the file cannot be read or is not a mapping.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
-    return tree
-
-
-def variable(name: str) -> str | None:
-    """The value of an environment variable; None if it is not set, or empty."""
-    return os.environ.get(name) or None
-
-
-def setting_variables() -> list[str]:
-    """Names of the environment variables that change settings."""
-    return sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and "__" in name)
-
-
 def learner_threads(config: LearnerConfig) -> int:
     """Threads that the learner computes with on this machine."""
     return config.threads or max(1, round(0.4 * len(os.sched_getaffinity(0))))
-
-
-def preset_names() -> list[str]:
-    """Names of the presets that come with the project."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def preset_path(preset: str) -> Path:
-    """Path of a preset by name, or of a file of one's own.
-
-    Raises:
-      ConfigError: if there is neither.
-    """
-    for path in (PRESETS / f"{preset}.yaml", Path(preset)):
-        if path.is_file():
-            return path
-    raise ConfigError(f"preset {preset!r}: no such preset or file; the presets are {', '.join(preset_names())}")
-
-
-def _merge(into: dict[str, Any], tree: Mapping[str, Any]) -> None:
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _assign(tree: dict[str, Any], path: str, value: Any, source: str) -> None:
-    section, dot, key = path.partition(".")
-    if not dot or not section or not key:
-        raise ConfigError(f"{source}: expected section.key, such as learner.epochs, found {path!r}")
-    tree.setdefault(section, {})[key] = value
-
-
-def _parse(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
-def _explain(error: Any, model: type[Section], path: str) -> str:
-    path = ".".join([*filter(None, [path]), *map(str, error["loc"])])
-    if error["type"] == "extra_forbidden":
-        fields: Any = model.model_fields
-        for part in error["loc"][:-1]:
-            annotation = fields[part].annotation
-            fields = annotation.model_fields
-        return f"{path}: no such setting; there are {', '.join(fields) or 'none'}"
-    message = error["msg"].removeprefix("Value error, ")
-    found = "" if not path else f", found {error['input']!r}"
-    return f"{path}: {message}{found}" if path else message

@@ -1,16 +1,12 @@
-"""How a role lives: it announces itself, works, and leaves in good order when it is told to.
-
-The first SIGTERM or Ctrl-C asks: finish the step, flush, checkpoint, leave with 0. The second ends it at once.
-"""
+"""How a role lives: it announces itself, reports while it works, and leaves in good order."""
 
 import logging
 import os
-import signal
 import socket
 import threading
 import time
 import uuid
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 import redis
@@ -21,23 +17,6 @@ from common.store import Store
 log = logging.getLogger(__name__)
 
 MISSED_REPORTS = 4
-
-
-def stop_on_signals() -> threading.Event:
-    """Installs the two-step handler for SIGTERM and SIGINT; the event it returns is set by the first."""
-    stopping = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        if stopping.is_set():
-            log.warning("second %s: leaving now", signal.Signals(number).name)
-            os._exit(128 + number)
-        log.info("%s: finishing the step, then leaving", signal.Signals(number).name)
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
-    return stopping
 
 
 def new_incarnation(name: str) -> str:

@@ -21,9 +21,10 @@ from pathlib import Path
 
 import yaml
 
-from common.config import Config, RunConfig, read_yaml, validate
+from common.config import Config, RunConfig
 from common.errors import ConfigError
 from common.files import locked, write
+from common.settings import read_yaml, validate
 
 
 def training_return(lines: Iterable[Mapping[str, object]]) -> str:

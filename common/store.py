@@ -1,140 +1,36 @@
 """What Redis holds of a run, and the only module that names its keys.
 
 Every key begins with `bidist:{run}:`. `docs/redis.md` lists them with their types and the redis-cli commands that
-read them. A broken connection is retried for `PATIENCE_S` seconds, and said; all writes may be repeated safely.
+read them. All writes may be repeated safely, as a connection does that was broken; see `common.connection`.
 """
 
 import hashlib
 import json
 import logging
-import re
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
-import redis
-from redis.backoff import AbstractBackoff
-from redis.retry import Retry
 
-from common.config import Config, validate
+from common.config import Config
+from common.connection import connect, shown
 from common.errors import StoreError
 from common.ledger import Ledger
+from common.settings import validate
+from common.weights import Observations, Weights
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 log = logging.getLogger(__name__)
 
 PREFIX = "bidist"
-PATIENCE_S = 60.0
-FOR_EVER = -1  # in redis-py's words; _Patience says when it is enough
 JOIN_S = 60.0
 STARVATION_S = 120
 STREAM_LENGTH = 10_000
-
-
-@dataclass(frozen=True)
-class Weights:
-    """One version of a network's parameters.
-
-    Attributes:
-      version: counts up by one with every publication and never goes back.
-      parameters: name to tensor, each with the leading policy axis [P, ...].
-      source_version: for phi, the version of theta it was distilled from last; for theta, its own.
-      direction: for phi, the event that made it: `initial`, `forward` or `reverse`; empty for theta.
-    """
-
-    version: int
-    parameters: "Mapping[str, torch.Tensor]"
-    source_version: int = 0
-    direction: str = ""
-
-
-@dataclass(frozen=True)
-class Observations:
-    """D, what the distiller distils on: the observations of one learner iteration, all players, as sequences.
-
-    Attributes:
-      update: the learner update they come from.
-      rgb: [T, B, N, H, W, 3] uint8.
-      features: [T, B, N, F] float32.
-      policy: [B, N] int64, which learning policy a player belongs to.
-      mask: [T, B, N] bool, false where a row is padding or its player was out of the game.
-    """
-
-    update: int
-    rgb: np.ndarray[Any, np.dtype[np.uint8]]
-    features: np.ndarray[Any, np.dtype[np.float32]]
-    policy: np.ndarray[Any, np.dtype[np.int64]]
-    mask: np.ndarray[Any, np.dtype[np.bool_]]
-
-
-class _Patience(AbstractBackoff):
-    """Waits a little longer after each failure, says so once, and gives up in time: early when the role is to stop."""
-
-    def __init__(self, url: str, stopping: threading.Event) -> None:
-        self._url, self._stopping = url, stopping
-        self._since = threading.local()  # each thread waits for a command of its own
-
-    def compute(self, failures: int) -> float:
-        if failures == 1:
-            self._since.s = time.monotonic()
-            log.warning("waiting for Redis at %s, for up to %.0f s", shown(self._url), PATIENCE_S)
-        if time.monotonic() - self._since.s > PATIENCE_S:
-            raise StoreError(f"Redis at {shown(self._url)} was away for {PATIENCE_S:.0f} s: giving up")
-        if self._stopping.is_set() and failures > 8:
-            raise StoreError(f"Redis at {shown(self._url)} is away, and this role was told to stop")
-        return float(min(1.0, 0.05 * 2 ** min(failures, 5)))
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # redis-py copies it for each connection; all are to look at the same event
-
-
-def connect(url: str, stopping: threading.Event | None = None) -> Any:
-    """Opens a connection that outlives a restart of Redis; untyped, for redis-py types sync and async as one.
-
-    Raises:
-      StoreError: if the URL is not one.
-    """
-    try:
-        return redis.Redis.from_url(
-            _checked(url),
-            retry=Retry(_Patience(url, stopping or threading.Event()), FOR_EVER),
-            retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
-            socket_timeout=30,
-            socket_connect_timeout=5,
-        )
-    except ValueError as error:
-        raise StoreError(
-            f"{shown(url)!r} is no Redis URL ({error}); expected something like redis://localhost:6379/0"
-        ) from None
-
-
-def shown(url: str) -> str:
-    """A Redis URL as it may be shown: without its password."""
-    return re.sub(r"(://[^/@:]*:).+@", r"\1***@", url)
-
-
-def _checked(url: str) -> str:
-    if "#" in url or "/" in url.partition("://")[2].rpartition("@")[0]:
-        raise ValueError("in its password # and / have to be written as %23 and %2F")
-    return url
-
-
-def refusal(url: str) -> str | None:
-    """Why no Redis answers at an address now; None if one does."""
-    try:
-        with redis.Redis.from_url(_checked(url), socket_timeout=5, socket_connect_timeout=5, retry=None) as client:
-            client.ping()
-    except redis.BusyLoadingError:
-        return None
-    except (redis.RedisError, ValueError) as error:
-        return str(error)
-    return None
 
 
 def runs(client: Any) -> list[str]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from common.environments import EnvironmentSpec
 from common.errors import WireError
+from common.spec import EnvironmentSpec
 
 PROTOCOL = 1
 

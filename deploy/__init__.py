@@ -1,4 +1,5 @@
-"""Bringing the roles up on a machine: command line, supervisor, Redis server, check of the machine.
+"""Bringing the roles up: one machine's supervisor, all of them in one process, their Redis server, containers.
 
-This is the one folder that may import every package. What runs inside a role belongs to that role's folder.
+A module belongs here if it starts roles or looks after those that run. What runs inside a role belongs to that role's
+folder, what many runs need to `experiments`, and reading arguments to `cli`.
 """

@@ -3,7 +3,8 @@
 import socket
 import time
 
-from common.store import Store, refusal
+from common.connection import refusal
+from common.store import Store
 
 
 def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host: str | None = None) -> str | None:

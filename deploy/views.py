@@ -15,12 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from common.config import Config
+from common.connection import connect, refusal, shown
 from common.errors import ConfigError
 from common.files import read_lines
 from common.ledger import Balance
-from common.methods import method
 from common.run_folder import RunFolder
-from common.store import Store, connect, refusal, runs, shown
+from common.store import Store, runs
+from methods import method
 
 TICK_S = 1.0
 POINTS = 60

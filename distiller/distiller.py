@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.environments import EnvironmentSpec
-from common.methods import Method
-from common.methods.method import Direction
-from common.network import Network, arrange
-from common.optimisation import clip_gradients, load_optimiser, optimiser_tensors
-from common.store import Observations
+from common.spec import EnvironmentSpec
+from common.weights import Observations
 from distiller.divergence import kl_divergence, mean_entropy
+from methods import Method
+from methods.base import Direction
+from networks.arrangement import arrange
+from networks.network import Network
+from networks.optimisation import clip_gradients, load_optimiser, optimiser_tensors
 
 
 class Distiller:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from common.sequences import policy_mean
+from networks.sequences import policy_mean
 
 
 def kl_divergence(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:

@@ -5,14 +5,16 @@ import time
 
 import torch
 
-from common import checkpoint, environments
+import environments
+from common import checkpoint
 from common.config import Config
 from common.lifecycle import Presence, new_incarnation
-from common.methods import method
 from common.metrics import MetricsLog
 from common.run_folder import RunFolder
-from common.store import Store, Weights
+from common.store import Store
+from common.weights import Weights
 from distiller.distiller import Distiller
+from methods import method
 
 log = logging.getLogger(__name__)
 

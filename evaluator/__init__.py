@@ -1,4 +1,5 @@
-"""The evaluator: plays checkpoints and says what they earn.
+"""The evaluator: plays checkpoints in scenarios, in self-play and against one another, a row for each episode.
 
-What belongs here plays policies without training them; it learns of a run from its folder alone.
+A module belongs here if it plays policies without training them, or defines the rows that come of it. It learns of a
+run from its folder alone. What makes tables and pictures of rows belongs to `reports`.
 """

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.environments.melting_pot import MeltingPot
-from common.players import draw
+from environments.melting_pot import MeltingPot
 from evaluator.puppets import Puppet, puppet
 from evaluator.scenarios import Scenario, bot_config
+from networks.players import draw
 
 
 @dataclass

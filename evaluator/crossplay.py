@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common import environments
+import environments
 from common.config import Config
-from common.environments import Environment, EnvironmentSpec, Observation
-from common.methods import THETA, method
-from common.players import Players
-from common.store import Weights
+from common.spec import EnvironmentSpec
+from common.weights import THETA, Weights
+from environments import Environment, Observation
 from evaluator.workers import Person
+from methods import method
+from networks.players import Players
 
 TABLES = 16
 ONE, HALF, ALL = "one", "half", "all"

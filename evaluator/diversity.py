@@ -6,30 +6,24 @@ policies are as far apart as their action distributions are on average: total va
 probability of anything that they might do, from 0 (the same) to 1 (nothing in common).
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common import checkpoint, environments
+import environments
+from common import checkpoint
 from common.config import Config
-from common.environments import EnvironmentSpec
 from common.errors import CheckpointError, ConfigError
-from common.files import write
-from common.methods import THETA, method, resolve
-from common.network import arrange
-from common.players import Players
 from common.run_folder import RunFolder
-from common.store import Weights
-from evaluator.statistics import DRAWS, limits
-from evaluator.style import COLOURS, STYLE
+from common.spec import EnvironmentSpec
+from common.weights import THETA, Weights
+from methods import method, resolve
+from networks.arrangement import arrange
+from networks.players import Players
 
 STEPS, COPIES = 200, 2
 
@@ -65,25 +59,20 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Diversity:
-    """What was found of one run.
+class Distances:
+    """How far apart the policies of one run are.
 
     Attributes:
-      run, method: whose.
-      policies: labels of the policies that were met, in the order of `distances`.
-      distances: total variation between each two, mean over observations.
-      mean: over all pairs; low, high: its 95% interval by a bootstrap over the observed players.
-      by_kind: mean distance of the newest theta from the policies of each kind.
+      config: the run's.
+      met: the policies, oldest first of each kind.
+      newest: which of them is the newest theta.
+      apart: total variation between each two, mean over steps: [policies, policies, R].
     """
 
-    run: str
-    method: str
-    policies: list[str]
-    distances: list[list[float]]
-    mean: float
-    low: float
-    high: float
-    by_kind: dict[str, float]
+    config: Config
+    met: list[Met]
+    newest: int
+    apart: Array
 
 
 def policies_met(folder: RunFolder) -> list[Met]:
@@ -164,14 +153,13 @@ def probabilities(config: Config, spec: EnvironmentSpec, met: Met, observed: Obs
     return places.scatter(log_probs.exp().transpose(1, 2), rows).transpose(0, 1)
 
 
-def compare(folders: Sequence[RunFolder], out: Path, seed: int = 0) -> list[Diversity]:
-    """Measures runs of one game on common observations, and writes `diversity.json` and `diversity.png`.
+def distances(folders: Sequence[RunFolder], seed: int = 0) -> list[Distances]:
+    """Measures runs of one game on common observations.
 
     The observations are what the newest population of each run sees when it plays among itself, of each as many.
 
     Args:
       folders: the runs'.
-      out: a folder; made if missing.
       seed: of the games that are played.
 
     Raises:
@@ -187,54 +175,14 @@ def compare(folders: Sequence[RunFolder], out: Path, seed: int = 0) -> list[Dive
     newest = [max((m for m in own if m.kind.startswith("theta")), key=lambda m: m.updates) for own in met]
     seen = [observe(c, theta.parameters, seed + i) for i, (c, theta) in enumerate(zip(configs, newest, strict=True))]
     observed = Observed(np.concatenate([s.rgb for s in seen], 1), np.concatenate([s.features for s in seen], 1))
-    found = [
-        _diversity(config, spec, own, theta, observed) for config, own, theta in zip(configs, met, newest, strict=True)
-    ]
-    out.mkdir(parents=True, exist_ok=True)
-    write(out / "diversity.json", json.dumps([asdict(d) for d in found], indent=1).encode())
-    _draw(found, out / "diversity.png")
+    found = []
+    for config, own, theta in zip(configs, met, newest, strict=True):
+        acts = [probabilities(config, spec, m, observed) for m in own]
+        apart = np.array([[total_variation(x, y) for y in acts] for x in acts])
+        found.append(Distances(config, own, own.index(theta), apart))
     return found
-
-
-def _diversity(config: Config, spec: EnvironmentSpec, met: list[Met], newest: Met, observed: Observed) -> Diversity:
-    acts = [probabilities(config, spec, m, observed) for m in met]
-    # [policies, policies, R], mean over steps.
-    apart = np.array([[total_variation(x, y) for y in acts] for x in acts])
-    pairs = apart[np.triu_indices(len(met), 1)]
-    rng = np.random.default_rng(0)
-    draws = rng.choice(pairs.mean(0), (DRAWS, pairs.shape[1])).mean(1)
-    distances = apart.mean(-1)
-    own = distances[met.index(newest)]
-    kinds = sorted({m.kind for m in met})
-    by_kind = {k: [d for m, d in zip(met, own, strict=True) if m.kind == k and m is not newest] for k in kinds}
-    low, high = limits(draws)
-    return Diversity(
-        config.run.name, config.method.name, [m.label for m in met], np.round(distances, 4).tolist(),
-        float(pairs.mean()), low, high, {k: float(np.mean(ds)) for k, ds in by_kind.items() if ds},
-    )  # fmt: skip
 
 
 def total_variation(x: Tensor, y: Tensor) -> Array:
     """Total variation between two policies' [T, R, A], mean over steps: [R]."""
     return np.asarray((0.5 * (x - y).abs().sum(-1)).mean(0).numpy(), np.float64)
-
-
-def _draw(found: Sequence[Diversity], path: Path) -> None:
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 + 3.4 * len(found), 4.2))
-        panels = figure.subplots(1, 1 + len(found), width_ratios=[1, *[1.6] * len(found)])
-        for i, d in enumerate(found):
-            panels[0].bar(i, d.mean, 0.6, color=COLOURS[i % len(COLOURS)])
-            panels[0].errorbar(i, d.mean, [[d.mean - d.low], [d.high - d.mean]], color="#202020", capsize=3)
-        panels[0].set_xticks(range(len(found)), [d.run for d in found], rotation=30, ha="right")
-        panels[0].set_ylabel("total variation, mean over pairs")
-        panels[0].set_title("policies met in training")
-        top = max(max(map(max, d.distances)) for d in found) or 1.0
-        for axes, d in zip(panels[1:], found, strict=True):
-            image = axes.imshow(d.distances, vmin=0, vmax=top, cmap="viridis")
-            axes.set_xticks(range(len(d.policies)), d.policies, rotation=90)
-            axes.set_yticks(range(len(d.policies)), d.policies)
-            axes.grid(False)
-            axes.set_title(d.run)
-        figure.colorbar(image, ax=panels[1:].tolist(), label="total variation", shrink=0.8)
-        figure.savefig(path)

@@ -15,8 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from common import checkpoint
@@ -24,17 +22,16 @@ from common.checkpoint import Checkpoint
 from common.config import Config, EnvironmentConfig
 from common.errors import CheckpointError, ConfigError
 from common.files import append_line, locked
-from common.methods import resolve
 from common.run_folder import RunFolder
 from evaluator import reference, rollout
 from evaluator.progress import EpisodeProgress, cores
 from evaluator.puppets import puppet
-from evaluator.results import AVERAGED, episode_key, number_of, rows_of
+from evaluator.results import AVERAGED, episode_key, rows_of
 from evaluator.rollout import Episode
 from evaluator.scenarios import Scenario, models_of, require_bots, scenario, scenarios_of
 from evaluator.self_play import read_checkpoint
-from evaluator.statistics import interval
 from evaluator.workers import Person, Task, play
+from methods import resolve
 
 log = logging.getLogger(__name__)
 
@@ -178,13 +175,20 @@ def lock_of(out: Path) -> Path:
     return out.with_name(f".{out.name}.lock")
 
 
-def follow(folder: RunFolder, out: Path, stopping: threading.Event, **options: Any) -> None:
+def follow(
+    folder: RunFolder,
+    out: Path,
+    stopping: threading.Event,
+    shown: Callable[[list[Population]], None] = lambda people: None,
+    **options: Any,
+) -> None:
     """Evaluates the newest checkpoint of a run again and again, until the run is finished or this is to stop.
 
     Args:
       folder: the run's.
       out: the file of results.
       stopping: set when it is to stop.
+      shown: called with what was evaluated, each time.
       options: those of `evaluate`.
     """
     last, waiting = "", time.monotonic()
@@ -196,7 +200,7 @@ def follow(folder: RunFolder, out: Path, stopping: threading.Event, **options: A
             finished = finished or people[0].player_steps >= people[0].config.run.player_steps
             if people[0].checkpoint != last and evaluate(people, out=out, stopping=stopping, **options):
                 last = people[0].checkpoint
-                show(people, out, options.get("seed", 0), options.get("original", False))
+                shown(people)
                 waiting = time.monotonic()
                 continue
         if finished:
@@ -205,27 +209,6 @@ def follow(folder: RunFolder, out: Path, stopping: threading.Event, **options: A
             waiting = time.monotonic()
             log.info("waiting for a checkpoint of %s newer than %s", folder.path, last or "none")
         stopping.wait(FOLLOW_S)
-
-
-def show(people: Sequence[Population], out: Path, seed: int, original: bool) -> None:
-    """Prints what the file of results says of some populations, of one seed and one path alone."""
-    rows = {episode_key(row): row for row in rows_of(out)}.values()
-    console = Console()
-    for p in people:
-        table = Table("scenario", "focal return per capita", "95% interval", "episodes", box=None)
-        own: dict[str, list[float]] = {}
-        for row in rows:
-            of_this = (p.run, p.checkpoint, p.weights, seed, original)
-            if tuple(row[k] for k in ("run", "checkpoint", "weights", "evaluation_seed", "reference")) == of_this:
-                own.setdefault(row["scenario"], []).append(row["focal_return"])
-        for name in sorted(own, key=number_of):
-            found = interval(own[name])
-            limits = f"{found.low:.2f} to {found.high:.2f}" if found.episodes > 1 else ""
-            table.add_row(str(number_of(name)), f"{found.mean:.2f}", limits, str(found.episodes))
-        title = f"[bold]{p.run}[/] {f'checkpoint {p.checkpoint}' if p.checkpoint else ''}"
-        console.print(f"{title} in {p.config.environment.substrate}", highlight=False, soft_wrap=True)
-        console.print(table)
-    console.print(f"results: {out}", soft_wrap=True, highlight=False)
 
 
 def check(person: Population, names: Sequence[str] | None) -> list[Scenario]:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.environments.melting_pot import MeltingPot, default_roles
 from common.errors import ConfigError
+from environments.melting_pot import MeltingPot, default_roles
 from evaluator import rollout
 from evaluator.evaluate import Population
 from evaluator.rollout import Episode

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.config import Config
-from common.environments import EnvironmentSpec, Observation
-from common.environments.last import observe_last
-from common.environments.melting_pot import FEATURES, block_mean, light_meltingpot
 from common.errors import SetupError
-from common.methods import THETA, method
-from common.players import Players
-from common.store import Weights
+from common.spec import EnvironmentSpec
+from common.weights import THETA, Weights
+from environments import Observation
+from environments.last import observe_last
+from environments.melting_pot import FEATURES, block_mean, light_meltingpot
 from evaluator.rollout import Episode, episode_seeds
 from evaluator.scenarios import Scenario, require_bots
+from methods import method
+from networks.players import Players
 
 
 def play(

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.config import Config
-from common.environments import EnvironmentSpec
-from common.environments.last import observe_last, spec_with_last
-from common.environments.melting_pot import MeltingPot
-from common.methods import THETA, method
-from common.players import Players
-from common.store import Weights
+from common.spec import EnvironmentSpec
+from common.weights import THETA, Weights
+from environments.last import observe_last, spec_with_last
+from environments.melting_pot import MeltingPot
 from evaluator import bots
 from evaluator.bots import Background
 from evaluator.scenarios import Scenario
+from methods import method
+from networks.players import Players
 
 TABLES = 16
 

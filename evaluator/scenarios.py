@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from common.environments.melting_pot import light_meltingpot
 from common.errors import ConfigError, SetupError
+from environments.melting_pot import light_meltingpot
 
 NOOP = "noop_bot"
 OFFICIAL = 5

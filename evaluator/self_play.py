@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common import checkpoint, environments
+import environments
+from common import checkpoint
 from common.checkpoint import Checkpoint
 from common.config import Config
-from common.environments import Environment, EnvironmentSpec, Observation
 from common.errors import CheckpointError
-from common.methods import THETA, method
-from common.players import Players
 from common.run_folder import RunFolder
-from common.store import Weights
+from common.spec import EnvironmentSpec
+from common.weights import THETA, Weights
+from environments import Environment, Observation
+from methods import method
+from networks.players import Players
 
 ENVIRONMENTS = 4
 

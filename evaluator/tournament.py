@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import environments
+import environments
 from common.errors import ConfigError
 from common.files import append_line, locked, read_lines
 from evaluator import crossplay

@@ -1,5 +1,5 @@
-"""Many runs: sweeps over methods, games, seeds and settings, and searches for settings.
+"""What produces the figures under `results/`: sweeps and searches over many runs, benchmarks, experiments.
 
-A file belongs here if it starts runs through the command line, or reads what many of them left behind. What a single
-run needs belongs in `deploy`.
+A module belongs here if it starts runs, or measures parts of the system against one another. What a single run needs
+belongs to `deploy`; what only reads what is there, without plans or trials, to `reports`.
 """

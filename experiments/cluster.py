@@ -1,11 +1,11 @@
 """Submits the work on a sweep to a SLURM cluster whose nodes share the sweep's folder."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError, SetupError
+from deploy.processes import bidist
 from experiments.trials import NOTES
 
 
@@ -35,6 +35,6 @@ def submit(folder: Path, jobs: int, options: Mapping[str, Any], arguments: list[
         raise SetupError(f"submitit cannot submit from here: {error}") from None
     except (NameError, TypeError) as error:
         raise ConfigError(f"--slurm-option: {error}") from None
-    command = [sys.executable, "-m", "deploy.cli", "sweep", str(folder.resolve()), *arguments]
+    command = bidist("sweep", str(folder.resolve()), *arguments)
     with executor.batch():
         return [executor.submit(submitit.helpers.CommandFunction(command)) for _ in range(jobs)]

@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator
 
-from common.config import EnvironmentConfig, Section, build, load_config, read_yaml
+from common.config import EnvironmentConfig, Section
 from common.errors import ConfigError
 from common.files import write
-from common.methods import resolve
 from common.run_folder import RunFolder
+from common.settings import build, load_config, read_yaml
+from methods import resolve
 
 PLAN = "sweep.yaml"
 # What a plan says by keys of its own.

@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -23,16 +22,17 @@ from typing import IO
 from rich.console import Console
 from rich.live import Live
 
-from common import environments
-from common.config import EnvironmentConfig, setting_variables
+import environments
+from common.config import EnvironmentConfig
 from common.errors import ConfigError
 from common.files import locked
-from deploy.machine import circumstances
-from deploy.redis_server import with_parent
+from common.settings import setting_variables
+from deploy.processes import bidist, with_parent
 from evaluator.scenarios import require_bots, scenario
 from experiments.plan import PLAN, Plan, Trial, read_plan
 from experiments.sweep_view import Clock, plain, render
 from experiments.trials import ACTIVE, NOTES, TRIALS, Notes, Progress, progress, row, write_rows
+from reports.provenance import circumstances
 
 log = logging.getLogger(__name__)
 
@@ -261,7 +261,7 @@ def save_rows(folder: Path) -> None:
 def _bidist(arguments: Sequence[str], out: IO[bytes]) -> "subprocess.Popen[bytes]":
     """Starts `bidist`; it dies with this process, and the terminal's Ctrl-C reaches this process alone."""
     return subprocess.Popen(
-        with_parent([sys.executable, "-u", "-m", "deploy.cli", *arguments]), stdin=subprocess.DEVNULL, stdout=out,
+        with_parent(bidist(*arguments)), stdin=subprocess.DEVNULL, stdout=out,
         stderr=out, start_new_session=True,
     )  # fmt: skip
 

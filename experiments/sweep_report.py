@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from common.files import write
-from deploy.curves import compare_curves, write_numbers
-from evaluator.results import Scale
-from evaluator.statistics import interval
 from experiments.plan import Trial, read_plan
 from experiments.trials import TRIALS, Progress, progress, row, write_rows
+from reports.curves import compare_curves, write_numbers
+from reports.published import Scale
+from reports.statistics import interval
 
 REPORT, CURVES = "sweep.md", "learning_curves"
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from common.config import read_yaml
 from common.errors import ConfigError, SetupError
 from common.files import locked, write
+from common.settings import read_yaml
 from evaluator.scenarios import OFFICIAL, scenario
 from experiments.plan import PLAN, Plan, Settings, make_plan, merge, read_plan
 from experiments.ranges import Range, split_ranges

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.network import arrange
-from common.sequences import Sequences
-from common.store import Observations
 from common.unroll import Unroll
+from common.weights import Observations
+from networks.arrangement import arrange
+from networks.sequences import Sequences
 
 
 @dataclass(frozen=True)

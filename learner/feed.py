@@ -3,8 +3,8 @@
 import logging
 import time
 
+from common.inbox import GONE_S, Arrival, Inbox
 from common.ledger import Entry, Ledger, Outcome
-from common.transport import GONE_S, Arrival, Inbox
 from common.unroll import Unroll
 
 log = logging.getLogger(__name__)

@@ -11,11 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common.config import Config
 from common.errors import ConfigError
-from common.methods import method
-from common.network import arrange
-from common.optimisation import clip_gradients, load_optimiser, optimiser_tensors
-from common.store import Weights
 from common.unroll import Unroll, UnrollSpec
+from common.weights import Weights
 from learner.batch import Batch, trained_sequences
 from learner.episodes import Episodes
 from learner.objective import Objective, Prepared
@@ -23,6 +20,9 @@ from learner.ppo import standardise
 from learner.ranks import Ranks
 from learner.returns import gae, vtrace
 from learner.value_norm import ValueNorm
+from methods import method
+from networks.arrangement import arrange
+from networks.optimisation import clip_gradients, load_optimiser, optimiser_tensors
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from common.config import LearnerConfig
 from common.errors import ConfigError
-from common.methods import Method
-from common.network import Network
-from common.sequences import Sequences
 from learner.ppo import ppo_terms
+from methods import Method
+from networks.network import Network
+from networks.sequences import Sequences
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from common import checkpoint
 from common.errors import CheckpointError
-from common.store import Store, Weights
+from common.store import Store
+from common.weights import Weights
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.config import LearnerConfig
-from common.sequences import policy_mean
+from networks.sequences import policy_mean
 
 
 def policy_loss(log_ratio: Tensor, advantage: Tensor, mask: Tensor, clip: float) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from common.config import variable
+from common.settings import variable
 from learner.batch import Batch
 
 # A learner may wait for its actors, and the other ranks with it.

@@ -8,21 +8,23 @@ import time
 import redis
 import torch
 
-from common import checkpoint, environments
+import environments
+from common import checkpoint
 from common.config import Config, learner_threads
 from common.errors import ConfigError, SetupError, StoreError
+from common.inbox import Inbox
 from common.lifecycle import Presence, new_incarnation
-from common.methods import method
 from common.metrics import MetricsLog
 from common.run_folder import RunFolder
-from common.store import Store, Weights
-from common.transport import Inbox
+from common.store import Store
 from common.unroll import UnrollSpec
+from common.weights import Weights
 from learner.batch import collate
 from learner.feed import Feed
 from learner.learner import Learner
 from learner.pool import Pool
 from learner.ranks import Ranks
+from methods import method
 
 log = logging.getLogger(__name__)
 

@@ -139,7 +139,7 @@ class Twin:
 
 def play(substrate: Any, dmlab2d: Any, name: str, seed: int, episodes: int, steps: int) -> dict[str, Any]:
     """Plays one substrate and returns both transcripts."""
-    from common.environments.melting_pot import MeltingPot
+    from environments.melting_pot import MeltingPot
 
     real, randint = dmlab2d.Lab2d, random.randint
     log = Lab2dLog(real)

@@ -9,13 +9,13 @@ import safetensors.torch
 import torch
 from unrolls import make_unroll
 
-from common.config import load_config
-from common.environments import EnvironmentSpec
-from common.methods import method, resolve
+from common.settings import load_config
+from common.spec import EnvironmentSpec
 from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate
 from learner.learner import Learner
 from learner.ranks import Ranks
+from methods import method, resolve
 
 CPU = torch.device("cpu")
 GAME = EnvironmentSpec("made_up", 3, 4, (7, 7, 3), 5)

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import torch
 
+import environments
 from actors import actor as actor_module
-from common import environments
 from common import store as store_module
-from common.config import Config, load_config
-from common.environments.matrix_game import PAYOFFS
-from common.network import Network
+from common.config import Config
 from common.run_folder import RunFolder
-from common.store import Store, Weights
+from common.settings import load_config
+from common.store import Store
 from common.unroll import Unroll
+from common.weights import Weights
 from deploy.serial import Serial
+from environments.matrix_game import PAYOFFS
+from networks.network import Network
 
 PLAYERS, LENGTH, EPISODE, ENVIRONMENTS = 3, 8, 11, 4
 GAME = "matrix_chicken"

@@ -1,15 +1,20 @@
 """The command `bidist`: exit statuses, and errors of one line that say what to do."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from cli.main import main
 from common.files import read_lines
 from common.run_folder import RunFolder
 from common.store import Store
-from deploy.cli import main
+from deploy.processes import bidist
+
+ROOT = Path(__file__).parents[1]
 
 
 def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -136,6 +141,13 @@ def test_a_run_is_resumed_where_it_lies_from_wherever(
         (["record", "nowhere"], "there is no run at"),
         (["report", "nowhere"], "no results"),
         (["bench", "--scenario", "coins_9"], "no scenario is called 'coins_9'"),
+        (["bench", "scenarios", "--scenario", "coins_9"], "no scenario is called 'coins_9'"),
+        (["bench", "methods", "--method", "mapo"], "did you mean mappo"),
+        (["bench", "methods", "--scenario", "coins_0"], "only `bidist bench scenarios` takes it, this is methods"),
+        (["bench", "throughput", "--method", "mappo"], "only `bidist bench methods` takes it, this is throughput"),
+        (["conventions", "--out", "x", "--methods", "mapo"], "--methods 'mapo': expected some of 'bidist'"),
+        (["conventions", "--out", "x", "--seeds", "0"], "--seeds 0"),
+        (["curves", "nowhere", "--out", "x.png"], "runs/nowhere/config.yaml"),
         (["sweep", "nowhere.yaml"], "nowhere.yaml: "),
         (["sweep", "--jobs", "0"], "--jobs 0"),
         (["sweep", "--slurm", "0"], "--slurm 0: expected 1 or more"),
@@ -174,15 +186,42 @@ def test_a_run_is_looked_for_by_its_name_before_a_folder_of_that_name(
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "deploy.cli", "--debug", "train", "--folder", str(tmp_path), "--method", "x"]
+    command = [sys.executable, "-m", "cli", "--debug", "train", "--folder", str(tmp_path), "--method", "x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "Traceback" in done.stderr
 
 
+def test_help_is_fast() -> None:
+    """It loads nothing that takes long, nor does `python -m cli`, by which the roles are started."""
+    program = (
+        "import sys; from cli.main import parser; parser().format_help()\n"
+        "print(*{'torch', 'redis', 'matplotlib', 'rich', 'dmlab2d', 'meltingpot'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
+
+
+def test_a_compose_file_becomes_a_stack(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("services: {redis: {image: redis, ports: ['6379']}}\nvolumes: {}\n"))
+    assert main(["stack"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["services"]["redis"]["image"] == "redis"
+
+
+def test_a_folder_in_the_way_hides_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Folders of such names are what people call their own results and programs."""
+    for name in ("cli", "methods", "reports"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert subprocess.run(bidist("train", "--help"), capture_output=True).returncode == 0
+
+
 def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    roles = ("learner", "actor", "distiller")
-    others = ("train", "status", "watch", "doctor", "bench", "evaluate", "report", "record", "diversity")
+    roles = ("learner", "actor", "distiller", "health", "stack")
+    others = ("train", "status", "watch", "doctor", "bench", "conventions", "evaluate", "report", "curves", "record",
+              "diversity", "crossplay", "sweep", "tune")  # fmt: skip
     for command in roles + others:
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])

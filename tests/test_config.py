@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 import common.config
-from common.config import Config, learner_threads, load_config, preset_names
+from common.config import Config, learner_threads
 from common.errors import ConfigError
 from common.run_folder import RunFolder
+from common.settings import load_config, preset_names
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -102,7 +103,8 @@ def test_every_setting_says_what_it_is() -> None:
 def test_every_setting_is_used_somewhere() -> None:
     root = Path(common.config.__file__).parents[1]
     read = set()
-    for folder in ("actors", "common", "deploy", "distiller", "evaluator", "learner"):
+    services = ("actors", "distiller", "evaluator", "learner")
+    for folder in ("common", "environments", "networks", "methods", *services, "deploy"):
         for path in (root / folder).rglob("*.py"):
             tree = ast.parse(path.read_text())
             read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

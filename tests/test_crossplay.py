@@ -13,16 +13,16 @@ import pytest
 import torch
 from matplotlib import image
 
-from common import environments
+import environments
 from common.config import Config, EnvironmentConfig, NetworkConfig, RunConfig
 from common.errors import ConfigError
 from common.files import append_line, read_lines
-from common.network import Network
 from evaluator.crossplay import ALL, HALF, ONE, Match, play, splits
-from evaluator.crossplay_report import rows_of_people, write_report
 from evaluator.evaluate import Population
-from evaluator.standings import by_method, cells, rate, standings
 from evaluator.tournament import ROWS, check, crossplay_all, matches, read_rows
+from networks.network import Network
+from reports.crossplay import rows_of_people, write_report
+from reports.standings import by_method, cells, rate, standings
 
 LENGTH, PLAYERS = 5, 4
 

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.config import Config, DistillerConfig, NetworkConfig, RunConfig
-from common.environments import EnvironmentSpec
-from common.methods import method
-from common.network import Network
-from common.store import Observations
+from common.spec import EnvironmentSpec
+from common.weights import Observations
 from distiller.distiller import Distiller
 from distiller.divergence import kl_divergence, mean_entropy
+from methods import method
+from networks.network import Network
 
 GAME = EnvironmentSpec("made_up", 3, 4, (7, 7, 3), 5)
 NETWORK = NetworkConfig(channels=(3, 4), dense=10, core_size=8)

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_serial import configuration
+from serial_runs import configuration
 
-from common import environments
+import environments
 from common.errors import CheckpointError, ConfigError
 from common.run_folder import RunFolder
 from deploy.serial import Serial
-from evaluator.diversity import Met, compare, observe, policies_met, probabilities, total_variation
+from evaluator.diversity import Met, observe, policies_met, probabilities, total_variation
+from reports.diversity import compare
 
 
 @pytest.fixture(scope="module")

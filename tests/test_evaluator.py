@@ -13,19 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-from common import checkpoint, environments
-from common.config import load_config
-from common.environments.melting_pot import MeltingPot
+import environments
+from common import checkpoint
 from common.errors import CheckpointError, ConfigError, SetupError
 from common.files import read_lines
-from common.network import Network
 from common.run_folder import RunFolder
+from common.settings import load_config
+from environments.melting_pot import MeltingPot
 from evaluator import rollout
 from evaluator.bots import Background
-from evaluator.evaluate import Population, evaluate, follow, populations, random_population, show
+from evaluator.evaluate import Population, evaluate, follow, populations, random_population
 from evaluator.record import among_themselves
 from evaluator.rollout import Episode
 from evaluator.scenarios import require_bots, scenario, scenarios_of
+from networks.network import Network
+from reports.terminal import show
 
 CONFIG = load_config(overrides=["environment.substrate=coins", "network.dense=16", "network.core_size=16"], environ={})
 

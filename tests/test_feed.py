@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 from unrolls import RUN, SPEC, make_unroll
 
+from common.inbox import Inbox
+from common.outbox import Outbox
 from common.store import Store
-from common.transport import Inbox, Outbox
 from learner.feed import Feed
 
 PATIENCE_S = 30.0

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from unrolls import make_unroll
 
-from common.config import Config, load_config
-from common.environments import EnvironmentSpec
+from common.config import Config
 from common.errors import ConfigError
+from common.settings import load_config
+from common.spec import EnvironmentSpec
 from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate, trained_sequences
 from learner.learner import Learner, mean_of_others

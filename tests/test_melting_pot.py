@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from melting_pot_reference import Entry, entry
 
-from common.environments.interface import Step
-from common.environments.melting_pot import MeltingPot, block_mean
 from common.errors import ConfigError
+from environments.interface import Step
+from environments.melting_pot import MeltingPot, block_mean
 
 ROOT = Path(__file__).parents[1]
 SEED, EPISODES, STEPS = 5, 1, 50
@@ -212,7 +212,7 @@ import sys
 import numpy as np
 import actors.actor
 from common.config import EnvironmentConfig
-from common.environments import build
+from environments import build
 environment = build(EnvironmentConfig(substrate="coins"), seed=1)
 environment.reset()
 for _ in range(10):
@@ -228,7 +228,7 @@ def test_without_the_package_the_error_says_what_to_do() -> None:
 import importlib.util
 real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "meltingpot" else real(name, *rest)
-from common.environments.melting_pot import MeltingPot
+from environments.melting_pot import MeltingPot
 from common.errors import SetupError
 try:
     MeltingPot("coins")

@@ -12,20 +12,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from common import checkpoint, environments
-from common.config import Config, load_config
+import environments
+from cli.main import main
+from common import checkpoint
+from common.config import Config
 from common.errors import SetupError
 from common.files import read_lines
-from common.methods import METHODS, resolve
 from common.run_folder import RunFolder
-from common.store import Weights
+from common.settings import load_config
 from common.unroll import Unroll
-from deploy.cli import main
+from common.weights import Weights
 from deploy.serial import Serial
 from evaluator.scenarios import require_bots, scenario
 from evaluator.self_play import play
 from learner.batch import collate
 from learner.learner import Learner
+from methods import METHODS, resolve
 
 ROOT = Path(__file__).parents[1]
 SMALL = [

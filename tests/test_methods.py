@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from methods import DRAWS, GAME, P, S, T, configuration, drawn, error, made, sequences
+from method_cases import DRAWS, GAME, P, S, T, configuration, drawn, error, made, sequences
 
 from actors.seats import draw_drivers, draw_places
 from common.errors import ConfigError
-from common.methods import METHODS, PHI, THETA, Method, method, resolve
+from common.weights import PHI, THETA
 from learner.objective import Objective, Prepared
+from methods import METHODS, Method, method, resolve
 
 
 @pytest.mark.parametrize("name", ["bidist", "bidist-forward-only", "bidist-no-distillation"])
@@ -94,7 +95,7 @@ def test_an_unknown_method_is_told_the_known_ones() -> None:
         made("bidst")
     with pytest.raises(ConfigError, match=r"'no_such_module:Mine'.*is its folder on PYTHONPATH"):
         made("no_such_module:Mine")
-    with pytest.raises(ConfigError, match=r"is no subclass of common\.methods\.Method"):
+    with pytest.raises(ConfigError, match=r"is no subclass of methods\.Method"):
         made("common.config:Config")
 
 

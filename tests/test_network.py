@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.config import NetworkConfig
-from common.environments import EnvironmentSpec
-from common.network import PIECE, Network, StackedCore, arrange
-from common.recurrence import gru
+from common.spec import EnvironmentSpec
+from networks.arrangement import arrange
+from networks.layers import StackedCore
+from networks.network import PIECE, Network
+from networks.recurrence import gru
 
 SEEING = EnvironmentSpec("seeing", 3, 5, (11, 9, 3), 4)
 BLIND = EnvironmentSpec("blind", 2, 3, (0, 0, 3), 6)

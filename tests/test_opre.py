@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from methods import GAME, P, S, T, made, sequences, shaken
+from method_cases import GAME, P, S, T, made, sequences, shaken
 
-from common.methods.opre import OPRE, OptionNetwork, OptionOutputs
-from common.network import Network
+from methods.opre import OPRE, OptionNetwork, OptionOutputs
+from networks.network import Network
 
 
 def options() -> tuple[OPRE, OptionNetwork]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from methods import GAME, P, S, T, made, sequences, shaken
+from method_cases import GAME, P, S, T, made, sequences, shaken
 
-from common.methods.randnet import UNSEEN, RandNet, random_filter
+from methods.randnet import UNSEEN, RandNet, random_filter
 
 
 def test_a_version_has_one_filter_and_another_version_another() -> None:

@@ -52,11 +52,11 @@ def test_a_run_with_a_learner_of_two_ranks(redis_url: str, tmp_path: Path, monke
     monkeypatch.setenv("BIDIST_RUN", tmp_path.name)
     settings = ["environment.substrate=matrix_coordination", "learner.batch_unrolls=8", "actor.unroll_length=8",
                 "environment.episode_length=8", "distiller.burn_in=1", "learner.threads=1"]  # fmt: skip
-    silent, command = subprocess.DEVNULL, [sys.executable, "-m", "deploy.cli"]
+    silent, command = subprocess.DEVNULL, [sys.executable, "-m", "cli"]
     roles = [subprocess.Popen([*command, role], cwd=ROOT, stderr=silent) for role in ("actor", "distiller")]
     try:
         sets = [word for setting in settings for word in ("--set", setting)]
-        finished = torchrun(2, "-m", "deploy.cli", "learner", "--folder", str(tmp_path), "--steps", "6000", *sets)
+        finished = torchrun(2, "-m", "cli", "learner", "--folder", str(tmp_path), "--steps", "6000", *sets)
         assert finished.returncode == 0, finished.stderr[-3000:]
         assert [role.wait(60) for role in roles] == [0, 0]
     finally:

@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from common.config import load_config
-from common.environments.melting_pot import MeltingPot
 from common.errors import ConfigError
+from common.settings import load_config
+from environments.melting_pot import MeltingPot
 from evaluator.evaluate import Population
 from evaluator.record import SCALE, SQUARE, picture, record
 

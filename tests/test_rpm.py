@@ -4,10 +4,10 @@ import math
 from collections import Counter
 
 import pytest
-from methods import drawn, error, made
+from method_cases import drawn, error, made
 
-from common.methods import THETA
-from common.methods.rpm import RankedPolicyMemory
+from common.weights import THETA
+from methods.rpm import RankedPolicyMemory
 
 POOL = {"pool:10": 0.1, "pool:20": 2.2, "pool:30": 2.9, "pool:40": 2.5, "pool:50": -0.4, "pool:60": 7.7}
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from common import checkpoint, environments
+import environments
+from common import checkpoint
 from common.config import ActorConfig, Config, EnvironmentConfig, NetworkConfig, RunConfig
 from common.errors import CheckpointError
-from common.network import Network
 from common.run_folder import RunFolder
 from evaluator.self_play import play, read_checkpoint
+from networks.network import Network
 
 LENGTH = 5
 

@@ -4,23 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from serial_runs import configuration
 from torch import Tensor
 
-from common.config import Config, load_config
+from common.config import Config
 from common.errors import SetupError
 from common.files import read_lines
 from common.run_folder import RunFolder
 from deploy.serial import Serial
-
-SMALL = [
-    "environment.episode_length=8", "actor.environments=8", "actor.unroll_length=8", "learner.batch_unrolls=8",
-    "distiller.every=3", "distiller.burn_in=1", "network.dense=16", "network.core_size=16", "learner.device=cpu",
-]  # fmt: skip
-
-
-def configuration(folder: Path, name: str, *overrides: str) -> Config:
-    common = ["environment.substrate=matrix_coordination", f"run.name={name}", f"run.folder={folder}"]
-    return load_config(overrides=[*common, *SMALL, *overrides], environ={})
 
 
 def train(config: Config, url: str, updates: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

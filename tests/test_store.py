@@ -12,9 +12,12 @@ import pytest
 import torch
 
 from common import store as store_module
-from common.config import Config, load_config
+from common.config import Config
+from common.connection import connect, shown
 from common.errors import StoreError
-from common.store import Observations, Store, Weights, connect, runs
+from common.settings import load_config
+from common.store import Store, runs
+from common.weights import Observations, Weights
 from deploy.redis_server import RedisServer
 
 PARAMETERS = {
@@ -300,7 +303,7 @@ def test_a_role_that_is_to_stop_does_not_wait_for_redis_for_long(server: RedisSe
 
 
 def test_redis_that_stays_away_is_given_up(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "PATIENCE_S", 3)
+    monkeypatch.setattr("common.connection.PATIENCE_S", 3)
     store = Store(server.url, "r")
     kill(server)
     with pytest.raises(StoreError, match="was away for 3 s: giving up"):
@@ -325,7 +328,7 @@ def test_starvation_fades(store: Store) -> None:
 
 @pytest.mark.parametrize("password", ["word", "p@ss", "p@ss#w/rd"])
 def test_no_part_of_a_password_is_shown(password: str) -> None:
-    assert store_module.shown(f"redis://:{password}@host:6379/0") == "redis://:***@host:6379/0"
+    assert shown(f"redis://:{password}@host:6379/0") == "redis://:***@host:6379/0"
 
 
 def test_a_password_that_a_url_cannot_hold_is_refused() -> None:

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from common.config import Config, load_config
+from cli.main import main
+from common.config import Config
 from common.errors import CheckpointError, ConfigError
 from common.files import read_lines
 from common.run_folder import RunFolder
-from deploy.curves import compare_curves
-from deploy.machine import circumstances, commit
+from common.settings import load_config
 from deploy.serial import Serial
-from deploy.summary import interval, main, wall_time_s, write_summary
+from reports.curves import compare_curves
+from reports.provenance import circumstances, commit
+from reports.statistics import interval
+from reports.summary import wall_time_s, write_summary
 
 SUMMARY = {
     "run", "method", "substrate", "seed", "player_steps", "updates", "wall_s", "player_steps_per_s", "return_learning",
@@ -81,14 +84,14 @@ def test_the_same_run_has_the_same_returns(runs: list[RunFolder]) -> None:
 def test_pictures_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -> None:
     for count in (1, 2):
         out = tmp_path / f"{count}.png"
-        assert main([*(str(run.path) for run in runs[:count]), "--out", str(out)]) == 0
+        assert main(["curves", *(str(run.path) for run in runs[:count]), "--out", str(out)]) == 0
         assert image.imread(out).std() > 0.05
         rows = list(csv.DictReader(out.with_suffix(".csv").read_text().splitlines()))
         assert {row["run"] for row in rows} == {run.path.name for run in runs[:count]}
         last = read_lines(runs[count - 1].metrics)[-1]
         assert int(rows[-1]["player_steps"]) == last["player_steps"]
         assert float(rows[-1]["return_learning"]) == pytest.approx(last["return_learning"], abs=1e-4)
-    assert main([str(tmp_path), "--out", str(out)]) == 2
+    assert main(["curves", str(tmp_path), "--out", str(out)]) == 2
 
 
 def test_games_have_a_panel_each(runs: list[RunFolder], tmp_path: Path) -> None:

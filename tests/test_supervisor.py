@@ -28,7 +28,7 @@ class Training:
     def __init__(self, folder: Path, options: list[str]) -> None:
         self.folder = folder / "run"
         name = ["--resume"] if self.folder.exists() else ["--run"]
-        command = [sys.executable, "-m", "deploy.cli", "train", "--folder", str(folder), *name, "run", *options]
+        command = [sys.executable, "-m", "cli", "train", "--folder", str(folder), *name, "run", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         address = self.folder / "redis" / "url"
         before = address.stat().st_mtime if address.exists() else 0.0
@@ -132,7 +132,7 @@ def test_roles_that_are_told_to_leave_come_back_and_only_one_may_train_a_run(sta
     training.until("it updates", lambda: training.updates() > 3)
     settings = (training.folder / "config.yaml").read_bytes()
     command = ["train", "--folder", str(training.folder.parent), "--resume", "run", "--steps", "99000000"]
-    second = subprocess.run([sys.executable, "-m", "deploy.cli", *command], capture_output=True, text=True, check=False)
+    second = subprocess.run([sys.executable, "-m", "cli", *command], capture_output=True, text=True, check=False)
     assert (second.returncode, second.stdout) == (2, "")
     assert "is running already" in second.stderr
     assert (training.folder / "config.yaml").read_bytes() == settings

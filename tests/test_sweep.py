@@ -209,7 +209,7 @@ def test_a_report_shows_methods_whose_theta_plays_nowhere_and_what_is_not_done(t
 
 
 def bidist(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, "-m", "deploy.cli", *arguments], stdout=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, "-m", "cli", *arguments], stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
 
 

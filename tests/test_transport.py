@@ -12,9 +12,9 @@ import pytest
 import zmq
 from unrolls import RUN, SPEC, make_unroll
 
-from common import transport
 from common.errors import SetupError
-from common.transport import Inbox, Outbox
+from common.inbox import Inbox
+from common.outbox import Outbox
 from common.unroll import ARRAYS
 from common.wire import pack_unroll
 
@@ -261,7 +261,7 @@ def test_lost_unrolls_are_sent_again(
     ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], proxies: Callable[[int], Proxy],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(transport, "RESEND_S", 0.2)
+    monkeypatch.setattr("common.outbox.RESEND_S", 0.2)
     inbox = ends(capacity=100)
     proxy = proxies(inbox.port)
     outbox = outboxes(proxy)
@@ -286,8 +286,8 @@ def test_a_line_that_only_one_end_knows_is_broken_is_replaced(
 ) -> None:  # fmt: skip
     # A router in between that forgets its connections does this. Either the actor comes again under the identity that
     # it still has at the learner, or it has to find out by itself that nobody hears it.
-    monkeypatch.setattr(transport, "RESEND_S", 0.2)
-    monkeypatch.setattr(transport, "PING_S", 0.2)
+    monkeypatch.setattr("common.outbox.RESEND_S", 0.2)
+    monkeypatch.setattr("common.outbox.PING_S", 0.2)
     inbox = ends(capacity=100)
     proxy = proxies(inbox.port)
     outbox = outboxes(proxy)
@@ -318,7 +318,7 @@ def test_the_silent_do_not_share(
     inbox = ends(capacity=8)
     pair = [outboxes(inbox, actor) for actor in ("a", "b")]
     settle(inbox, *pair)
-    monkeypatch.setattr(transport, "GONE_S", 0.5)
+    monkeypatch.setattr("common.inbox.GONE_S", 0.5)
     produce(pair[0], 20)
     pump_until(lambda: len(sequences(inbox)) == 8, inbox, pair[0])
 
@@ -363,7 +363,7 @@ def test_nothing_is_lost_or_counted_twice_through_cuts_and_restarts(
     ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], proxies: Callable[[int], Proxy],
     monkeypatch: pytest.MonkeyPatch, seed: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(transport, "RESEND_S", 0.1)
+    monkeypatch.setattr("common.outbox.RESEND_S", 0.1)
     rng = random.Random(seed)
     total, lives = 40, 1
     ledger: dict[str, list[int]] = {"a-1": [], "b-1": []}

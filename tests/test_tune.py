@@ -11,10 +11,10 @@ from unittest.mock import Mock
 import pytest
 import yaml
 
-from common.config import parse_overrides
+from cli.main import main
 from common.errors import ConfigError, SetupError
 from common.files import write
-from deploy.cli import main
+from common.settings import parse_overrides
 from experiments.cluster import submit
 from experiments.plan import make_plan, read_plan
 from experiments.ranges import Range

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from common.config import load_config
 from common.run_folder import RunFolder
+from common.settings import load_config
 from common.store import Store
 from deploy import views
 from deploy.serial import Serial

@@ -12,7 +12,7 @@ import zmq
 from unrolls import BLIND, RUN, SPEC, make_unroll
 
 from common.errors import WireError
-from common.transport import MAX_FRAMES, Inbox
+from common.inbox import MAX_FRAMES, Inbox
 from common.unroll import ARRAYS, PROTOCOL, EpisodeSummary, Unroll, UnrollHeader, UnrollSpec
 from common.wire import (
     MAX_HEADER_BYTES,

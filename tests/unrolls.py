@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from common.environments import EnvironmentSpec
+from common.spec import EnvironmentSpec
 from common.unroll import ARRAYS, PROTOCOL, EpisodeSummary, Unroll, UnrollHeader, UnrollSpec
 
 RUN = "r"

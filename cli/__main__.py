@@ -1,0 +1,8 @@
+"""`python -m cli` is `bidist`, also where the project is not installed."""
+
+import sys
+
+from cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""What `bidist doctor` checks: each function looks at one thing that a run needs."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.errors import SetupError
+from deploy.redis_server import find_redis_server
+
+GIB = 2**30
+MIN_PYTHON = (3, 11)
+MIN_CORES = 2
+MIN_MEMORY_GIB = 4.0
+MIN_DISK_GIB = 5.0
+SETUP_ADVICE = "run `make setup`"
+BOTS_ADVICE = (
+    "training works without; to evaluate, set BIDIST_MELTINGPOT_ASSETS to Melting Pot's archive of assets and run "
+    "`make setup`, or run `scripts/setup --retry-bots` where Melting Pot's own download works"
+)
+# The paper's, with both variants of the games that have two.
+SUBSTRATES = (
+    "coins",
+    "coop_mining",
+    *(
+        f"{game}_in_the_matrix__{variant}"
+        for game in ("chicken", "prisoners_dilemma", "pure_coordination")
+        for variant in ("arena", "repeated")
+    ),
+)
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+      name: what it is.
+      status: `ok`; `warn`, where something works worse or not at all; `fail`, where no run is possible.
+      found: what the machine has.
+      advice: what to do about it, in one line; empty if nothing.
+    """
+
+    name: str
+    status: Status
+    found: str
+    advice: str = ""
+
+
+def check_python(version: tuple[int, ...]) -> Check:
+    """Checks this Python's version."""
+    found = ".".join(map(str, version)) + f" ({sys.executable})"
+    if version < MIN_PYTHON:
+        return Check("Python", "fail", found, "install Python 3.11 or newer, then run `make clean setup`")
+    return Check("Python", "ok", found)
+
+
+def check_package(name: str, module: str = "") -> Check:
+    """Checks that a package is installed and can be imported.
+
+    Args:
+      name: what pip calls it.
+      module: what Python calls it, if that is something else.
+    """
+    try:
+        version = importlib.metadata.version(name)
+        imported = importlib.import_module(module or name)
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, "fail", "not installed", SETUP_ADVICE)
+    except (ImportError, OSError) as error:
+        return Check(name, "fail", f"cannot be imported: {error}", "run `make clean setup`")
+    if name == "pyzmq":
+        version += f" (libzmq {imported.zmq_version()})"
+    return Check(name, "ok", version)
+
+
+def check_glibc(tags: str, found: tuple[int, int] | None) -> Check:
+    """Checks that the C library is as new as dmlab2d's wheel wants it.
+
+    Args:
+      tags: the wheel's tags; empty if it is not installed.
+      found: the C library's version; None if it is not glibc.
+    """
+    wanted = [(int(major), int(minor)) for major, minor in re.findall(r"manylinux_(\d+)_(\d+)", tags)]
+    text = "none" if found is None else "{}.{}".format(*found)
+    if not wanted:
+        return Check("glibc", "ok", f"{text} (dmlab2d here does not say which it needs)")
+    text += " (dmlab2d needs {}.{})".format(*min(wanted))
+    if found is None or found < min(wanted):
+        return Check("glibc", "fail", text, "use a newer Linux, such as Debian 12 or Ubuntu 22.04")
+    return Check("glibc", "ok", text)
+
+
+def check_substrates(folder: Path | None) -> Check:
+    """Checks that Melting Pot is installed with the paper's substrates; importing it would need TensorFlow."""
+    if folder is None:
+        return Check("Melting Pot", "fail", "not installed", SETUP_ADVICE)
+    configs = folder / "configs" / "substrates"
+    missing = [name for name in SUBSTRATES if not (configs / f"{name}.py").is_file()]
+    if missing or not (folder / "lua" / "levels").is_dir():
+        what = ", ".join(missing) or "the levels"
+        return Check("Melting Pot", "fail", f"without {what}", "run `make clean setup`")
+    version = importlib.metadata.version("dm-meltingpot")
+    return Check("Melting Pot", "ok", f"{version}, all {len(SUBSTRATES)} substrates of the paper")
+
+
+def check_bots(folder: Path | None) -> Check:
+    """Checks which of the paper's substrates have the bots that their scenarios need."""
+    models = folder / "assets" / "saved_models" if folder else None
+    having = [name for name in SUBSTRATES if models and any((models / name).glob("*/saved_model.pb"))]
+    if not having:
+        return Check("bots", "warn", "none: scenarios cannot be played", BOTS_ADVICE)
+    missing = [name for name in SUBSTRATES if name not in having]
+    if missing:
+        return Check("bots", "warn", f"{', '.join(having)}; none for {', '.join(missing)}", BOTS_ADVICE)
+    return Check("bots", "ok", ", ".join(having))
+
+
+def check_redis_server() -> Check:
+    """Checks which Redis server `bidist train` would start."""
+    try:
+        binary = find_redis_server()
+        version = subprocess.run(
+            [binary.path, "--version"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout
+    except SetupError as error:
+        return Check("Redis server", "fail", "none", str(error))
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check("Redis server", "fail", f"cannot be run: {error}", "install the system's again")
+    match = re.search(r"v=(\S+)", version)
+    found = f"{match[1] if match else version.strip()} ({binary.path})"
+    if binary.fallback:
+        advice = "good for one machine; for more, install the system's (`apt install redis-server`)"
+        return Check("Redis server", "warn", found, advice)
+    return Check("Redis server", "ok", found)
+
+
+def check_cores(cores: float) -> Check:
+    """Checks the number of cores that this process may use."""
+    if cores < MIN_CORES:
+        advice = f"a run works, slowly: learner and actors share what {MIN_CORES} cores should do"
+        return Check("cores", "warn", f"{cores:g}", advice)
+    return Check("cores", "ok", f"{cores:g}")
+
+
+def check_memory(memory: tuple[int, int]) -> Check:
+    """Checks the memory that this process may use.
+
+    Args:
+      memory: all of it and what is free of it, in bytes.
+    """
+    total, free = (value / GIB for value in memory)
+    found = f"{total:.1f} GiB, {free:.1f} free"
+    if free < MIN_MEMORY_GIB:
+        return Check("memory", "warn", found, f"free some, or run fewer actors: {MIN_MEMORY_GIB:g} GiB is good")
+    return Check("memory", "ok", found)
+
+
+def check_gpu() -> Check:
+    """Checks whether torch can use a GPU; a machine that has none is fine."""
+    if importlib.util.find_spec("torch") is None:
+        return Check("GPU", "warn", "unknown without torch", SETUP_ADVICE)
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Check("GPU", "ok", ", ".join(names))
+    if Path("/dev/nvidia0").exists():
+        advice = "install NVIDIA's driver and a torch built for it; until then the learner computes on the CPU"
+        return Check("GPU", "warn", f"there is one, but torch {torch.__version__} cannot use it", advice)
+    return Check("GPU", "ok", "none; the learner computes on the CPU")
+
+
+def check_disk(folder: Path) -> Check:
+    """Checks the space that is left where runs are kept."""
+    free = shutil.disk_usage(folder).free / GIB
+    if free < MIN_DISK_GIB:
+        advice = f"free some, or keep runs elsewhere with run.folder: {MIN_DISK_GIB:g} GiB is good"
+        return Check("disk", "warn", f"{free:.1f} GiB free", advice)
+    return Check("disk", "ok", f"{free:.1f} GiB free")

@@ -1,0 +1,62 @@
+"""`bidist crossplay`: populations among one another."""
+
+import argparse
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cli.arguments import INTERRUPTED, add_folder
+from cli.signals import stop_on_signals
+from common.errors import ConfigError
+from common.run_folder import find_run
+
+
+def add_parsers(commands: Any) -> None:
+    """Adds `crossplay` to the sub-commands of `bidist`."""
+    crossplay = commands.add_parser("crossplay", help="every population's focal players among every other's")
+    crossplay.add_argument("runs", nargs="+", metavar="RUN", help="runs of one game: folders, or names in --folder")
+    crossplay.add_argument("--random", action="store_true", help="players who act at random take part")
+    crossplay.add_argument("--episodes", type=int, default=8, metavar="N", help="of each pair and split (default: 8)")
+    crossplay.add_argument("--checkpoint", default="newest", metavar="NAME", help="of each run (default: newest)")
+    crossplay.add_argument("--seed", type=int, default=0, help="of the evaluation (default: 0)")
+    crossplay.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
+    crossplay.add_argument("--out", type=Path, default=Path("crossplay"), metavar="FOLDER", help="default: crossplay")
+    add_folder(crossplay)
+    crossplay.set_defaults(handler=_crossplay)
+
+
+def _crossplay(arguments: argparse.Namespace) -> int:
+    from evaluator.evaluate import populations, random_population
+    from evaluator.tournament import check, crossplay_all, read_rows
+    from reports.crossplay import rows_of_people, show, write_report
+
+    if arguments.episodes < 1 or arguments.workers < 0 or arguments.seed < 0:
+        raise ConfigError(
+            f"--episodes {arguments.episodes} --workers {arguments.workers} --seed {arguments.seed}: expected positive "
+            "numbers"
+        )
+    if arguments.checkpoint == "all":
+        raise ConfigError("--checkpoint all: one checkpoint of each run takes part; name it, or take the newest")
+    folders = [find_run(arguments.folder, run) for run in arguments.runs]
+    people = [person for folder in folders for person in populations(folder, [arguments.checkpoint])]
+    if arguments.random:
+        guest = random_population(people[0].config.environment.substrate)
+        people.append(replace(guest, config=people[0].config))
+    check(people)
+    stopping = stop_on_signals()
+    done = crossplay_all(people, arguments.episodes, arguments.out, arguments.seed, arguments.workers, stopping)
+    rows = rows_of_people(read_rows(arguments.out), people, arguments.episodes, arguments.seed)
+    if found := write_report(rows, arguments.out, _command(arguments)):
+        show(found, arguments.out)
+    if not done:
+        print("stopped; run the same command again to resume")
+    return 0 if done else INTERRUPTED
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    command = ["bidist", "crossplay", *arguments.runs, "--episodes", str(arguments.episodes)]
+    for option, default in (("checkpoint", "newest"), ("seed", 0), ("folder", Path("runs"))):
+        if (value := getattr(arguments, option)) != default:
+            command += [f"--{option}", str(value)]
+    return shlex.join([*command, *(["--random"] if arguments.random else []), "--out", str(arguments.out)])

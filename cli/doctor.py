@@ -1,0 +1,56 @@
+"""`bidist doctor`: checks whether this machine has what a run needs, and says what to do about what is missing."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli import checks, machine
+from cli.checks import Check, Status
+
+STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def diagnose() -> list[Check]:
+    """Looks at everything that a run needs of a machine."""
+    return [
+        checks.check_python(sys.version_info[:3]),
+        checks.check_package("torch"),
+        checks.check_package("numpy"),
+        checks.check_package("pyzmq", "zmq"),
+        checks.check_package("redis"),
+        checks.check_package("dmlab2d"),
+        checks.check_glibc(machine.wheel_tags("dmlab2d"), machine.glibc_version()),
+        checks.check_substrates(machine.melting_pot_folder()),
+        checks.check_bots(machine.melting_pot_folder()),
+        checks.check_redis_server(),
+        checks.check_cores(machine.usable_cores()),
+        checks.check_memory(machine.usable_memory()),
+        checks.check_gpu(),
+        checks.check_disk(Path.cwd()),
+    ]
+
+
+def render(found: list[Check]) -> Table:
+    """Draws the checks as a table, advice under what it is about."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "check", "found"):
+        table.add_column(column)
+    for check in found:
+        style = STYLES[check.status]
+        table.add_row(Text(check.status, style), check.name, Text(check.found))
+        if check.advice:
+            table.add_row("", "", Text(f"-> {check.advice}", style))
+    return table
+
+
+def run() -> int:
+    """Prints the checks.
+
+    Returns: the exit status, 0 unless a check failed.
+    """
+    found = diagnose()
+    Console().print(render(found))
+    return int(any(check.status == "fail" for check in found))

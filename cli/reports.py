@@ -1,0 +1,61 @@
+"""The commands that make tables and pictures of what is there already."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cli.arguments import add_folder
+from common.files import read_lines
+from common.run_folder import RunFolder, find_run
+
+
+def add_parsers(commands: Any) -> None:
+    """Adds them to the sub-commands of `bidist`."""
+    report = commands.add_parser("report", help="tables and pictures from results, beside what was published")
+    report.add_argument("results", nargs="+", type=Path, metavar="RESULTS",
+                        help="files of results, run folders, folders with run folders in them, or sweeps")  # fmt: skip
+    report.add_argument("--out", type=Path, default=Path("report"), metavar="FOLDER", help="where (default: report)")
+    report.set_defaults(handler=_report)
+
+    curves = commands.add_parser("curves", help="learning curves of runs: a picture, and the numbers beside it as CSV")
+    curves.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or its name in --folder")
+    curves.add_argument("--out", required=True, type=Path, metavar="FILE.png")
+    add_folder(curves)
+    curves.set_defaults(handler=_curves)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from evaluator.results import read_results
+    from experiments.plan import PLAN
+    from experiments.sweep_report import write_sweep_report
+    from reports.curves import compare_curves
+    from reports.evaluation import write_report
+
+    out, paths = arguments.out, arguments.results
+    sweeps = [path for path in paths if (path / PLAN).exists()]
+    for path in sweeps:
+        print(f"report: {write_sweep_report(path, out if len(paths) == 1 else out / path.resolve().name)}")
+    if not (rest := [path for path in paths if path not in sweeps]):
+        return 0
+    rows = read_results(rest)
+    folders = [RunFolder(c.parent) for path in rest if path.is_dir() for c in path.rglob("config.yaml")]
+    trained = [folder for folder in folders if read_lines(folder.metrics)]
+    curves = None
+    if trained:
+        out.mkdir(parents=True, exist_ok=True)
+        curves = out / "learning_curves.png"
+        compare_curves(trained, curves)
+    print(f"{len(rows)} episodes; report: {write_report(rows, out, curves)}")
+    return 0
+
+
+def _curves(arguments: argparse.Namespace) -> int:
+    from reports.curves import compare_curves, draw_run, write_numbers
+
+    folders = [find_run(arguments.folder, run) for run in arguments.runs]
+    if len(folders) == 1:
+        draw_run(folders[0], arguments.out)
+    else:
+        compare_curves(folders, arguments.out)
+    write_numbers(folders, arguments.out.with_suffix(".csv"))
+    return 0

@@ -1,0 +1,123 @@
+"""The commands that start many runs: a matrix of them, or a search for settings."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cli.arguments import INTERRUPTED
+from cli.signals import stop_on_signals
+from common.errors import ConfigError
+from common.settings import parse_overrides
+
+
+def add_parsers(commands: Any) -> None:
+    """Adds them to the sub-commands of `bidist`."""
+    sweep = commands.add_parser("sweep", help="many runs: methods x variants x substrates x seeds, resumable")
+    _add_plan(sweep)
+    sweep.add_argument("--status", action="store_true", help="print the progress, update trials.csv and exit")
+    sweep.add_argument("--slurm", type=int, metavar="N", help="submit N workers to SLURM and exit")
+    sweep.add_argument("--slurm-option", action="append", default=[], metavar="KEY=VALUE", dest="slurm_options",
+                       help="of submitit, such as timeout_min=600; may be given more than once")  # fmt: skip
+    sweep.set_defaults(handler=_sweep)
+
+    tune = commands.add_parser("tune", help="search for settings with Optuna; resumable")
+    _add_plan(tune)
+    tune.add_argument("--trials", type=int, default=20, metavar="N", help="suggestions to measure (default: 20)")
+    tune.add_argument("--measure", metavar="NAME",
+                      help="return_auc (default), return_end; of validation scenarios scaled, evenness")  # fmt: skip
+    tune.set_defaults(handler=_tune)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plan", nargs="?", type=Path, metavar="FILE", help="the plan (YAML), or a sweep's folder")
+    parser.add_argument("--method", metavar="A,B", help="methods")
+    parser.add_argument("--substrate", metavar="X,Y", help="games")
+    parser.add_argument("--seeds", metavar="0-4", help="such as 0-4 or 0,2,5")
+    parser.add_argument("--steps", type=int, metavar="N", help="player steps of each run")
+    parser.add_argument("--preset", help="as for train")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
+                       help="a setting of every run; for tune also a range: log:1e-4..1e-3, 1..4, 4|8")  # fmt: skip
+    parser.add_argument("--scenario", metavar="5,6", help="evaluate each run in these, numbers or names")
+    parser.add_argument("--episodes", type=int, metavar="N", help="of each scenario (default: 20)")
+    parser.add_argument("--games", type=int, metavar="N", help="as for train (default: 0)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: sweeps/NAME)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    parser.add_argument("--actors", type=int, metavar="N", help="actor processes of each run")
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from experiments.plan import make_plan, read_plan
+    from experiments.sweep import Sweep, open_sweep, show
+
+    if arguments.jobs < 1 or (arguments.slurm is not None and arguments.slurm < 1):
+        raise ConfigError(f"--jobs {arguments.jobs} --slurm {arguments.slurm}: expected 1 or more")
+    changes = _changes(arguments)
+    plan = make_plan(changes) if arguments.plan is None else read_plan(arguments.plan, changes)
+    folder = arguments.out or _folder(arguments.plan)
+    if arguments.status:
+        return 0 if show(folder) else 1
+    open_sweep(plan, folder)
+    options = _options(arguments)
+    if arguments.slurm is not None:
+        from experiments.cluster import submit
+
+        extra = [*options, "--jobs", str(arguments.jobs)]
+        submitted = submit(folder, arguments.slurm, parse_overrides(arguments.slurm_options, "--slurm-option"), extra)
+        print(f"submitted jobs {', '.join(str(job.job_id) for job in submitted)}")
+        print(f"see how far they are: bidist sweep {folder} --status")
+        return 0
+    stopping = stop_on_signals()
+    done = Sweep(plan, folder, arguments.jobs, options, stopping).run()
+    if stopping.is_set():
+        print(f"stopped; resume with: bidist sweep {folder}")
+        return INTERRUPTED
+    return 0 if done else 1
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from experiments.tune import Search, read_search
+
+    if arguments.jobs < 1 or arguments.trials < 1:
+        raise ConfigError(f"--jobs {arguments.jobs} --trials {arguments.trials}: expected 1 or more")
+    changes = _changes(arguments)
+    if arguments.measure is not None:
+        changes["measure"] = arguments.measure
+    folder = arguments.out or _folder(arguments.plan, "tune")
+    stopping = stop_on_signals()
+    search = Search(read_search(arguments.plan, changes), folder, arguments.jobs, _options(arguments), stopping)
+    done = search.run(arguments.trials)
+    if stopping.is_set():
+        print("stopped; run the same command again to resume")
+        return INTERRUPTED
+    return 0 if done else 1
+
+
+def _options(arguments: argparse.Namespace) -> list[str]:
+    """Arguments of `bidist train` that do not change what is learnt."""
+    return [] if arguments.actors is None else ["--actors", str(arguments.actors)]
+
+
+def _folder(plan: Path | None, name: str = "sweep") -> Path:
+    """Where a sweep lives if the command line does not say."""
+    if plan is not None and plan.is_dir():
+        return plan
+    return Path("sweeps") / (name if plan is None else plan.stem)
+
+
+def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of a plan."""
+    found: dict[str, Any] = {
+        "methods": _listed(arguments.method), "substrates": _listed(arguments.substrate), "seeds": arguments.seeds,
+        "steps": arguments.steps, "preset": arguments.preset, "games": arguments.games,
+        "settings": parse_overrides(arguments.overrides) or None,
+    }  # fmt: skip
+    if arguments.scenario is not None:
+        scenarios = [int(part) if part.isdecimal() else part for part in arguments.scenario.split(",")]
+        found["evaluation"] = {"scenarios": scenarios}
+    if arguments.episodes is not None:
+        found["evaluation"] = {**found.get("evaluation", {}), "episodes": arguments.episodes}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",")]

@@ -1,0 +1,48 @@
+"""What learner, distiller, actors and evaluator hand to one another: versions of policies, and observations of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+THETA, PHI = "theta", "phi"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One version of a network's parameters.
+
+    Attributes:
+      version: counts up by one with every publication and never goes back.
+      parameters: name to tensor, each with the leading policy axis [P, ...].
+      source_version: for phi, the version of theta it was distilled from last; for theta, its own.
+      direction: for phi, the event that made it: `initial`, `forward` or `reverse`; empty for theta.
+    """
+
+    version: int
+    parameters: "Mapping[str, torch.Tensor]"
+    source_version: int = 0
+    direction: str = ""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """D, what the distiller distils on: the observations of one learner iteration, all players, as sequences.
+
+    Attributes:
+      update: the learner update they come from.
+      rgb: [T, B, N, H, W, 3] uint8.
+      features: [T, B, N, F] float32.
+      policy: [B, N] int64, which learning policy a player belongs to.
+      mask: [T, B, N] bool, false where a row is padding or its player was out of the game.
+    """
+
+    update: int
+    rgb: np.ndarray[Any, np.dtype[np.uint8]]
+    features: np.ndarray[Any, np.dtype[np.float32]]
+    policy: np.ndarray[Any, np.dtype[np.int64]]
+    mask: np.ndarray[Any, np.dtype[np.bool_]]

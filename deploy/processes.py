@@ -1,0 +1,40 @@
+"""How processes are started: by what command, and so that none outlives the one that started it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+_WITH_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent was gone before its child began")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def bidist(*arguments: str) -> list[str]:
+    """The command line of a sub-command of `bidist`, by this Python.
+
+    Python puts the working directory in front of all packages, where a folder that happens to be called `reports` would
+    hide ours; hence `-P`, except in the checkout itself, whose packages need not be installed.
+    """
+    safe = [] if Path.cwd() == ROOT else ["-P"]
+    return [sys.executable, *safe, "-u", "-m", "cli", *arguments]
+
+
+def with_parent(command: Sequence[str]) -> list[str]:
+    """Wraps a command so that it gets SIGTERM when the thread that started it ends, however that happens.
+
+    Linux alone can do that; elsewhere the command stays as it is. A small Python program asks for the signal
+    and then becomes the command: code between fork and exec is not safe in a process with threads.
+
+    Args:
+      command: a program's absolute path and its arguments.
+    """
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-I", "-S", "-c", _WITH_PARENT, str(os.getpid()), *command]

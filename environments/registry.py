@@ -1,0 +1,42 @@
+"""From a name to a game."""
+
+from common.config import EnvironmentConfig
+from common.errors import ConfigError
+from common.spec import EnvironmentSpec
+from environments.interface import Environment
+from environments.last import WithLast
+from environments.matrix_game import PAYOFFS, MatrixGame
+from environments.melting_pot import MeltingPot
+from environments.pettingzoo import PettingZoo
+
+
+def build(config: EnvironmentConfig, seed: int) -> Environment:
+    """Builds a game, with everything that the configuration says its players observe.
+
+    Raises:
+      ConfigError: if there is no such game; the message lists the near ones.
+      SetupError: if what it needs is not installed.
+    """
+    game = _game(config, seed)
+    return WithLast(game) if config.last_action_and_reward else game
+
+
+def _game(config: EnvironmentConfig, seed: int) -> Environment:
+    name = config.substrate
+    if name in PAYOFFS:
+        return MatrixGame(name, config.players or 2, config.episode_length)
+    if name.startswith("matrix_"):
+        raise ConfigError(f"no matrix game is called {name!r}; there are {', '.join(PAYOFFS)}")
+    if name.startswith("pettingzoo:"):
+        return PettingZoo(name.removeprefix("pettingzoo:"), config.block, seed)
+    return MeltingPot(name, config.block, seed)
+
+
+def spec(config: EnvironmentConfig) -> EnvironmentSpec:
+    """What a policy has to know of a game, by building it once.
+
+    Raises: as `build`.
+    """
+    environment = build(config, seed=1)
+    environment.close()
+    return environment.spec

@@ -1,0 +1,279 @@
+"""How fast: the game alone, one actor, the whole system. Taken in turn, round by round, so that the ratios hold even on
+a machine whose own speed wanders.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from actors.actor import Actor
+from common.config import Config
+from common.errors import BidistError, ConfigError
+from common.files import read_lines, write
+from common.inbox import Inbox
+from common.run_folder import RunFolder
+from common.settings import load_config
+from common.store import Store
+from common.weights import THETA, Weights
+from deploy.processes import bidist
+from deploy.redis_server import RedisServer
+from environments.melting_pot import FEATURES, MeltingPot, substrates
+from learner.service import unroll_spec
+from methods import method, resolve
+from reports.provenance import circumstances
+
+RUN = "bench"
+WARM_UP_STEPS = 50
+WARM_UP_UPDATES = 8
+PARAMETERS = ("shared", "per_player")
+POOL = 24
+"""Past policies that a memory holds while it is measured; their numbers are none that a short run comes to."""
+POOL_FROM = 10**9
+
+
+@dataclass(frozen=True)
+class System:
+    """What a whole run did: player steps/s, seconds an update, and what each role had resident at its end, in MiB."""
+
+    player_steps_per_s: float
+    update_s: float
+    memory_mib: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row: what was measured, its rates round by round in player steps/s, and how many cores it may use."""
+
+    what: str
+    cores: int
+    player_steps_per_s: list[float]
+
+    @property
+    def median(self) -> float:
+        """The middle of the rounds."""
+        return statistics.median(self.player_steps_per_s)
+
+    def ratio(self, to: "Result") -> float:
+        """The middle of the ratios to another row, each taken within one round."""
+        pairs = zip(self.player_steps_per_s, to.player_steps_per_s, strict=True)
+        return statistics.median(own / other for own, other in pairs)
+
+
+class BareGame(MeltingPot):
+    """dmlab2d asked for what the adapter asks for, and nothing made of it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        features = [f"{i + 1}.{f}" for i in range(self.spec.players) for f in FEATURES]
+        known = set(self._env.observation_names())
+        self._wanted = [*self._rgb, *self._reward, *(name for name in features if name in known)]
+
+    def play(self, action: NDArray[np.int32]) -> bool:
+        """Makes one step, reads it, and says whether the episode ended."""
+        from dmlab2d import RUNNING
+
+        self._env.act_discrete(self._table[action[self._owner], self._columns])
+        status, _ = self._env.advance()
+        for name in self._wanted:
+            self._env.observation(name)
+        return bool(status != RUNNING)
+
+
+def run(substrate: str, seconds: float, rounds: int, out: Path | None) -> int:
+    """Measures, prints a table, and writes it as JSON if asked to; returns the exit status.
+
+    Args:
+      substrate: the game.
+      seconds: how long each part takes in each round, less its start.
+      rounds: how often the parts take turns.
+      out: the JSON file; None writes none.
+
+    Raises:
+      ConfigError: if it is not a substrate of Melting Pot, or there is nothing to measure.
+    """
+    if substrate not in substrates():
+        raise ConfigError(f"{substrate!r} is no substrate of Melting Pot; the benchmark compares with the bare game")
+    if seconds <= 0 or rounds < 1:
+        raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both have to be positive")
+    cores = len(os.sched_getaffinity(0))
+    parts: list[tuple[str, int, Callable[[], float]]] = [("game alone", 1, partial(_game, substrate, seconds))]
+    configs = {parameters: _config(substrate, parameters) for parameters in PARAMETERS}
+    for parameters, config in configs.items():
+        parts.append((f"one actor, {parameters} parameters", 1, partial(one_actor, config, seconds)))
+    for parameters, config in configs.items():
+        parts.append((f"whole system, {parameters} parameters", cores, partial(_system_rate, config, seconds)))
+    results = [Result(what, used, []) for what, used, _ in parts]
+    console = Console()
+    for number in range(1, rounds + 1):
+        for result, (what, _, measure) in zip(results, parts, strict=True):
+            result.player_steps_per_s.append(round(measure(), 1))
+            console.print(f"round {number} of {rounds}: {what}: {result.player_steps_per_s[-1]:,.0f} player steps/s")
+    found = circumstances()
+    _print(console, results, found)
+    if out is not None:
+        command = f"bidist bench --substrate {substrate} --seconds {seconds:g} --rounds {rounds}"
+        document = {"command": command, "results": [asdict(result) for result in results], **found}
+        write(out, json.dumps(document, indent=1).encode())
+        console.print(f"written to {out}", highlight=False)
+    return 0
+
+
+def _config(substrate: str, parameters: str) -> Config:
+    values = {"environment.substrate": substrate, "network.parameters": parameters, "run.name": RUN}
+    return resolve(load_config(None, values=values, environ={}))
+
+
+def _game(substrate: str, seconds: float) -> float:
+    """Player steps/s of one game in a loop on one core, with the building of each next episode."""
+    with _one_core():
+        game = BareGame(substrate)
+        players = game.spec.players
+        actions = np.random.default_rng(0).integers(0, game.spec.actions, (4096, players), dtype=np.int32)
+        game.reset()
+        steps, started = 0, time.monotonic()
+        while (elapsed := time.monotonic() - started) < seconds:
+            if game.play(actions[steps % len(actions)]):
+                game.reset()
+            steps += 1
+        game.close()
+    return steps * players / elapsed
+
+
+def one_actor(config: Config, seconds: float) -> float:
+    """Player steps/s of one actor on one core; another process, on the others, takes its unrolls off the wire."""
+    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
+        store = Store(server.url, RUN)
+        store.put_config(config)
+        spec = unroll_spec(config)
+        theta = dict(method(config).network(spec.environment, spec.policies).named_parameters())
+        store.publish("theta", Weights(1, theta, 1))
+        store.publish("phi", Weights(1, theta, 1, "initial"))
+        _fill_pool(store, config)
+        drain = multiprocessing.get_context("spawn").Process(target=_drain, args=(server.url,), daemon=True)
+        drain.start()
+        try:
+            with _one_core():
+                actor = Actor(config, store, "0")
+                _play(actor, WARM_UP_STEPS, 0.0)
+                before, started = actor.player_steps, time.monotonic()
+                _play(actor, 0, seconds)
+                rate = (actor.player_steps - before) / (time.monotonic() - started)
+                actor.outbox.close()
+                actor.close()
+        finally:
+            drain.terminate()
+            drain.join()
+    return rate
+
+
+def _play(actor: Actor, steps: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while steps > 0 or time.monotonic() < deadline:
+        if actor.wait():
+            actor.step()
+            steps -= 1
+
+
+def _drain(url: str) -> None:
+    """Stands in for a learner that takes everything at once."""
+    store = Store(url, RUN)
+    inbox = Inbox("tcp://127.0.0.1:*", RUN, "drain", unroll_spec(store.config()), 64, {})
+    store.put_endpoint(f"tcp://127.0.0.1:{inbox.port}")
+    while True:
+        inbox.poll(1.0)
+        while (arrival := inbox.take()) is not None:
+            inbox.account(arrival.incarnation, arrival.sequence)
+        inbox.answer_all()
+
+
+def whole_system(config: Config, seconds: float) -> System:
+    """Lets `bidist train` run, and looks at what the learner trained on from one update to another."""
+    with tempfile.TemporaryDirectory() as parent:
+        folder = RunFolder(Path(parent) / RUN)
+        command = bidist(
+            "train", "--folder", parent, "--run", RUN, "--substrate", config.environment.substrate,
+            "--steps", str(10**12), "--method", config.method.name,
+            "--set", f"network.parameters={config.network.parameters}",
+        )  # fmt: skip
+        with (Path(parent) / "output").open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            lines: list[dict[str, Any]] = []
+            filled = False
+            while len(lines) <= WARM_UP_UPDATES or lines[-1]["time_s"] - lines[WARM_UP_UPDATES]["time_s"] < seconds:
+                if process.poll() is not None:
+                    raise BidistError(f"the run to be measured ended:\n{Path(output.name).read_text()[-2000:]}")
+                time.sleep(0.2)
+                lines = read_lines(folder.metrics)
+                if lines and not filled:
+                    _fill_pool(Store((folder.redis / "url").read_text().strip(), RUN), config)
+                    filled = True
+            memory = _memory(process.pid)
+        finally:
+            process.terminate()
+            process.wait()
+    first, last = lines[WARM_UP_UPDATES], lines[-1]
+    rate = (last["player_steps"] - first["player_steps"]) / (last["time_s"] - first["time_s"])
+    return System(float(rate), statistics.mean(line["update_s"] for line in lines[WARM_UP_UPDATES:]), memory)
+
+
+def _fill_pool(store: Store, config: Config) -> None:
+    """Puts as many copies of theta, each of a rank of its own, beside a method's past policies, if it has any."""
+    if method(config).pooled and (theta := store.weights(THETA)) is not None:
+        for number in range(POOL):
+            store.put_in_pool(POOL_FROM + number, theta, rank=number)
+
+
+def _system_rate(config: Config, seconds: float) -> float:
+    return whole_system(config, seconds).player_steps_per_s
+
+
+def _memory(supervisor: int) -> dict[str, float]:
+    """What each role of a run has resident, in MiB; of several actors, the one with the most."""
+    found: dict[str, float] = {}
+    for child in psutil.Process(supervisor).children():
+        for role in {"learner", "actor", "distiller"}.intersection(child.cmdline()):
+            found[role] = max(found.get(role, 0.0), round(child.memory_info().rss / 2**20))
+    return found
+
+
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+    """Keeps this thread, and threads it starts, on one core, and torch to one thread."""
+    before, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {max(before)})
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+        torch.set_num_threads(threads)
+
+
+def _print(console: Console, results: list[Result], found: dict[str, Any]) -> None:
+    table = Table("measured", "cores", "player steps/s", "range", "of the game alone", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for result in results:
+        low, high = min(result.player_steps_per_s), max(result.player_steps_per_s)
+        ratio = f"{result.ratio(results[0]):.0%}"
+        table.add_row(result.what, str(result.cores), f"{result.median:,.0f}", f"{low:,.0f}-{high:,.0f}", ratio)
+    console.print(table)
+    console.print(f"{found['hardware']['processor']}, commit {found['commit']}", highlight=False)

@@ -1,0 +1,104 @@
+"""The policies that an actor or an evaluator holds, and one batched forward pass for everybody who plays by them."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.weights import THETA, Weights
+from networks.arrangement import Arrangement, arrange
+from networks.network import Network
+
+
+class Players:
+    """R players, each driven by one policy of one of several sets of weights: theta, phi, past ones.
+
+    Args:
+      network: that acts; its parameters are replaced by those of the policies that are in use.
+      rows: R, the number of players of all environments together.
+      seed: seeds the draw of actions.
+    """
+
+    def __init__(self, network: Network, rows: int, seed: int) -> None:
+        self._network = network.eval().requires_grad_(False)
+        self._generator = torch.Generator().manual_seed(seed)
+        self.state = torch.zeros(rows, network.state_size)
+        self._weights: dict[str, Weights] = {}
+        self._used: list[tuple[str, int]] = []
+        self._arrangement: Arrangement | None = None
+
+    def load(self, name: str, weights: Weights) -> None:
+        """Takes a set of policies, or a newer version of it."""
+        self._weights[name] = weights
+        if name in dict(self._used):
+            self._stack()
+
+    def version(self, name: str) -> int:
+        """The version of a set of policies that is held; -1 if none is."""
+        return self._weights[name].version if name in self._weights else -1
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forgets every set of policies but these and those in use."""
+        kept = {*names, *dict(self._used)}
+        self._weights = {name: weights for name, weights in self._weights.items() if name in kept}
+
+    def assign(self, place: NDArray[np.int64], driver: Sequence[str] | None = None) -> None:
+        """Says by whom each row is played.
+
+        Args:
+          place: [R], which policy of its driver's; negative where nobody plays.
+          driver: R names of sets that were loaded; None for theta everywhere.
+        """
+        pairs = list(zip([THETA] * len(place) if driver is None else driver, place.tolist(), strict=True))
+        self._used = sorted({pair for pair in pairs if pair[1] >= 0})
+        number = {pair: i for i, pair in enumerate(self._used)}
+        self._arrangement = arrange(np.array([number.get(pair, -1) for pair in pairs]), len(self._used))
+        self._stack()
+
+    @torch.no_grad()
+    def act(
+        self, rgb: NDArray[np.uint8], features: NDArray[np.float32], race: NDArray[np.float64] | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Chooses an action for every row, and moves the recurrent state on.
+
+        Args:
+          rgb: [R, H, W, 3].
+          features: [R, F].
+          race: what `draw` draws with; None draws it from the generator of these players.
+
+        Returns: actions [R] and their log-probabilities [R].
+        """
+        if self._arrangement is None:
+            raise ValueError("act before assign")
+        take, rows = self._arrangement.gather, len(self.state)
+        version = torch.full(self._arrangement.index.shape, self.version(THETA))
+        see, sense = (take(torch.from_numpy(x))[:, None] for x in (rgb, features))
+        acts, state = self._network.act(see, sense, take(self.state), version)
+        log_probs = self._arrangement.scatter(acts[:, 0], rows)
+        self.state = self._arrangement.scatter(state, rows)
+        if race is None:
+            times = torch.empty_like(log_probs).exponential_(generator=self._generator)
+        else:
+            times = torch.from_numpy(race).to(log_probs.dtype)
+        action = draw(log_probs, times)
+        log_prob = log_probs.gather(-1, action[:, None])[:, 0]
+        return action.to(torch.int32).numpy(), log_prob.numpy()
+
+    def _stack(self) -> None:
+        """Puts the parameters of the policies in use behind one another."""
+        for name, parameter in self._network.named_parameters():
+            parameter.data = torch.stack([self._weights[driver].parameters[name][i] for driver, i in self._used])
+
+
+def draw(logits: Tensor, race: Tensor) -> Tensor:
+    """Draws actions by an exponential race: argmin of E / p with E ~ Exp(1) has distribution p.
+
+    Args:
+      logits: [R, A].
+      race: E, [R, A].
+
+    Returns: [R] int64.
+    """
+    return (logits - race.log()).argmax(-1)

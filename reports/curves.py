@@ -1,0 +1,211 @@
+"""Learning curves: pictures, and the numbers in them."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from common.config import Config
+from common.errors import ConfigError
+from common.files import read_lines
+from common.run_folder import RunFolder, training_return
+from reports.style import BLUE, COLOURS, GREY, ORANGE, STYLE, VERMILLION
+
+DASHES = ("-", "--", ":")
+GRID = 400
+
+Lines = Sequence[dict[str, Any]]
+
+
+def draw_run(folder: RunFolder, path: Path) -> None:
+    """Draws one run: returns over player steps and, if it distils, the KL before and after each event below.
+
+    The random population's return is drawn if the run's summary has it.
+
+    Args:
+      folder: the run's.
+      path: the picture.
+
+    Raises:
+      ConfigError: if the folder holds no run.
+    """
+    config, lines, events = folder.read_config(), read_lines(folder.metrics), read_lines(folder.distillation)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 5.2 if events else 3.8))
+        ratios = [3, 1.1] if events else [1]
+        axes = figure.subplots(len(ratios), 1, height_ratios=ratios, sharex=True, squeeze=False)[:, 0]
+        _random(axes[0], _summarised(folder))
+        others = "others (phi)" if config.method.name.startswith("bidist") else "others (past policies)"
+        _curve(axes[0], lines, "return_fictitious", ORANGE, others, linestyle="--")
+        _curve(axes[0], lines, "return_learning", BLUE, "learning players (theta)")
+        axes[0].set_title(f"{_game(config)}, {config.method.name}, seed {config.run.seed}")
+        _finish(axes[0], "return per player")
+        if events:
+            _distillation(axes[1], lines, events)
+        _steps(axes[-1])
+        figure.savefig(path)
+
+
+def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[str] = ()) -> None:
+    """Draws the training returns of several runs in one picture: a panel for each game, a colour for each label.
+
+    Runs of one label in one game are taken for seeds of one thing: their mean is drawn as far as all of them have come,
+    with a band from the lowest to the highest, and each of them thinly. The random population's return is drawn where a
+    run's summary has it.
+
+    Args:
+      folders: the runs'.
+      path: the picture.
+      labels: one a run; the methods' names if there are none.
+
+    Raises:
+      ConfigError: if a folder holds no run.
+    """
+    configs = [folder.read_config() for folder in folders]
+    named = labels or [config.method.name for config in configs]
+    runs = [_Curve(f, c, read_lines(f.metrics), n) for f, c, n in zip(folders, configs, named, strict=True)]
+    for run in runs:
+        if not run.lines:
+            raise ConfigError(f"{run.folder.metrics}: no update to draw")
+    games = list(dict.fromkeys(run.config.environment.substrate for run in runs))
+    known = list(dict.fromkeys(named))
+    looks = {n: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, n in enumerate(known)}
+    beside = len(known) > 4
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(max(6.0, 4.6 * len(games)) + (2.0 if beside else 0.0), 3.8))
+        for axis, game in zip(figure.subplots(1, len(games), squeeze=False)[0], games, strict=True):
+            here = [run for run in runs if run.config.environment.substrate == game]
+            _random(axis, next(filter(None, (_summarised(run.folder) for run in here)), None))
+            for name in dict.fromkeys(run.label for run in here):
+                _seeds(axis, [run for run in here if run.label == name], *looks[name])
+            axis.set_title(_game(here[0].config))
+            _finish(axis, "return per learning player", legend=not beside)
+            _steps(axis)
+        if beside:
+            found = [axis.get_legend_handles_labels() for axis in figure.axes]
+            lines_of = {label: line for lines, texts in found for line, label in zip(lines, texts, strict=True)}
+            figure.legend(lines_of.values(), lines_of.keys(), loc="outside right upper")
+        figure.savefig(path)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    folder: RunFolder
+    config: Config
+    lines: Lines
+    label: str
+
+
+def _seeds(axis: Any, runs: Sequence[_Curve], colour: str, dashes: str) -> None:
+    """Draws the runs of one label: each thinly, their mean where all of them are, and a band around it."""
+    shown = training_return([line for run in runs for line in run.lines])
+    runs = [run for run in runs if any(line.get(shown) is not None for line in run.lines)]
+    if not runs:
+        return
+    points = [
+        np.array([(line["player_steps"], line[shown]) for line in run.lines if line.get(shown) is not None], float).T
+        for run in runs
+    ]
+    count, name = len(runs), runs[0].label
+    text = f"{name}, seed {runs[0].config.run.seed}" if count == 1 else f"{name}, {count} seeds"
+    text += "" if shown == "return_learning" else ", phi's"
+    if count == 1:
+        axis.plot(*points[0], color=colour, lw=1.8, label=text, linestyle=dashes)
+        return
+    for x, y in points:
+        axis.plot(x, y, color=colour, lw=0.6, alpha=0.35)
+    first, last = max(x[0] for x, _ in points), min(x[-1] for x, _ in points)
+    if first >= last:  # one of them has only just begun
+        axis.plot([], [], color=colour, lw=1.8, label=text, linestyle=dashes)
+        return
+    grid = np.linspace(first, last, GRID)
+    values = np.array([np.interp(grid, x, y) for x, y in points])
+    axis.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+    axis.plot(grid, values.mean(0), color=colour, lw=1.8, label=text, linestyle=dashes)
+
+
+def write_numbers(folders: Sequence[RunFolder], path: Path, points: int = 100) -> None:
+    """Writes what the pictures show as CSV: about `points` rows a run, its last update among them.
+
+    Args:
+      folders: the runs'.
+      path: the file.
+      points: rows a run; in between, updates are left out.
+    """
+    columns = ("player_steps", "return_learning", "return_fictitious", "policy_lag_mean", "entropy_nats")
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["run", "method", "substrate", "seed", *columns])
+        for folder in folders:
+            config, lines = folder.read_config(), read_lines(folder.metrics)
+            kept = lines[:: -max(1, -(-len(lines) // points))][::-1]
+            for line in kept:
+                of_run = [config.run.name, config.method.name, config.environment.substrate, config.run.seed]
+                rows.writerow(of_run + [_rounded(line.get(name)) for name in columns])
+
+
+def _rounded(value: float | None) -> float | str:
+    return "" if value is None else round(value, 4)
+
+
+def _curve(axis: Any, lines: Lines, name: str, colour: str, label: str, **style: Any) -> None:
+    points = [(line["player_steps"], line[name]) for line in lines if line.get(name) is not None]
+    if points:
+        axis.plot(*zip(*points, strict=True), color=colour, lw=1.8, label=label or None, **style)
+
+
+def _random(axis: Any, random: tuple[float, float, float] | None) -> None:
+    if random is not None:
+        mean, low, high = random
+        axis.axhspan(low, high, color=GREY, alpha=0.18, lw=0)
+        axis.axhline(mean, color=GREY, lw=1.2, label="random population, with 95% interval")
+
+
+def _distillation(axis: Any, lines: Lines, events: Lines) -> None:
+    """A line for each event, from eq. 2 before it to eq. 2 after it, where its head is."""
+    steps = {line["updates"]: line["player_steps"] for line in lines}
+    for direction, colour, marker in (("forward", BLUE, "v"), ("reverse", VERMILLION, "^")):
+        found = [e for e in events if e["direction"] == direction and e["update"] in steps]
+        x = [steps[e["update"]] for e in found]
+        before, after = ([e[f"kl_{when}_nats"] for e in found] for when in ("before", "after"))
+        axis.vlines(x, before, after, color=colour, lw=1.2, alpha=0.6)
+        axis.plot(x, after, marker=marker, color=colour, ms=4.5, mew=0, ls="", label=direction)
+    _finish(axis, "KL, nats", columns=2)
+
+
+def _finish(axis: Any, label: str, columns: int = 1, legend: bool = True) -> None:
+    axis.set_ylabel(label)
+    axis.margins(x=0.01)
+    axis.set_xlim(left=0)
+    if axis.dataLim.ymin >= 0:
+        axis.set_ylim(bottom=0)
+    if legend and axis.get_legend_handles_labels()[0]:
+        low, high = axis.get_ylim()
+        axis.set_ylim(top=low + 1.3 * (high - low))  # room for the legend above the curves
+        axis.legend(loc="upper left", ncols=columns)
+
+
+def _steps(axis: Any) -> None:
+    axis.set_xlabel("player steps")
+    axis.xaxis.set_major_formatter(EngFormatter(sep=" "))
+
+
+def _summarised(folder: RunFolder) -> tuple[float, float, float] | None:
+    path = folder.summary
+    if not path.exists():
+        return None
+    random = json.loads(path.read_text())["random"]
+    if random is None:
+        return None
+    return random["mean"], random["low"], random["high"]
+
+
+def _game(config: Config) -> str:
+    return config.environment.substrate.replace("_in_the_matrix", "").replace("__", " ").replace("_", " ")

@@ -1,0 +1,291 @@
+"""From rows of results to a report: what was measured, how sure it is, and how it stands to what was published.
+
+A cell that was not played stays empty. Of each run that checkpoint counts that was evaluated in the most scenarios, and
+of several the newest; others are drawn in the picture over training alone. Episodes that went through Melting Pot's own
+API stand beside the others in a table of their own.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import ConfigError
+from common.files import write
+from evaluator.results import AVERAGED, Rows, number_of
+from reports.pictures import draw_bars, draw_over_training, draw_returns
+from reports.published import Scale, published
+from reports.returns import ORDER, RANDOM, Results
+from reports.statistics import Array, improvement, interval, iqm, limits, permutation_test
+
+ABLATIONS = ("bidist", "bidist-forward-only", "bidist-no-distillation", "bidist-no-fictitious", "bidist-all-fictitious")
+
+
+def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
+    """Writes `report.md`, `returns.csv` and pictures.
+
+    Args:
+      rows: results.
+      folder: where; made if missing.
+      curves: a picture of the runs' learning curves in the folder, if there is one.
+
+    Returns: the path of `report.md`.
+    """
+    results, scale = Results(rows), Scale()
+    if not results.rows:
+        raise ConfigError("these results went through Melting Pot's own API alone; a report is about ours beside them")
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in (*folder.glob("ablations*.png"), folder / "across.png", folder / "over_training.png"):
+        stale.unlink(missing_ok=True)
+    _write_numbers(results, scale, folder / "returns.csv")
+    parts = ["# Returns among strangers", _who(results)]
+    draw_returns(results, scale, folder / "returns.png")
+    parts += ["## Returns", RETURNS, "![Returns](returns.png)", *_tables(results, _raw(results, scale))]
+    parts += ["## Scaled by published returns", SCALED, *_tables(results, _scaled(results, scale))]
+    parts += ["## Table 1: min-max over methods", TABLE_1, _beside_the_paper(results)]
+    parts += ["## Across games", *_across(results, scale, folder / "across.png")]
+    parts += ["## Figure 1: ablations", *_ablations(results, folder)]
+    if curves is not None:
+        parts += ["## Learning curves", f"![Learning curves]({curves.name})"]
+    by_theta = [row for row in rows if not row["checkpoint"].endswith(AVERAGED)]
+    if draw_over_training(by_theta, folder / "over_training.png"):
+        parts += ["## Over training", "Focal returns of several checkpoints.", "![Over training](over_training.png)"]
+    if (both := _beside_the_original(rows)) is not None:
+        parts += ["## Beside Melting Pot's own loop", ORIGINAL, both]
+    path = folder / "report.md"
+    write(path, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    return path
+
+
+RETURNS = """\
+Focal return per capita: mean over focal players, episodes and those runs that played the scenario, with the 95%
+interval of a bootstrap over runs (drawn together for the scenarios of a game) and episodes. With one run the interval
+knows nothing of other seeds. `published` are DeepMind's returns of random players and of ACB, trained for about 1e9
+steps."""
+SCALED = """\
+(x - random) / (ACB - random), by DeepMind's published returns, so that a number does not hang on which methods were
+run. Empty where nothing was published, or where the two hardly differ (`coop_mining_2`)."""
+TABLE_1 = """\
+As the paper has it: within a scenario the worst of its six methods is 0 and the best 1, so a number says nothing
+without the others beside it, and with fewer than six it is not the paper's. Ours / the paper's; ours is empty where not
+at least two of the six were run, or all earned the same."""
+ACROSS = """\
+Interquartile mean of the scaled returns over runs and over the scenarios that all of these methods played."""
+FEW_RUNS = """\
+**Fewer than two runs of a method: no interval is given, for it would know nothing of other seeds.**"""
+SOME_RUNS = """\
+**Fewer than five runs of a method: a bootstrap over so few is too narrow. Of intervals that say 95%, about 70% hold the
+truth with two runs, 80% with three, 90% with five.**"""
+ORIGINAL = """\
+The same populations, played by our evaluator and through Melting Pot's own API; p is of a permutation test of the
+difference of the means."""
+IMPROVEMENT = "Probability that a run of X does better than one of Y in a scenario that both methods played."
+
+
+def _who(results: Results) -> str:
+    runs: dict[tuple[Any, ...], int] = defaultdict(int)
+    for row in results.rows:
+        runs[tuple(row[k] for k in ("run", "method", "seed", "substrate", "checkpoint", "player_steps"))] += 1
+    lines = [
+        [run, method, str(seed), substrate, checkpoint, f"{steps:,}" if steps else "", f"{n:,}"]
+        for (run, method, seed, substrate, checkpoint, steps), n in sorted(runs.items(), key=lambda item: item[0][3:4])
+    ]
+    versions = {f"{name} {version}" for row in results.rows for name, version in row.get("versions", {}).items()}
+    seeds = {row["evaluation_seed"] for row in results.rows}
+    notes = [f"Evaluation seed {', '.join(map(str, sorted(seeds)))}; {', '.join(sorted(versions))}."]
+    notes += [f"**{warning}.**" for warning in results.warnings()]
+    return "\n\n".join(
+        [_table(["run", "method", "seed", "game", "checkpoint", "player steps", "episodes"], lines), *notes]
+    )
+
+
+def _tables(results: Results, cells: Any) -> list[str]:
+    parts = []
+    for game, scenarios in results.games.items():
+        head, lines = cells(scenarios)
+        parts.append(f"`{game}`\n\n" + _table(["scenario", *head], lines))
+    return parts
+
+
+def _raw(results: Results, scale: Scale) -> Any:
+    def cells(scenarios: list[str]) -> tuple[list[str], list[list[str]]]:
+        lines = []
+        for s in scenarios:
+            known = scale.returns.get(s)
+            theirs = [f"{known['random']:.2f}", f"{np.mean(known['acb']):.2f}"] if known else ["", ""]
+            lines.append([f"{number_of(s)}", *(_interval(results.cell(m, s)) for m in results.methods), *theirs])
+        return [*results.methods, "random, published", "ACB, published"], lines
+
+    return cells
+
+
+def _scaled(results: Results, scale: Scale) -> Any:
+    def cells(scenarios: list[str]) -> tuple[list[str], list[list[str]]]:
+        lines = []
+        for s in scenarios:
+            found = [results.cell(m, s) for m in results.methods]
+            scaled = [None if c is None or scale.span(s) is None else tuple(scale(s, x) for x in c) for c in found]
+            lines.append([f"{number_of(s)}", *(_interval(c) for c in scaled)])
+        return results.methods, lines
+
+    return cells
+
+
+def _beside_the_paper(results: Results) -> str:
+    theirs = published()["table_1"]
+    lines = []
+    games = list(dict.fromkeys([*theirs["bidist"], *results.games]))
+    for game in games:
+        numbers = sorted({*range(len(theirs["bidist"].get(game, []))), *map(number_of, results.games.get(game, []))})
+        for number in numbers:
+            ours = results.normalised(f"{game}_{number}")
+            line = [f"{game} {number}", f"{len(ours)} of {len(ORDER)}" if ours else ""]
+            for m in ORDER:
+                paper = theirs.get(m, {}).get(game, [])
+                pair = (f"{ours[m]:.2f}" if m in ours else "", f"{paper[number]:.2f}" if number < len(paper) else "")
+                line.append(" / ".join(pair) if any(pair) else "")
+            lines.append(line)
+    return _table(["scenario", "methods", *ORDER], lines)
+
+
+def _across(results: Results, scale: Scale, picture: Path) -> list[str]:
+    learnt = [m for m in results.methods if m != RANDOM]
+    shared = _shared(results, scale, learnt)
+    if len(learnt) < 2 or not shared:
+        return ["Empty: there are not two methods with scaled returns in the same scenarios."]
+    lines: list[list[str]] = []
+    bars: dict[str, tuple[float, float, float]] = {}
+    counts: set[int] = set()
+    for m in results.methods:
+        if (scores := _scores(results, scale, m, shared)) is not None:
+            runs = sorted({len(means) for means, _ in scores})
+            counts.update(runs if m != RANDOM else ())
+            means = np.concatenate([means.ravel() for means, _ in scores])
+            draws = np.concatenate([draws.reshape(len(draws), -1) for _, draws in scores], 1)
+            bars[m] = _with_limits(float(iqm(means)), iqm(draws), runs[0])
+            lines.append([m, "/".join(map(str, runs)), _interval(bars[m])])
+    draw_bars(bars, "interquartile mean of scaled returns", picture)
+    where = ", ".join(f"{game} {'/'.join(str(number_of(s)) for s in names)}" for game, names in shared.items())
+    parts = [ACROSS, f"Scenarios: {where}.", _table(["method", "runs a game", "IQM"], lines)]
+    parts += ["![Interquartile means](across.png)"]
+    pairs = [(x, y) for k, x in enumerate(learnt) for y in learnt[:k]]
+    table = [[f"{x} over {y}", *found] for x, y in pairs if (found := _improvement(results, scale, x, y))]
+    if table:
+        parts += [IMPROVEMENT, _table(["X over Y", "scenarios", "P"], table)]
+    parts += [FEW_RUNS] if min(counts) < 2 else [SOME_RUNS] if min(counts) < 5 else []
+    return parts
+
+
+def _shared(results: Results, scale: Scale | None, methods: Sequence[str]) -> dict[str, list[str]]:
+    """By game, the scenarios that some run of each of these methods played, and that have a scale."""
+    found = {}
+    for game, scenarios in results.games.items():
+        names = [s for s in scenarios if scale is None or scale.span(s) is not None]
+        names = [s for s in names if all(results.runs(m, s) for m in methods)]
+        if names and all(results.means(m, names) is not None for m in methods):
+            found[game] = names
+    return found
+
+
+def _scores(
+    results: Results, scale: Scale, method: str, shared: Mapping[str, list[str]]
+) -> list[tuple[Array, Array]] | None:
+    """By game, scaled means [runs, scenarios], and draws of them, [draws, runs, scenarios]; None if one has none."""
+    found = []
+    for names in shared.values():
+        if (measured := results.means(method, names)) is None:
+            return None
+        parts = [np.stack([scale(s, x[..., i]) for i, s in enumerate(names)], -1) for x in measured]
+        found.append((parts[0], parts[1]))
+    return found
+
+
+def _improvement(results: Results, scale: Scale, x: str, y: str) -> list[str]:
+    """How many scenarios both played, and the probability of improvement there; nothing if there are none."""
+    shared = _shared(results, scale, [x, y])
+    mine, theirs = _scores(results, scale, x, shared), _scores(results, scale, y, shared)
+    if not mine or not theirs:
+        return []
+    weights = [len(names) for names in shared.values()]
+    pairs = list(zip(mine, theirs, strict=True))
+    at = np.average([improvement(a, b) for (a, _), (b, _) in pairs], axis=0, weights=weights)
+    draws = np.average([improvement(a, b) for (_, a), (_, b) in pairs], axis=0, weights=weights)
+    runs = min(len(means) for means, _ in (*mine, *theirs))
+    return [str(sum(weights)), _interval(_with_limits(float(at), draws, runs))]
+
+
+def _with_limits(at: float, draws: Array, runs: int) -> tuple[float, float, float]:
+    """A number and its interval; the number alone where there is one run."""
+    return (at, *limits(draws)) if runs > 1 else (at, at, at)
+
+
+def _ablations(results: Results, folder: Path) -> list[str]:
+    present = [m for m in ABLATIONS if m in results.methods]
+    shared = _shared(results, None, present) if len(present) > 1 else {}
+    if not shared:
+        return ["Empty: there are no ablations among the results, or no scenario that all of them played."]
+    parts = []
+    for game, names in shared.items():
+        bars = {}
+        for m in present:
+            if (found := results.means(m, names)) is not None:
+                bars[m] = _with_limits(float(found[0].mean()), found[1].mean((1, 2)), len(found[0]))
+        picture = f"ablations-{game}.png"
+        draw_bars(bars, f"focal return, mean over {len(names)} scenarios of {game}", folder / picture)
+        table = _table(["method", "focal return"], [[m, _interval(bar)] for m, bar in bars.items()])
+        parts += [
+            f"`{game}`, scenarios {', '.join(str(number_of(s)) for s in names)}",
+            table,
+            f"![Ablations]({picture})",
+        ]
+    return parts
+
+
+def _beside_the_original(rows: Rows) -> str | None:
+    groups: dict[tuple[str, str, str], dict[bool, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        groups[row["run"], row["checkpoint"], row["scenario"]][row["reference"]].append(row["focal_return"])
+    lines = []
+    for (run, _, s), found in sorted(groups.items()):
+        if len(found) == 2:
+            cells = [interval(found[path]) for path in (False, True)]
+            shown = [f"{c.mean:.2f} ({c.low:.2f} to {c.high:.2f}), {c.episodes} episodes" for c in cells]
+            lines.append([run, s, *shown, f"{permutation_test(found[False], found[True]):.2f}"])
+    return _table(["run", "scenario", "ours", "Melting Pot's", "p"], lines) if lines else None
+
+
+def _write_numbers(results: Results, scale: Scale, path: Path) -> None:
+    with path.open("w", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        head = ["substrate", "scenario", "method", "runs", "episodes", "focal_return", "low", "high"]
+        out.writerow([*head, "scaled", "min_max", "paper_min_max"])
+        theirs = published()["table_1"]
+        for game, scenarios in results.games.items():
+            for s in scenarios:
+                normalised = results.normalised(s)
+                for m in results.methods:
+                    if (cell := results.cell(m, s)) is None:
+                        continue
+                    runs = results.runs(m, s)
+                    paper = theirs.get(m, {}).get(game, [])
+                    scaled = scale(s, cell[0])
+                    out.writerow([
+                        game, s, m, len(runs), sum(map(len, runs)), *(f"{x:.6g}" for x in cell),
+                        "" if scaled is None else f"{scaled:.6g}", f"{normalised[m]:.6g}" if m in normalised else "",
+                        paper[number_of(s)] if number_of(s) < len(paper) else "",
+                    ])  # fmt: skip
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _interval(cell: Any) -> str:
+    """A number with its interval, or alone where it has none."""
+    if cell is None or cell[1] == cell[2]:
+        return "" if cell is None else f"{cell[0]:.2f}"
+    return f"{cell[0]:.2f} ({min(cell[1:]):.2f} to {max(cell[1:]):.2f})"

@@ -1,0 +1,140 @@
+"""What a run came to: its returns beside those of a random population, its speed, and its learning curve."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from common.errors import CheckpointError
+from common.files import read_lines, write
+from common.run_folder import RunFolder
+from evaluator.self_play import ENVIRONMENTS, play, read_checkpoint
+from reports.curves import draw_run
+from reports.provenance import circumstances
+from reports.statistics import Interval, interval
+
+EPISODES = 16
+# Between two updates of one life of the learner nothing takes as long, save a stop and a resumption.
+PAUSE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `summary.json` holds.
+
+    Attributes:
+      run, method, substrate, seed: what was run.
+      player_steps, updates: how much.
+      wall_s: from the first batch's wait to the last update, without the time between a stop and a resumption.
+      player_steps_per_s: the mean over `wall_s`.
+      return_learning, return_fictitious: at the end of training, per player, means over the newest 20 episodes.
+      trained, random: return per player of the newest checkpoint's population among itself, and of random players;
+        None if no games were asked for.
+      checkpoint: the name of that checkpoint.
+      ledger: what became of every unroll, in words.
+      circumstances: hardware, versions, commit.
+    """
+
+    run: str
+    method: str
+    substrate: str
+    seed: int
+    player_steps: int
+    updates: int
+    wall_s: float
+    player_steps_per_s: float
+    return_learning: float | None
+    return_fictitious: float | None
+    trained: Interval | None
+    random: Interval | None
+    checkpoint: str
+    ledger: str
+    circumstances: dict[str, Any]
+
+
+def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "") -> Summary:
+    """Plays the newest checkpoint and random players, writes `summary.json` and `learning_curve.png`, prints a table.
+
+    Args:
+      folder: the run's.
+      episodes: how many each of the two populations plays; 0 plays none.
+      ledger: the run's ledger, in words.
+
+    Raises:
+      CheckpointError: if the run has made no update, or has no whole checkpoint.
+    """
+    config, lines = folder.read_config(), read_lines(folder.metrics)
+    if not lines:
+        raise CheckpointError(f"{folder.metrics}: no update to summarise")
+    saved = read_checkpoint(folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for batches as small as here more threads take longer
+    try:
+        played: dict[str, Interval | None] = dict.fromkeys(("trained", "random"))
+        with _progress() as progress:
+            for name, theta in (("trained", saved.tensors["theta"]), ("random", None)) if episodes else ():
+                # Without a forward pass to share, one game at a time is kinder to the processor's cache.
+                games = play(config, theta, episodes, config.run.seed, copies=ENVIRONMENTS if theta else 1)
+                what = f"playing {episodes} episodes of the {name} population"
+                if progress.disable:
+                    print(what, flush=True)
+                shown = progress.track(games, episodes, description=what)
+                played[name] = interval([episode.mean_return for episode in shown])
+    finally:
+        torch.set_num_threads(threads)
+    last, wall_s = lines[-1], wall_time_s(lines)
+    summary = Summary(
+        run=config.run.name, method=config.method.name, substrate=config.environment.substrate, seed=config.run.seed,
+        player_steps=last["player_steps"], updates=last["updates"], wall_s=round(wall_s, 1),
+        player_steps_per_s=round(last["player_steps"] / wall_s, 1), return_learning=last.get("return_learning"),
+        return_fictitious=last.get("return_fictitious"), **played, checkpoint=saved.path.name, ledger=ledger,
+        circumstances=circumstances(),
+    )  # fmt: skip
+    write(folder.summary, json.dumps(asdict(summary), indent=1).encode())
+    draw_run(folder, folder.learning_curve)
+    _print(summary, folder, saved.path)
+    return summary
+
+
+def wall_time_s(lines: Sequence[dict[str, Any]]) -> float:
+    """Seconds that a run's updates took, with what lies between them but for pauses.
+
+    Args:
+      lines: of `metrics.jsonl`, at least one.
+    """
+    busy = [line["wait_s"] + line["update_s"] for line in lines]
+    gaps = [after["time_s"] - before["time_s"] for before, after in zip(lines, lines[1:], strict=False)]
+    own = (gap if gap < took + PAUSE_S else took for gap, took in zip(gaps, busy[1:], strict=True))
+    return float(busy[0] + sum(own))
+
+
+def _progress() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(
+        *columns, TextColumn("episodes"), TimeElapsedColumn(), transient=True, disable=not sys.stdout.isatty()
+    )
+
+
+def _print(summary: Summary, folder: RunFolder, checkpoint: Path) -> None:
+    console = Console()
+    table = Table("population", "return per player", "95% interval", "episodes", box=None)
+    for name, found in (("trained", summary.trained), ("random", summary.random)):
+        if found is not None:
+            table.add_row(name, f"{found.mean:.2f}", f"{found.low:.2f} to {found.high:.2f}", str(found.episodes))
+    if table.row_count:
+        console.print(table)
+    console.print(
+        f"{summary.player_steps:,} player steps, {summary.updates:,} updates in {summary.wall_s:,.0f} s: "
+        f"{summary.player_steps_per_s:,.0f} player steps/s"
+    )
+    if summary.ledger:
+        console.print(f"ledger: {summary.ledger}")
+    for name, path in (("run", folder.path), ("checkpoint", checkpoint), ("curve", folder.learning_curve)):
+        console.print(f"{name + ':':<12}{path}", soft_wrap=True, highlight=False)

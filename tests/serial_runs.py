@@ -1,0 +1,16 @@
+"""The settings of runs that take seconds, for tests that train in their own process."""
+
+from pathlib import Path
+
+from common.config import Config
+from common.settings import load_config
+
+SMALL = [
+    "environment.episode_length=8", "actor.environments=8", "actor.unroll_length=8", "learner.batch_unrolls=8",
+    "distiller.every=3", "distiller.burn_in=1", "network.dense=16", "network.core_size=16", "learner.device=cpu",
+]  # fmt: skip
+
+
+def configuration(folder: Path, name: str, *overrides: str) -> Config:
+    common = ["environment.substrate=matrix_coordination", f"run.name={name}", f"run.folder={folder}"]
+    return load_config(overrides=[*common, *SMALL, *overrides], environ={})

@@ -1,0 +1,260 @@
+"""Tables from rows: the numbers are those that one gets by hand, and what was not played stays empty."""
+
+import csv
+import warnings
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.errors import ConfigError
+from common.files import append_line
+from evaluator.results import read_results
+from reports.evaluation import ABLATIONS, _improvement, write_report
+from reports.published import Scale, published
+from reports.returns import ORDER, Results
+from reports.statistics import improvement, interval, iqm, permutation_test, resample
+from reports.style import COLOURS
+
+GAME = "coins"
+
+
+def row(method: str, seed: int, scenario: int, episode: int, focal: float, **more: Any) -> dict[str, Any]:
+    return {
+        "run": f"{method}-{seed}", "method": method, "seed": seed, "checkpoint": "00000009", "updates": 9,
+        "player_steps": 900, "weights": "", "substrate": GAME, "scenario": f"{GAME}_{scenario}", "episode": episode,
+        "focal_return": focal, "env_steps": 10, "evaluation_seed": 0, "reference": False, **more,
+    }  # fmt: skip
+
+
+def rows() -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    means = {"mappo": 10.0, "bidist": 30.0, "pp": 20.0, "random": -50.0}
+    return [
+        row(m, seed, s, e, mean + 10 * s + rng.normal())
+        for (m, mean), seed, s, e in product(means.items(), range(2), range(2), range(5))
+        if (m, s) != ("pp", 1)
+    ]
+
+
+def test_cells_are_means_over_runs_and_empty_where_nothing_was_played() -> None:
+    data = rows()
+    results = Results(data)
+    assert results.methods == ["mappo", "pp", "bidist", "random"]
+    mine = [r["focal_return"] for r in data if (r["method"], r["scenario"]) == ("bidist", "coins_1")]
+    cell = results.cell("bidist", "coins_1")
+    assert cell is not None and cell[0] == pytest.approx(np.mean(mine))
+    assert cell[1] < cell[0] < cell[2]
+    assert results.cell("pp", "coins_1") is None
+    assert results.cell("rpm", "coins_0") is None
+
+
+def test_table_1_is_min_max_over_the_methods_that_learn() -> None:
+    results = Results(rows())
+    found = results.normalised("coins_0")
+    mean = {m: results.cell(m, "coins_0")[0] for m in ("mappo", "pp", "bidist")}  # type: ignore[index]
+    assert found["mappo"] == 0 and found["bidist"] == 1
+    assert found["pp"] == pytest.approx((mean["pp"] - mean["mappo"]) / (mean["bidist"] - mean["mappo"]))
+    assert "random" not in found
+    alone = Results([r for r in rows() if r["method"] in ("mappo", "random")])
+    assert alone.normalised("coins_0") == {}
+
+
+def test_returns_are_scaled_by_what_was_published() -> None:
+    scale, theirs = Scale(), published()["returns"]["coins_0"]
+    assert scale("coins_0", theirs["random"]) == 0
+    assert scale("coins_0", np.mean(theirs["acb"])) == pytest.approx(1)
+    assert scale("coop_mining_2", 1.0) is None, "random players and ACB hardly differ there"
+    assert scale("nowhere_0", 1.0) is None
+
+
+def test_published_figures_are_whole() -> None:
+    found = published()
+    games = ["chicken_in_the_matrix", "prisoners_dilemma_in_the_matrix", "pure_coordination_in_the_matrix"]
+    names = ["coins", "coop_mining", *(f"{g}__{v}" for g in games for v in ("arena", "repeated"))]
+    assert found["returns"].keys() >= {f"{name}_{i}" for name in names for i in range(5)}
+    # What validates, and what the paper did not use: from scenario 5 on.
+    clean = {f"pure_coordination_in_the_matrix__arena_{i}" for i in (5, 6, 7, 8)}
+    assert found["returns"].keys() >= clean | {"coins_6", "coop_mining_5", "chicken_in_the_matrix__arena_6"}
+    assert all(len(r["acb"]) == 3 for r in found["returns"].values())
+    assert len(found["table_1"]) == 6
+    for method, games_of in found["table_1"].items():
+        assert len(games_of) == 5 and all(len(cells) == 5 for cells in games_of.values()), method
+    best = np.array([[cells for cells in games_of.values()] for games_of in found["table_1"].values()]).max(0)
+    assert np.all(best == 1)
+
+
+def test_methods_are_compared_where_both_were_played() -> None:
+    """By place it would be the other way round: X is worse in the one scenario that both played."""
+    data = [row("mappo", seed, s, e, 10.0 * s + e) for seed, s, e in product(range(2), (0, 1), range(3))]
+    data += [row("bidist", seed, s, e, 10.0 * s - 5 + e) for seed, s, e in product(range(2), (1, 2), range(3))]
+    results = Results(data)
+    assert _improvement(results, Scale(), "bidist", "mappo") == ["1", "0.00"]
+
+
+def test_ablations_are_no_part_of_the_papers_scale(tmp_path: Path) -> None:
+    data = rows() + [row("bidist-no-fictitious", 0, s, e, -900.0) for s, e in product(range(2), range(3))]
+    assert Results(data).normalised("coins_0") == Results(rows()).normalised("coins_0")
+    text = write_report(data, tmp_path).read_text()
+    assert "| bidist-no-fictitious | -900.00 |" in text
+    assert (tmp_path / "ablations-coins.png").exists()
+    write_report(rows(), tmp_path)
+    assert not (tmp_path / "ablations-coins.png").exists(), "nothing stays from another report"
+
+
+def test_a_cell_is_the_mean_of_the_runs_that_played_it() -> None:
+    data = [row("mappo", 0, s, 0, 4.0) for s in (0, 1)] + [row("mappo", 1, 1, 0, 8.0)]
+    results = Results(data)
+    assert results.cell("mappo", "coins_0") == (4.0, 4.0, 4.0)
+    cell = results.cell("mappo", "coins_1")
+    assert cell is not None and cell[0] == 6.0
+
+
+def test_one_run_gives_no_interval_across_games(tmp_path: Path) -> None:
+    data = [r for r in rows() if r["seed"] == 0]
+    text = write_report(data, tmp_path).read_text()
+    assert "bidist over mappo | 2 | 1.00 |" in text
+    assert "Fewer than two runs" in text
+
+
+def test_methods_that_played_other_games_stand_beside_one_another(tmp_path: Path) -> None:
+    other = [
+        row("rpm", 0, s, e, 3.0) | {"substrate": "coop_mining", "scenario": f"coop_mining_{s}"}
+        for s, e in product(range(2), range(3))
+    ]
+    text = write_report(rows() + other, tmp_path).read_text()
+    assert "| coop_mining 0 |  |  / " in text, "one method gives no scale"
+    assert "rpm over" not in text and "over rpm" not in text
+    assert "Empty: there are not two methods with scaled returns in the same scenarios" in text
+
+
+def test_runs_that_are_no_repetitions_are_warned_of(tmp_path: Path) -> None:
+    data = [row("mappo", 0, 0, 0, 1.0), row("mappo", 0, 0, 0, 2.0, run="again", player_steps=90)]
+    text = write_report(data, tmp_path).read_text()
+    assert "mappo in coins: two runs have the same seed" in text
+    assert "its runs are 90 to 900 player steps long" in text
+
+
+def test_two_runs_of_one_name_are_not_mixed(tmp_path: Path) -> None:
+    for name, weights in (("a", "x"), ("b", "y")):
+        (tmp_path / name).mkdir()
+        append_line(tmp_path / name / "evaluation.jsonl", row("mappo", 0, 0, 0, 1.0, weights=weights))
+    with pytest.raises(ConfigError, match="two runs are called 'mappo-0'"):
+        read_results([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("{}\n{}\n", "a line lacks checkpoint"), ("3\n\xff\n", "no results"), ("[]", "no results")],
+)
+def test_files_of_something_else_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=words):
+        read_results([path])
+
+
+def test_a_checkpoint_that_is_evaluated_in_part_does_not_hide_one_that_is_whole() -> None:
+    whole = [row("mappo", 0, s, 0, 1.0) for s in range(3)]
+    part = [row("mappo", 0, 0, 0, 9.0, updates=12, checkpoint="00000012")]
+    reference = [row("mappo", 0, 0, 0, 9.0, updates=20, checkpoint="00000020", reference=True)]
+    results = Results(whole + part + reference)
+    assert [results.cell("mappo", f"coins_{s}") for s in range(3)] == [(1.0, 1.0, 1.0)] * 3
+
+
+def test_a_report_of_reference_rows_alone_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="own API alone"):
+        write_report([row("mappo", 0, 0, 0, 1.0, reference=True)], tmp_path / "out")
+
+
+def test_ten_methods_fit_into_the_pictures(tmp_path: Path) -> None:
+    names = [*ORDER, *ABLATIONS[1:], "random"]
+    data = [
+        row(m, seed, s, e, float(k + s)) for k, m in enumerate(names) for seed in (0, 1) for s in (0, 1) for e in (0, 1)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_report(data, tmp_path)
+    assert len(set(COLOURS)) >= 10
+
+
+def test_only_the_newest_checkpoint_of_a_run_counts() -> None:
+    old = [row("mappo", 0, 0, e, 1000.0, updates=3, checkpoint="00000003", player_steps=300) for e in range(5)]
+    new = [row("mappo", 0, 0, e, 1.0) for e in range(5)]
+    cell = Results(old + new).cell("mappo", "coins_0")
+    assert cell == (1.0, 1.0, 1.0)
+
+
+def test_an_episode_that_stands_in_two_files_counts_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for r in rows():
+            append_line(tmp_path / name / "evaluation.jsonl", r)
+    assert len(read_results([tmp_path / "a", tmp_path / "b" / "evaluation.jsonl"])) == len(rows())
+    with pytest.raises(ConfigError, match="no results"):
+        read_results([tmp_path / "c"])
+
+
+def test_the_report_holds_it_all(tmp_path: Path) -> None:
+    data = rows() + [row("mappo", 0, 0, e, 5.0, updates=3, checkpoint="00000003", player_steps=300) for e in range(5)]
+    text = write_report(data, tmp_path / "report").read_text()
+    assert "| coins 0 | 3 of 6 | 0.00 / 0.97 |" in text
+    assert "1.00 / 1.00" in text
+    assert "| coins 1 | 2 of 6 | 0.00 / 0.87 |  / 0.00 |  / 0.92 |  / 0.64 |" in text, "PP was not played there"
+    assert "bidist over mappo | 2 | 1.00 |" in text
+    assert "pp over mappo | 1 | 1.00 |" in text, "PP was not played in scenario 1: it is compared in scenario 0 alone"
+    assert "Scenarios: coins 0." in text, "where all methods were played"
+    assert "Fewer than five runs" in text
+    assert "no ablations" in text
+    for name in ("returns.png", "across.png", "over_training.png"):
+        assert (tmp_path / "report" / name).stat().st_size > 5_000
+    with (tmp_path / "report" / "returns.csv").open() as file:
+        cells = {(c["scenario"], c["method"]): c for c in csv.DictReader(file)}
+    assert ("coins_1", "pp") not in cells
+    assert cells["coins_0", "bidist"]["runs"] == "2" and cells["coins_0", "bidist"]["episodes"] == "10"
+    assert cells["coins_0", "bidist"]["paper_min_max"] == "1.0"
+
+
+def test_iqm_and_improvement_against_the_definition() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
+    middle = sorted(x.ravel())[3:9]
+    assert iqm(x.ravel()) == pytest.approx(np.mean(middle))
+    y[0, 0] = x[0, 0]
+    by_hand = [np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a in x[:, s] for b in y[:, s]]) for s in range(4)]
+    assert improvement(x, y) == pytest.approx(np.mean(by_hand))
+    assert improvement(x, x) == pytest.approx(0.5)
+
+
+def test_runs_are_drawn_together_for_all_scenarios() -> None:
+    runs = [[[0.0] * 4, [0.0] * 4], [[10.0] * 4, [100.0] * 4]]
+    draws = resample(runs, np.random.default_rng(0))
+    assert draws.shape[1:] == (2, 2)
+    assert set(map(tuple, draws.reshape(-1, 2))) == {(0.0, 0.0), (10.0, 100.0)}
+    assert draws[:, :, 0].mean() == pytest.approx(5, abs=0.3)
+    assert draws.mean((1, 2)).std() > 0
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    found = [interval(rng.exponential(3.0, 40)) for _ in range(200)]
+    covered = np.mean([i.low <= 3.0 <= i.high for i in found])
+    assert 0.87 < covered <= 1.0
+
+
+def test_the_original_path_stands_beside_ours_and_is_not_mixed_with_it(tmp_path: Path) -> None:
+    ours = [row("mappo", 0, 0, e, float(e % 3)) for e in range(12)]
+    theirs = [row("mappo", 0, 0, e, 100.0 + e, reference=True) for e in range(6)]
+    assert Results(ours + theirs).cell("mappo", "coins_0")[0] == 1.0  # type: ignore[index]
+    text = write_report(ours + theirs, tmp_path).read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("| mappo-0 | coins_0 |")]
+    assert "1.00 (" in line and "102.50 (" in line and line.endswith("| 0.00 |")
+
+
+def test_the_permutation_test_is_right_about_samples_that_are_alike_and_that_are_not() -> None:
+    rng = np.random.default_rng(3)
+    alike = [permutation_test(rng.normal(size=12), rng.normal(size=9)) for _ in range(60)]
+    assert 0.3 < np.mean(alike) < 0.7
+    assert permutation_test(rng.normal(size=12), rng.normal(3.0, size=12)) < 0.01
