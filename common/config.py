@@ -102,7 +102,7 @@ class LearnerConfig(Section):
     epochs: int = Field(4, ge=1)
     """Passes over a batch."""
     minibatches: int = Field(0, ge=0)
-    """Parts a batch is split into, by whole unrolls of single players, one at least; 0 makes parts of about 512 steps."""
+    """Parts a batch is split into, by whole unrolls of single players; 0 makes parts of about 512 steps."""
     learning_rate: float = Field(5e-4, gt=0)
     """Adam's step size."""
     final_learning_rate: float | None = Field(None, ge=0)
