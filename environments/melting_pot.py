@@ -36,6 +36,9 @@ MAX_SEED = 2**32 - 1
 # After an interaction both players stand still for this many steps more than `freezeOnInteraction` says.
 THAW = 2
 ORES = {1: "iron", 2: "gold"}
+# Substrates, besides those in a matrix, that start a standing game as they start one that was just built. Tests show
+# it; commons_harvest__open, for one, draws numbers of its own.
+RESTARTING = ("clean_up", "coins", "coop_mining", "territory__")
 
 
 @cache
@@ -122,6 +125,9 @@ class MeltingPot:
       shown: the players, from 0, that an `Observation` has rows for; None shows all.
       located: whether `world` is asked for; the players then carry a component that reports where they are.
 
+    Attributes:
+      restarts: whether an episode starts the standing game anew instead of building another, which looks the same.
+
     Raises:
       ConfigError: if there is no such substrate, or its image cannot be cut into such squares.
       SetupError: if Melting Pot is not installed.
@@ -154,9 +160,9 @@ class MeltingPot:
         self._action_set = config.action_set
         freezes = [int(v) for k, v in self._settings.items() if k.endswith(".freezeOnInteraction")]
         self._freeze = max(freezes, default=0)
-        self._fresh = False
-        self._rebuild()
-        self._fresh = True
+        self.restarts = name.startswith(RESTARTING) or "_in_the_matrix__" in name
+        self._build()
+        self._unplayed = True
         shape = self._env.observation_spec(self._rgb[0])["shape"]
         if shape[0] % block or shape[1] % block:
             raise ConfigError(
@@ -174,17 +180,23 @@ class MeltingPot:
         self.spec = EnvironmentSpec(name, len(roles), len(self._action_set), reduced, sum(widths))
 
     def reset(self, seed: int | None = None) -> Observation:
-        """See `Environment`. Melting Pot builds the game anew for each episode, and so does this.
+        """See `Environment`.
+
+        Melting Pot builds the game anew for each episode. Where starting a standing game is the same, this does not:
+        building takes as long as hundreds of steps.
 
         Args:
-          seed: begins everything anew that hangs on it, the map too where a substrate draws one; None goes on.
+          seed: starts everything anew that depends on it, the map too where a substrate draws one; None continues.
         """
+        changed = False
         if seed is not None:
-            self._settings = self._build_settings(seed)
-            self._seeds, self._fresh = _seeds(seed), False
-        if not self._fresh:
-            self._rebuild()
-        self._fresh = False
+            settings, self._seeds = self._build_settings(seed), _seeds(seed)
+            self._settings, changed = settings, settings != self._settings
+        if changed or not (self._unplayed or self.restarts):
+            self._build()
+        elif seed is not None or not self._unplayed:
+            self._draw_seed()
+        self._unplayed = False
         self._env.start(0, seed=self._start_seed)
         self._frozen = np.zeros(self.spec.players, np.int64)
         self._counts: Counter[str] = Counter()
@@ -246,12 +258,10 @@ class MeltingPot:
         elif event == "extraction":
             self._counts[f"ore_{ORES[int(payload[b'ore_type'])]}_extracted"] += 1
 
-    def _rebuild(self) -> None:
+    def _build(self) -> None:
         from dmlab2d import Lab2d
 
-        seed = next(self._seeds)
-        self._env = Lab2d(self._root, {**self._settings, "env_seed": str(seed)})
-        self._start_seed = int(np.random.RandomState(seed).randint(0, 2**31))
+        self._env = Lab2d(self._root, {**self._settings, "env_seed": str(self._draw_seed())})
         # dmlab2d lists the players' actions in an order of its own, which differs from build to build.
         names = self._env.action_discrete_names()
         self._owner = np.array([int(name.partition(".")[0]) - 1 for name in names])
@@ -259,6 +269,12 @@ class MeltingPot:
             [[entry[name.partition(".")[2]] for name in names] for entry in self._action_set], np.int32
         )
         self._columns = np.arange(len(names))
+
+    def _draw_seed(self) -> int:
+        """Goes on to the next episode's seed, from which Melting Pot draws the one that dmlab2d starts with."""
+        seed = next(self._seeds)
+        self._start_seed = int(np.random.RandomState(seed).randint(0, 2**31))
+        return seed
 
 
 def _seeds(first: int) -> Iterator[int]:

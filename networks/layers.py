@@ -24,9 +24,17 @@ class StackedLinear(nn.Module):
         made = torch.baddbmm(self.bias[:, None], x.flatten(1, -2), self.weight.transpose(1, 2))
         return made.reshape(*x.shape[:-1], -1)
 
+    def first(self, p: int, x: Tensor) -> Tensor:
+        """The contribution of policy p's first inputs, in the precision of x: [M, first] -> [M, out]."""
+        return F.linear(x, self.weight[p, :, : x.shape[-1]].to(x.dtype))
+
+    def last(self, x: Tensor) -> Tensor:
+        """The contribution of the last inputs, and the bias: [P, M, last] -> [P, M, out]."""
+        return torch.baddbmm(self.bias[:, None], x, self.weight[..., self.weight.shape[-1] - x.shape[-1] :].mT)
+
 
 class StackedConv2d(nn.Module):
-    """P 3x3 convolutions without padding: [P, M, in, H, W] -> [P, M, out, H', W'], channels last in memory."""
+    """P 3x3 convolutions without padding, channels last in memory."""
 
     def __init__(self, policies: int, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -34,10 +42,10 @@ class StackedConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(policies, outputs))
         self.stride = stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        parts = zip(x, self.weight, self.bias, strict=True)
-        return _stack([F.conv2d(x_p, w.contiguous(memory_format=torch.channels_last), b, self.stride)
-                       for x_p, w, b in parts])  # fmt: skip
+    def forward(self, p: int, x: Tensor) -> Tensor:
+        """The convolution of policy p, in the precision of x: [M, in, H, W] -> [M, out, H', W']."""
+        weight = self.weight[p].to(x.dtype).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, weight, self.bias[p].to(x.dtype), self.stride)
 
 
 class StackedCore(nn.Module):
@@ -62,7 +70,7 @@ class StackedCore(nn.Module):
             hidden = gru(inputs.unflatten(1, x.shape[1:3]), state, self.hidden_weight, self.hidden_bias)
             return hidden, hidden[:, -1]
         outputs, states = zip(*(self._one(p, x[p], state[p][None]) for p in range(len(x))), strict=True)
-        return _stack(outputs), _stack(states)
+        return stack(outputs), stack(states)
 
     def _one(self, p: int, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         weights = [self.input_weight[p], self.hidden_weight[p], self.input_bias[p], self.hidden_bias[p]]
@@ -74,7 +82,8 @@ class StackedCore(nn.Module):
         return output, torch.cat([hidden[0], cell[0]], -1)
 
 
-def _stack(parts: Sequence[Tensor]) -> Tensor:
+def stack(parts: Sequence[Tensor]) -> Tensor:
+    """Puts the policies' parts along a leading axis P; a single one is not copied."""
     return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
 
 

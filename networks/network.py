@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from common.config import NetworkConfig
 from common.spec import EnvironmentSpec
-from networks.layers import StackedConv2d, StackedCore, StackedLinear
+from networks.images import distinct, image_dtype
+from networks.layers import StackedConv2d, StackedCore, StackedLinear, stack
 
 # A CPU computes rows in pieces whose activations stay in its cache: 8192 rows at once take twice as long a row.
 PIECE = 1024
@@ -50,6 +51,7 @@ class Network(nn.Module):
         first, second = config.channels
         height, width, colours = spec.rgb_shape
         self.has_image = height > 0
+        self._precision = config.precision
         flat = spec.features
         if self.has_image:
             self.conv_1 = StackedConv2d(policies, colours, first, stride=1)
@@ -105,13 +107,24 @@ class Network(nn.Module):
         return embedding.reshape(len(embedding), *steps, -1)
 
     def _embed(self, rgb: Tensor, features: Tensor) -> Tensor:
-        flat = features.sign() * features.abs().log1p()
-        if self.has_image:
-            x = rgb.movedim(-1, -3)
-            x = x if x.is_floating_point() else x.to(torch.float32).div_(255)
-            x = F.relu(self.conv_2(F.relu(self.conv_1(x))))
-            flat = torch.cat([x.movedim(-3, -1).flatten(2), flat], -1)
-        return F.relu(self.dense(flat))
+        scaled = features.sign() * features.abs().log1p()
+        if not self.has_image:
+            return F.relu(self.dense(scaled))
+        seen = stack([self._see(p, images) for p, images in enumerate(rgb)])
+        return F.relu(seen + self.dense.last(scaled))
+
+    def _see(self, p: int, images: Tensor) -> Tensor:
+        """What policy p's convolutions contribute to its dense layer: [M, H, W, 3] -> [M, dense]."""
+        rows = None if images.is_cuda else distinct(images)
+        x = (
+            (images if rows is None else images[rows[0]])
+            .movedim(-1, -3)
+            .to(image_dtype(self._precision, images.device))
+        )
+        x = x if images.is_floating_point() else x.div_(255)
+        x = F.relu(self.conv_2(p, F.relu(self.conv_1(p, x))))
+        x = self.dense.first(p, x.movedim(-3, -1).flatten(1)).to(torch.float32)
+        return x if rows is None else x.index_select(0, rows[1])
 
     def remember(self, embedding: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Runs the core: embedding [P, T, S, dense], state [P, S, state_size] -> hidden [P, T, S, core], state."""

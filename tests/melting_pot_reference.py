@@ -156,6 +156,7 @@ def play(substrate: Any, dmlab2d: Any, name: str, seed: int, episodes: int, step
 
     dmlab2d.Lab2d = log.twin
     adapter = MeltingPot(name, block=8, seed=env_seed)
+    adapter.restarts = False  # for it to ask for every game that Melting Pot builds
     readings: list[Entry] = []
     counts: Counter[str] = Counter()
 

@@ -188,13 +188,14 @@ def test_a_restored_learner_makes_the_same_next_update_to_the_last_bit(build: Bu
 
 
 def test_the_value_loss_falls_and_the_variance_gets_explained_on_one_batch(build: Build) -> None:
-    learner = build("learner.learning_rate=0.003")
+    # Without a discount a return is its reward and stays the same: with one it follows the values as they change.
+    learner = build("learner.learning_rate=0.003", "learner.gamma=0")
     made = unrolls([[True] * PLAYERS] * 5)
     for unroll in made:
         unroll.log_prob[:] = -np.log(GAME.actions)
     history = [learner.update(collate(made, LENGTH, CPU)) for _ in range(40)]
     assert history[-1]["value_loss"] < 0.5 * history[0]["value_loss"]
-    assert history[-1]["explained_variance"] > history[0]["explained_variance"] + 0.1
+    assert history[0]["explained_variance"] < 0.2 and history[-1]["explained_variance"] > 0.7
 
 
 def test_the_critic_learns_a_reward_that_arrives_while_its_player_is_frozen(build: Build) -> None:

@@ -1,6 +1,7 @@
 """The adapter shows what Melting Pot's public API shows, and brings nothing along that an actor has no use for."""
 
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -203,6 +204,49 @@ def test_episodes_of_one_environment_differ() -> None:
     environment = MeltingPot("chicken_in_the_matrix__repeated", seed=8)
     starts = [environment.reset().rgb.tobytes() for _ in range(4)]
     assert len(set(starts)) == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "coins",
+        "coop_mining",
+        *(f"{game}_in_the_matrix__arena" for game in (*MATRICES, "running_with_scissors")),
+        "stag_hunt_in_the_matrix__repeated",
+        pytest.param("clean_up", marks=pytest.mark.slow),
+        pytest.param("territory__open", marks=pytest.mark.slow),
+        pytest.param("territory__rooms", marks=pytest.mark.slow),
+    ],
+)
+def test_a_restarted_game_is_the_one_that_was_built(name: str) -> None:
+    environment = MeltingPot(name, seed=5)
+    builds = []
+    environment._build = lambda build=environment._build: builds.append(build())  # type: ignore[method-assign]
+    rng = np.random.default_rng(5)
+    actions = rng.integers(0, environment.spec.actions, (40, environment.spec.players), dtype=np.int32)
+
+    def opening() -> list[bytes]:
+        seen = [environment.reset()] + [environment.step(action).observation for action in actions]
+        return [array.tobytes() for observation in seen for array in observation]
+
+    built, *others = (opening() for _ in range(3))
+    assert len({tuple(played) for played in (built, *others)}) == 3
+    environment._seeds = itertools.count(5)
+    assert opening() == built
+    assert not builds
+    environment.restarts = False
+    environment.reset()
+    assert builds
+
+
+@pytest.mark.parametrize("name, builds", [("coins", 4), ("chicken_in_the_matrix__repeated", 0)])
+def test_a_seed_builds_the_game_anew_only_where_it_draws_the_map(name: str, builds: int) -> None:
+    environment = MeltingPot(name, seed=1)
+    built = []
+    environment._build = lambda build=environment._build: built.append(build())  # type: ignore[method-assign]
+    starts = [environment.reset(seed).rgb.tobytes() for seed in (2, 3, 4, 2)]
+    assert len(built) == builds
+    assert len(set(starts[:3])) == 3
 
 
 @pytest.mark.slow

@@ -19,9 +19,9 @@ CONFIG = NetworkConfig(channels=(4, 6), dense=10, core_size=8)
 P, T, S = 3, 6, 4
 
 
-def network(spec: EnvironmentSpec, policies: int, core: str = "gru") -> Network:
+def network(spec: EnvironmentSpec, policies: int, core: str = "gru", precision: str = "auto") -> Network:
     torch.manual_seed(0)
-    made = Network(spec, CONFIG.model_copy(update={"core": core}), policies)
+    made = Network(spec, CONFIG.model_copy(update={"core": core, "precision": precision}), policies)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -59,18 +59,40 @@ def test_a_stack_of_policies_is_each_of_them(spec: EnvironmentSpec, core: str) -
         torch.testing.assert_close(single.evaluate(own, state[mine], others[mine]).values[0], outputs.values[p])
 
 
-def test_the_embedding_is_two_convolutions_and_a_dense_layer() -> None:
-    net = network(SEEING, P)
+def plain_embedding(net: Network, p: int, rgb: Tensor, features: Tensor) -> Tensor:
+    """What policy p makes of images [M, H, W, 3] and features [M, F], written out."""
+    x = rgb.permute(0, 3, 1, 2).float() / 255
+    x = F.relu(F.conv2d(x, net.conv_1.weight[p], net.conv_1.bias[p]))
+    x = F.relu(F.conv2d(x, net.conv_2.weight[p], net.conv_2.bias[p], stride=2))
+    scaled = features.sign() * torch.log(1 + features.abs())
+    flat = torch.cat([x.permute(0, 2, 3, 1).flatten(1), scaled], 1)
+    return F.relu(F.linear(flat, net.dense.weight[p], net.dense.bias[p]))
+
+
+@pytest.mark.parametrize("black", [(), (2, 4), (0, 1, 2, 3, 4, 5, 6)])
+def test_the_embedding_is_two_convolutions_and_a_dense_layer(black: tuple[int, ...]) -> None:
+    # Black images are computed once for all; neither their embeddings nor the gradients may show it.
+    net = network(SEEING, P, precision="float32")
     rgb, features = observed(SEEING, 1, 7)
+    rgb[:, :, list(black)] = 0
+    rgb[0, 0, 3] = 0  # policies may have different numbers of them
     embedding = net.embed_image(rgb, features)[:, 0]
-    rgb, features = rgb[:, 0], features[:, 0]
-    for p in range(P):
-        x = rgb[p].permute(0, 3, 1, 2).float() / 255
-        x = F.relu(F.conv2d(x, net.conv_1.weight[p], net.conv_1.bias[p]))
-        x = F.relu(F.conv2d(x, net.conv_2.weight[p], net.conv_2.bias[p], stride=2))
-        scaled = features[p].sign() * torch.log(1 + features[p].abs())
-        flat = torch.cat([x.permute(0, 2, 3, 1).flatten(1), scaled], 1)
-        torch.testing.assert_close(F.relu(F.linear(flat, net.dense.weight[p], net.dense.bias[p])), embedding[p])
+    expected = torch.stack([plain_embedding(net, p, rgb[p, 0], features[p, 0]) for p in range(P)])
+    torch.testing.assert_close(embedding, expected)
+    weight = torch.randn_like(embedding)
+    parameters = [x for name, x in net.named_parameters() if name.startswith(("conv", "dense"))]
+    found, wanted = (torch.autograd.grad((x * weight).sum(), parameters) for x in (embedding, expected))
+    for name, x, y in zip(("conv_1", "conv_1", "conv_2", "conv_2", "dense", "dense"), found, wanted, strict=True):
+        torch.testing.assert_close(x, y, msg=name)
+
+
+def test_in_bfloat16_an_embedding_is_nearly_the_same() -> None:
+    rgb, features = observed(SEEING)
+    exact, rounded = (
+        network(SEEING, P, precision=p).embed_image(rgb, features).detach() for p in ("float32", "bfloat16")
+    )
+    assert exact.dtype == rounded.dtype == torch.float32
+    assert 0 < float((exact - rounded).norm()) < 0.01 * float(exact.norm())
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
