@@ -101,10 +101,10 @@ class LearnerConfig(Section):
     """Unrolls that may be under way or waiting, in batches: the back-pressure, and so the usual policy lag."""
     max_policy_lag: int = Field(4, ge=0)
     """Unrolls that acted on an older version of theta than this many back are stale: counted, not trained on."""
-    epochs: int = Field(4, ge=1)
+    epochs: int = Field(2, ge=1)
     """Passes over a batch."""
     minibatches: int = Field(0, ge=0)
-    """Parts a batch is split into, by whole unrolls of single players; 0 makes parts of about 512 steps."""
+    """Parts a batch is split into, by whole unrolls of single players; 0 makes parts of about 256 steps."""
     learning_rate: float = Field(5e-4, gt=0)
     """Adam's step size."""
     final_learning_rate: float | None = Field(None, ge=0)

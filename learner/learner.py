@@ -27,7 +27,7 @@ from networks.optimisation import clip_gradients, load_optimiser, optimiser_tens
 log = logging.getLogger(__name__)
 
 # Of each policy. Learning follows the number of gradient steps more than that of samples: results/tuning.
-MINIBATCH_STEPS = 512
+MINIBATCH_STEPS = 256
 COUNTERS = ("updates", "version", "unrolls", "player_steps", "env_steps")
 
 

@@ -15,7 +15,7 @@ from common.settings import load_config, preset_names
 
 def test_later_sources_win(tmp_path: Path) -> None:
     preset = tmp_path / "mine.yaml"
-    preset.write_text("learner: {epochs: 2, clip: 0.1, gamma: 0.9, threads: 3}")
+    preset.write_text("learner: {epochs: 5, clip: 0.1, gamma: 0.9, threads: 3}")
     environ = {
         f"BIDIST_LEARNER__{name}": value for name, value in (("CLIP", "0.3"), ("GAMMA", "0.8"), ("THREADS", "4"))
     }
@@ -23,7 +23,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
     found = load_config(
         str(preset), ["learner.gamma=0.7", "learner.threads=5"], {"learner.threads": 6}, environ
     ).learner  # fmt: skip
-    assert (found.epochs, found.clip, found.gamma, found.threads) == (2, 0.3, 0.7, 6)
+    assert (found.epochs, found.clip, found.gamma, found.threads) == (5, 0.3, 0.7, 6)
     assert found.minibatches == Config().learner.minibatches
 
 

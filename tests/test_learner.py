@@ -246,7 +246,7 @@ def test_the_average_of_theta_follows_it_and_is_restored(build: Build) -> None:
     assert same(resumed.tensors()["average"], average)
 
 
-def test_a_batch_is_split_into_parts_of_about_512_steps(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_split_into_parts_of_about_256_steps(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     learner, sizes = build("learner.minibatches=0", "learner.epochs=1"), []
     batch = collate(unrolls([[True] * PLAYERS] * 5), LENGTH, CPU)
     seen = learner.ranks.mine
