@@ -84,12 +84,17 @@ def run(names: list[str], seconds: float, rounds: int, out: Path | None) -> int:
 
 def _side_by_side(s: Scenario, seconds: float, cores: list[int]) -> tuple[float, float]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(PATHS), context, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(len(PATHS), context, initializer=_silence, max_tasks_per_child=1) as pool:
         measured = [
             pool.submit(env_steps_per_s, path, s.name, seconds, core) for path, core in zip(PATHS, cores, strict=True)
         ]
         batched, original = (future.result() for future in measured)
     return batched, original
+
+
+def _silence() -> None:
+    """Mutes what Melting Pot and TensorFlow log in a worker's process; an exception reaches the parent all the same."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 class _Over(Exception):
