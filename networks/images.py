@@ -25,19 +25,23 @@ def image_dtype(precision: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
+# oneDNN prepares a convolution anew for every number of images, so that number is rounded up to a multiple of this.
+ROUND = 64
+
+
 def distinct(images: Tensor) -> tuple[Tensor, Tensor]:
     """Finds the images that have to be computed: all black ones, which removed players see, are the same.
 
-    In the arenas that is up to a third of all steps.
+    In the arenas up to a third of all images are black.
 
     Args:
       images: [M, H, W, 3].
 
-    Returns: the K rows to compute, [K] int64, and for each of the M images its place among them, [M] int64.
+    Returns: the rows to compute, [K] int64, some of them repeated, and where among them each image is, [M] int64.
     """
     seen = images.flatten(1).amax(1) > 0
     rows = seen.nonzero().squeeze(1)
     if len(rows) == len(seen):
         return rows, rows
-    black = (~seen).nonzero()[:1, 0]
+    black = (~seen).nonzero()[:1, 0].expand(ROUND - len(rows) % ROUND)
     return torch.cat([rows, black]), torch.where(seen, seen.cumsum(0) - 1, len(rows))
