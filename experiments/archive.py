@@ -1,0 +1,90 @@
+"""What a sweep measured, without its checkpoints: a small file for each trial, to commit and to resume from.
+
+A sweep of days outlives no machine. A trial in the archive counts as done wherever the sweep goes on.
+"""
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from common.errors import ConfigError
+from common.files import read_lines, write
+from experiments.plan import Trial
+from experiments.trials import Notes, progress
+
+Columns = dict[str, list[Any]]
+
+
+def keep(sweep: Path, trial: Trial, archive: Path) -> Path:
+    """Puts a trial that is done into an archive: configuration, metrics to five digits, summary, evaluation.
+
+    Returns: the trial's file.
+    """
+    folder = trial.folder(sweep)
+    kept = {
+        "record": Notes.of(sweep, trial).read(),
+        "config": folder.config.read_text(),
+        "summary": json.loads(folder.summary.read_text()),
+        "metrics": _columns(read_lines(folder.metrics)),
+        "distillation": _columns(read_lines(folder.distillation)),
+        "evaluation": _columns(read_lines(folder.evaluation)),
+    }
+    path = archive / f"{trial.name}.json.gz"
+    archive.mkdir(parents=True, exist_ok=True)
+    # Without a time in it the file is the same whenever it is written.
+    write(path, gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), mtime=0))
+    return path
+
+
+def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
+    """Brings trials back into a sweep's folder from an archive, where the folder lacks them.
+
+    Returns: how many.
+
+    Raises:
+      ConfigError: if a file of the archive is damaged, or holds a trial that was run with other settings.
+    """
+    restored = 0
+    for trial in trials:
+        path, folder, notes = archive / f"{trial.name}.json.gz", trial.folder(sweep), Notes.of(sweep, trial)
+        if not path.exists() or progress(sweep, trial).state == "done":
+            continue
+        try:
+            kept = json.loads(gzip.decompress(path.read_bytes()))
+            command = kept["record"]["command"]
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise ConfigError(f"{path} is damaged ({error}): delete it, and the trial is run anew") from None
+        if command != trial.command:
+            raise ConfigError(
+                f"{path} was made by `{command}`, which is not this plan's `{trial.command}`: name a new variant, or "
+                "take another archive"
+            )
+        folder.path.mkdir(parents=True, exist_ok=True)
+        notes.record.parent.mkdir(parents=True, exist_ok=True)
+        write(folder.config, kept["config"].encode())
+        for path, columns in ((folder.metrics, "metrics"), (folder.distillation, "distillation"),
+                              (folder.evaluation, "evaluation")):  # fmt: skip
+            _write_lines(path, kept[columns])
+        write(folder.summary, json.dumps(kept["summary"], indent=1).encode())
+        write(notes.record, json.dumps(kept["record"], indent=1).encode())
+        restored += 1
+    return restored
+
+
+def _columns(lines: list[dict[str, Any]]) -> Columns:
+    """Lines as columns, which compress better; floats to five digits."""
+    names = dict.fromkeys(name for line in lines for name in line)
+    return {name: [_rounded(line.get(name)) for line in lines] for name in names}
+
+
+def _write_lines(path: Path, columns: Columns) -> None:
+    if not columns:
+        return
+    lines = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    write(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.5g}") if isinstance(value, float) else value
