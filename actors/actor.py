@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import environments
-from actors.seats import draw_drivers, draw_places
+from actors.seats import draw_drivers, draw_policy_indices
 from actors.unrolls import Recorder
 from common.config import Config
 from common.errors import StoreError
@@ -17,7 +17,7 @@ from common.outbox import Outbox
 from common.store import Store
 from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader
 from common.weights import PHI, THETA
-from methods import method
+from methods import make_method
 from networks.players import Players
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Actor:
         self._environments = [environments.build(config.environment, int(s)) for s in draw(1, 2**32 - 1, e)]
         spec = self._environments[0].spec
         self._shape = (e, spec.players)
-        self._method = method(config)
+        self._method = make_method(config)
         self._drivers = [[THETA] * spec.players for _ in range(e)]
         self._places = np.zeros(self._shape, np.int64)
         self._pool: dict[str, float] = {}
@@ -140,7 +140,7 @@ class Actor:
         self._returns[i] = 0
         self._episode_steps[i] = 0
         self._drivers[i] = self._draw_drivers()
-        self._places[i] = draw_places(self._method, self._rng, self._shape[1])
+        self._places[i] = draw_policy_indices(self._method, self._rng, self._shape[1])
         state = self.players.state.view(*self._shape, -1)
         state[i] = 0
         self._recorder.begin(i, row, state[i].numpy())

@@ -26,13 +26,13 @@ def draw_drivers(method: Method, rng: np.random.Generator, players: int, pool: M
     return drivers
 
 
-def draw_places(method: Method, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
+def draw_policy_indices(method: Method, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
     """By which of its driver's policies each player plays: [players].
 
     Raises:
       ConfigError: if there is no such policy, or not a place for each player.
     """
-    places, policies = np.asarray(method.places(rng, players)), method.policies(players)
+    places, policies = np.asarray(method.policy_indices(rng, players)), method.policies(players)
     if places.shape != (players,) or not ((places >= 0) & (places < policies)).all():
         raise ConfigError(
             f"method {method.config.method.name} gives {players} players the places {places.tolist()}: "

@@ -14,7 +14,7 @@ from common.run_folder import RunFolder
 from common.store import Store
 from common.weights import Weights
 from distiller.distiller import Distiller
-from methods import method
+from methods import make_method
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class DistillerService:
     def __init__(self, store: Store, config: Config) -> None:
         self.store, self.config = store, config
         self._folder = RunFolder.of(config.run)
-        self.distiller = Distiller(method(config), environments.spec(config.environment))
+        self.distiller = Distiller(make_method(config), environments.spec(config.environment))
         published = store.wait_for_weights("phi")
         self.version, self.update = published.version, 0
         saved = checkpoint.newest(self._folder.distiller)
@@ -91,7 +91,7 @@ def run(store: Store) -> None:
         return
     torch.set_num_threads(config.distiller.threads)
     with Presence(store, "distiller", "distiller", new_incarnation("distiller"), config.run.heartbeat_s) as presence:
-        if not method(config).directions:
+        if not make_method(config).directions:
             log.info("method %s distils nothing: nothing to do", config.method.name)
             presence.say(state="idle: this method distils nothing")
             while not (store.stopping.wait(1.0) or store.finished):

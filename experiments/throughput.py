@@ -36,7 +36,7 @@ from deploy.processes import bidist
 from deploy.redis_server import RedisServer
 from environments.melting_pot import FEATURES, MeltingPot, substrates
 from learner.service import unroll_spec
-from methods import method, resolve
+from methods import make_method, resolve
 from reports.provenance import circumstances
 
 RUN = "bench"
@@ -162,7 +162,7 @@ def one_actor(config: Config, seconds: float) -> float:
         store = Store(server.url, RUN)
         store.put_config(config)
         spec = unroll_spec(config)
-        theta = dict(method(config).network(spec.environment, spec.policies).named_parameters())
+        theta = dict(make_method(config).network(spec.environment, spec.policies).named_parameters())
         store.publish("theta", Weights(1, theta, 1))
         store.publish("phi", Weights(1, theta, 1, "initial"))
         _fill_pool(store, config)
@@ -236,7 +236,7 @@ def whole_system(config: Config, seconds: float) -> System:
 
 def _fill_pool(store: Store, config: Config) -> None:
     """Puts as many copies of theta, each of a rank of its own, beside a method's past policies, if it has any."""
-    if method(config).pooled and (theta := store.weights(THETA)) is not None:
+    if make_method(config).pooled and (theta := store.weights(THETA)) is not None:
         for number in range(POOL):
             store.put_in_pool(POOL_FROM + number, theta, rank=number)
 

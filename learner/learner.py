@@ -20,7 +20,7 @@ from learner.ppo import standardise
 from learner.ranks import Ranks
 from learner.returns import gae, vtrace
 from learner.value_norm import ValueNorm
-from methods import method
+from methods import make_method
 from networks.arrangement import arrange
 from networks.optimisation import clip_gradients, load_optimiser, optimiser_tensors
 
@@ -42,7 +42,7 @@ class Learner:
 
     def __init__(self, config: Config, spec: UnrollSpec, ranks: Ranks) -> None:
         self.config, self.spec, self.ranks, self.device = config, spec, ranks, ranks.device
-        self.method = method(config)
+        self.method = make_method(config)
         torch.manual_seed(config.run.seed)
         self._rng = np.random.default_rng(config.run.seed)
         self.network = self.method.network(spec.environment, spec.policies).to(self.device)
@@ -161,7 +161,7 @@ class Learner:
         )
         embedding = everybody.scatter(seen.transpose(1, 2), len(batch.policy)).transpose(0, 1)
         others = mean_of_others(embedding, batch.players)
-        trained = self.method.trained(batch.learning)
+        trained = self.method.training_mask(batch.learning)
         sequences, (own, others) = trained_sequences(batch, trained, self.spec.policies, embedding, others)
         before = self.network.evaluate(own, sequences.state, others)
         raw = self.value_norm.denormalise(before.values).transpose(0, 1)

@@ -24,7 +24,7 @@ from learner.feed import Feed
 from learner.learner import Learner
 from learner.pool import Pool
 from learner.ranks import Ranks
-from methods import method
+from methods import make_method
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def device_of(name: str) -> torch.device:
 
 def unroll_spec(config: Config) -> UnrollSpec:
     """What an unroll of a run looks like."""
-    spec, chosen = environments.spec(config.environment), method(config)
+    spec, chosen = environments.spec(config.environment), make_method(config)
     policies = chosen.policies(spec.players)
     return UnrollSpec(spec, config.actor.unroll_length, chosen.network(spec, policies).state_size, policies)
 
@@ -228,10 +228,10 @@ class LearnerService:
 
     def _remember(self, training_return: float) -> None:
         """Lets theta join the pool, if the method wants it to."""
-        rank = self.learner.method.rank(self.learner.updates, training_return, self.pool.ranks)
+        rank = self.learner.method.score(self.learner.updates, training_return, self.pool.ranks)
         if rank is not None:
             self.pool.add(self.learner.updates, self.learner.theta, rank)
-            for name in self.learner.method.leaving(self.pool.ranks):
+            for name in self.learner.method.evict(self.pool.ranks):
                 self.pool.remove(name)
 
     def _announce(self, saved: checkpoint.Checkpoint | None) -> None:

@@ -6,6 +6,6 @@ file with a subclass of `Method` and a line in `METHODS`; `docs/methods.md` does
 """
 
 from methods.base import Method
-from methods.registry import METHODS, method, resolve
+from methods.registry import METHODS, make_method, resolve
 
-__all__ = ["METHODS", "Method", "method", "resolve"]
+__all__ = ["METHODS", "Method", "make_method", "resolve"]

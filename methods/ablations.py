@@ -44,6 +44,6 @@ class AllFictitious(NoFictitious):
         """Everybody plays phi."""
         return [PHI] * players
 
-    def trained(self, learning: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def training_mask(self, learning: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The steps of phi."""
         return ~learning

@@ -64,18 +64,18 @@ class Method:
         del rng, pool
         return [THETA] * players
 
-    def places(self, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
+    def policy_indices(self, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
         """Draws, at an episode's start, by which of its driver's P policies each player plays: [N]."""
         del rng
         return np.arange(players) % self.policies(players)
 
-    def trained(self, learning: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def training_mask(self, learning: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whose steps PPO trains on, of players who were driven by theta or not: [R] -> [R]."""
         return learning
 
     # What is kept of the past.
 
-    def rank(self, updates: int, training_return: float, pool: Mapping[str, float]) -> float | None:
+    def score(self, updates: int, training_return: float, pool: Mapping[str, float]) -> float | None:
         """The rank under which theta, as it is after so many updates, joins the pool; None if it does not.
 
         Args:
@@ -86,7 +86,7 @@ class Method:
         del updates, training_return, pool
         return None
 
-    def leaving(self, pool: Mapping[str, float]) -> list[str]:
+    def evict(self, pool: Mapping[str, float]) -> list[str]:
         """Who has to leave the pool after somebody joined it."""
         del pool
         return []
@@ -99,7 +99,7 @@ class Method:
 
         return Network(spec, self.config.network, policies)
 
-    def evaluated(self, spec: "EnvironmentSpec", policies: int) -> "Network":
+    def evaluation_network(self, spec: "EnvironmentSpec", policies: int) -> "Network":
         """A network with the same parameters, as it acts when it is evaluated."""
         return self.network(spec, policies)
 

@@ -33,6 +33,6 @@ class PopulationPlay(Method):
             raise ConfigError("method.name='pp' draws who plays a seat: it needs network.parameters=shared")
         return self.settings.population
 
-    def places(self, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
+    def policy_indices(self, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
         """A learner for each seat, drawn with replacement."""
         return rng.integers(0, self.policies(players), players)

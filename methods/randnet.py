@@ -109,7 +109,7 @@ class RandNet(Method):
             spec, self.config.network, policies, self.config.run.seed, self.settings.identity_probability
         )
 
-    def evaluated(self, spec: EnvironmentSpec, policies: int) -> AveragedNetwork:
+    def evaluation_network(self, spec: EnvironmentSpec, policies: int) -> AveragedNetwork:
         """Averaged over draws."""
         return AveragedNetwork(
             spec, self.config.network, policies, self.config.run.seed, self.settings.identity_probability,

@@ -24,7 +24,7 @@ METHODS = {
 }
 
 
-def method(config: Config) -> Method:
+def make_method(config: Config) -> Method:
     """The method that a configuration names.
 
     Raises:
@@ -46,7 +46,7 @@ def resolve(config: Config, source: str = "") -> Config:
       ConfigError: if there is no such method, or a setting of it is wrong.
     """
     try:
-        settings = method(config).settings.model_dump()
+        settings = make_method(config).settings.model_dump()
     except ConfigError as error:
         raise ConfigError(f"{source}{error}") from None
     return config.model_copy(update={"method": MethodConfig(name=config.method.name, **settings)})
@@ -83,6 +83,6 @@ def _contradiction(kind: type[Method]) -> str:
         return f"directions={kind.directions!r}: expected a tuple of {directions}"
     if kind.directions and kind.phi is None:
         return f"directions={kind.directions!r} move phi, and phi=None says there is none: set phi to one of {starts}"
-    if kind.rank is not Method.rank and not kind.pooled:
-        return "rank says who is remembered, and pooled=False that nobody is: set pooled = True"
+    if kind.score is not Method.score and not kind.pooled:
+        return "score adds policies to a pool that pooled = False says does not exist: set pooled = True"
     return ""

@@ -43,7 +43,7 @@ class RankedPolicyMemory(Method):
     settings: Settings
     pooled = True
 
-    def rank(self, updates: int, training_return: float, pool: Mapping[str, float]) -> float | None:
+    def score(self, updates: int, training_return: float, pool: Mapping[str, float]) -> float | None:
         """Its training return, if it is its turn."""
         if updates % self.settings.every or math.isnan(training_return):
             return None
@@ -55,7 +55,7 @@ class RankedPolicyMemory(Method):
             )
         return training_return
 
-    def leaving(self, pool: Mapping[str, float]) -> list[str]:
+    def evict(self, pool: Mapping[str, float]) -> list[str]:
         """The oldest of each rank that has too many."""
         return [name for names in self.ranks(pool).values() for name in names[: -self.settings.rank_size]]
 

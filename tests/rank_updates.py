@@ -15,7 +15,7 @@ from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate
 from learner.learner import Learner
 from learner.ranks import Ranks
-from methods import method, resolve
+from methods import make_method, resolve
 
 CPU = torch.device("cpu")
 GAME = EnvironmentSpec("made_up", 3, 4, (7, 7, 3), 5)
@@ -28,7 +28,7 @@ def main(out: Path, overrides: list[str]) -> None:
     settings = ["network.dense=12", "network.core_size=8", "learner.minibatches=2", "learner.epochs=2",
                 f"actor.unroll_length={LENGTH}", "learner.batch_unrolls=6", "distiller.burn_in=1"]  # fmt: skip
     config = resolve(load_config(overrides=[*settings, *overrides], environ={}))
-    policies = method(config).policies(GAME.players)
+    policies = make_method(config).policies(GAME.players)
     spec = UnrollSpec(GAME, LENGTH, 8, policies)
     ranks = Ranks(CPU)
     learner = Learner(config, spec, ranks)

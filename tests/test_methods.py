@@ -10,11 +10,11 @@ import pytest
 import torch
 from method_cases import DRAWS, GAME, P, S, T, configuration, drawn, error, made, sequences
 
-from actors.seats import draw_drivers, draw_places
+from actors.seats import draw_drivers, draw_policy_indices
 from common.errors import ConfigError
 from common.weights import PHI, THETA
 from learner.objective import Objective, Prepared
-from methods import METHODS, Method, method, resolve
+from methods import METHODS, Method, make_method, resolve
 
 
 @pytest.mark.parametrize("name", ["bidist", "bidist-forward-only", "bidist-no-distillation"])
@@ -38,13 +38,13 @@ def test_learning_policies_among_themselves(name: str) -> None:
 def test_all_fictitious_is_phi_everywhere_and_trains_on_it() -> None:
     chosen = made("bidist-all-fictitious")
     assert (drawn(chosen, 5) == PHI).all()
-    assert chosen.trained(np.array([False, False, True])).tolist() == [True, True, False]
+    assert chosen.training_mask(np.array([False, False, True])).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("name", sorted(METHODS.keys() - {"bidist-all-fictitious"}))
 def test_all_others_train_on_the_learning_players(name: str) -> None:
     learning = np.array([False, True, True])
-    assert made(name).trained(learning).tolist() == learning.tolist()
+    assert made(name).training_mask(learning).tolist() == learning.tolist()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_population_play_draws_a_learner_for_each_seat() -> None:
     chosen = made("pp")
     assert chosen.policies(7) == 4
     rng = np.random.default_rng(0)
-    places = np.array([chosen.places(rng, 7) for _ in range(DRAWS)])
+    places = np.array([chosen.policy_indices(rng, 7) for _ in range(DRAWS)])
     for seat in range(7):
         np.testing.assert_allclose(np.bincount(places[:, seat]) / DRAWS, 1 / 4, atol=error(1 / 4))
     for first, second in pairwise(range(7)):
@@ -84,7 +84,7 @@ def test_every_other_method_has_one_policy_or_one_a_player(name: str) -> None:
     shared, own = made(name), made(name, "network.parameters=per_player")
     assert (shared.policies(3), own.policies(3)) == (1, 3)
     rng = np.random.default_rng(0)
-    assert (shared.places(rng, 3).tolist(), own.places(rng, 3).tolist()) == ([0, 0, 0], [0, 1, 2])
+    assert (shared.policy_indices(rng, 3).tolist(), own.policy_indices(rng, 3).tolist()) == ([0, 0, 0], [0, 1, 2])
 
 
 # Their names and settings.
@@ -113,7 +113,7 @@ def test_a_module_that_breaks_as_it_is_imported_is_named(tmp_path: Path, monkeyp
         ({"phi": "copy", "directions": ("forwards",)}, r"directions=\('forwards',\): expected a tuple of"),
         ({"phi": "copy", "directions": "forward"}, "directions='forward': expected a tuple of"),
         ({"directions": ("forward",)}, "phi=None says there is none: set phi"),
-        ({"rank": lambda *_: 1.0}, "set pooled = True"),
+        ({"score": lambda *_: 1.0}, "set pooled = True"),
     ],
 )
 def test_what_a_method_says_has_to_agree(says: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,9 +140,9 @@ def test_drivers_who_cannot_be_are_refused(draw: list[str], words: str, monkeypa
 @pytest.mark.parametrize("draw", [[0, 1, 4], [0, -1, 2], [0, 1], [[0, 1, 2]]])
 def test_places_that_there_are_not_are_refused(draw: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     chosen, rng = made("pp"), np.random.default_rng(0)
-    monkeypatch.setattr(chosen, "places", lambda *_: np.array(draw))
+    monkeypatch.setattr(chosen, "policy_indices", lambda *_: np.array(draw))
     with pytest.raises(ConfigError, match=r"method pp gives 3 players the places \[.*expected one of 0 to 3 for each"):
-        draw_places(chosen, rng, 3)
+        draw_policy_indices(chosen, rng, 3)
 
 
 @pytest.mark.parametrize(
@@ -174,5 +174,5 @@ def test_a_setting_of_another_method_is_refused() -> None:
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_a_resolved_configuration_holds_all_of_a_methods_settings(name: str) -> None:
     resolved = resolve(configuration(name))
-    assert resolved.method.model_dump() == {"name": name, **method(resolved).settings.model_dump()}
+    assert resolved.method.model_dump() == {"name": name, **make_method(resolved).settings.model_dump()}
     assert resolve(resolved) == resolved

@@ -74,7 +74,7 @@ def test_the_feature_loss_moves_the_filtered_features_towards_the_clean_ones() -
 
 def test_when_it_is_evaluated_randnet_averages_over_draws() -> None:
     chosen, network = randomised("method.evaluation_draws=3")
-    averaged = chosen.evaluated(GAME, P)
+    averaged = chosen.evaluation_network(GAME, P)
     averaged.load_state_dict(network.state_dict())
     part = sequences()
     state = torch.zeros(P, S, averaged.state_size)
