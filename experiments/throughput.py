@@ -169,14 +169,11 @@ def one_actor(config: Config, seconds: float) -> float:
         drain = multiprocessing.get_context("spawn").Process(target=_drain, args=(server.url,), daemon=True)
         drain.start()
         try:
-            with _one_core():
-                actor = Actor(config, store, "0")
+            with _one_core(), Actor(config, store, "0") as actor:
                 _play(actor, WARM_UP_STEPS, 0.0)
                 before, started = actor.player_steps, time.monotonic()
                 _play(actor, 0, seconds)
                 rate = (actor.player_steps - before) / (time.monotonic() - started)
-                actor.outbox.close()
-                actor.close()
         finally:
             drain.terminate()
             drain.join()
