@@ -1,4 +1,5 @@
-"""The actor: steps copies of a game with a mix of learning and distilled policies, and ships unrolls.
+"""The actor: plays copies of a game with a mix of learning and distilled policies, and ships unrolls.
 
-What belongs here is what only an actor does. It knows Redis' URL and the run's name, and nothing else.
+Only what an actor alone does belongs here. An actor is given Redis' URL and the run's name, and reads everything else
+there.
 """

@@ -1,23 +1,26 @@
 """The actor's loop: play, record, ship."""
 
+import contextlib
 import logging
 import time
 import zlib
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import torch
 
 import environments
-from actors.seats import draw_drivers, draw_places
+from actors.seats import draw_drivers, draw_policy_indices
 from actors.unrolls import Recorder
 from common.config import Config
 from common.errors import StoreError
 from common.lifecycle import Presence, new_incarnation
 from common.outbox import Outbox
 from common.store import Store
-from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader
+from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader, UnrollSpec
 from common.weights import PHI, THETA
-from methods import method
+from methods import make_method
 from networks.players import Players
 
 log = logging.getLogger(__name__)
@@ -26,52 +29,85 @@ FLUSH_S = 10.0
 SILENCE_S = 5.0
 
 
+def run(store: Store, name: str) -> None:
+    """Runs an actor until it is stopped or the run is finished."""
+    config = store.config()
+    if store.over():
+        return
+    torch.set_num_threads(config.actor.threads)
+    log.info("actor %s joins run %s", name, store.run)
+    with (
+        Actor(config, store, name) as actor,
+        Presence(store, "actor", name, actor.incarnation, config.run.heartbeat_s) as presence,
+    ):
+        since, steps, sent = time.monotonic(), 0, 0
+        while not (store.stopping.is_set() or actor.outbox.finished):
+            room = actor.wait()
+            if room:
+                actor.step()
+            if actor.outbox.produced > sent:
+                sent = actor.outbox.produced
+                presence.advanced()
+            if (elapsed := time.monotonic() - since) > config.run.heartbeat_s:
+                presence.say(
+                    state="playing" if room else "waiting for the learner",
+                    player_steps=actor.player_steps,
+                    player_steps_per_s=round((actor.player_steps - steps) / elapsed),
+                    theta_version=actor.players.version(THETA),
+                    phi_version=actor.players.version(PHI),
+                    unaccounted=actor.outbox.unaccounted,
+                )
+                since, steps = time.monotonic(), actor.player_steps
+                if not room and actor.outbox.silence_s > SILENCE_S and store.finished:
+                    log.info("run %s finished without the learner telling this actor", store.run)
+                    break
+        presence.say(state="leaving")
+        actor.flush()
+    log.info("actor %s left after %d player steps", name, actor.player_steps)
+
+
 class Actor:
     """Plays E copies of a game and ships what happened.
+
+    A context manager: on entering it builds the games, connects to the learner and loads the policies; on exit it
+    closes the games and the connection.
 
     Args:
       config: the run's, as read from Redis.
       store: the run's keys.
-      name: the actor's, unique among the run's living actors.
+      name: unique among the run's living actors.
     """
+
+    players: Players
+    outbox: Outbox
 
     def __init__(self, config: Config, store: Store, name: str) -> None:
         self.config, self.store, self.name = config, store, name
         self.incarnation = new_incarnation(name)
-        e = config.actor.environments
-        seeds = np.random.SeedSequence([config.run.seed, zlib.crc32(name.encode()), store.count_start("actor", name)])
-        self._rng = np.random.default_rng(seeds)
-        draw = self._rng.integers
-        self._environments = [environments.build(config.environment, int(s)) for s in draw(1, 2**32 - 1, e)]
-        spec = self._environments[0].spec
-        self._shape = (e, spec.players)
-        self._method = method(config)
-        self._drivers = [[THETA] * spec.players for _ in range(e)]
-        self._places = np.zeros(self._shape, np.int64)
-        self._pool: dict[str, float] = {}
-        network = self._method.network(spec, self._method.policies(spec.players))
-        self.players = Players(network, e * spec.players, int(draw(2**62)))
-        self._recorder = Recorder(spec, e, config.actor.unroll_length, self.players.state.shape[1])
-        self._returns = np.zeros(self._shape)
-        self._episode_steps = [0] * e
         self.player_steps = 0
-        endpoint = store.wait_for_endpoint()
-        self.outbox = Outbox(config.run.name, name, self.incarnation, endpoint)
-        self.refresh()
-        for i in range(e):
-            self._begin_episode(i, row=0)
-        self._assign()
+        self._method = make_method(config)
+        self._pool: dict[str, float] = {}
+        self._resources = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._resources:  # closes what is open if a later step fails
+            self._open()
+            self._resources = self._resources.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
 
     def step(self) -> None:
         """Plays one step in every environment; ships the unrolls that end with it."""
         recorder = self._recorder
-        t = recorder.clock
-        rgb, features = recorder.rgb[t], recorder.features[t]
-        rows = self._places.size
-        action, log_prob = self.players.act(
-            rgb.reshape(rows, *rgb.shape[2:]), features.reshape(rows, features.shape[-1])
-        )
-        recorder.action[t], recorder.log_prob[t] = action.reshape(self._shape), log_prob.reshape(self._shape)
+        t, rows = recorder.clock, recorder.rows
+        players = self._policy_index.size
+        rgb, features = (rows[name][t].reshape(players, *rows[name].shape[3:]) for name in ("rgb", "features"))
+        action, log_prob = self.players.act(rgb, features)
+        rows["action"][t], rows["log_prob"][t] = action.reshape(self._shape), log_prob.reshape(self._shape)
         recorder.clock += 1
         self.player_steps += action.size
         ended = [self._play(i, t) for i in range(len(self._environments))]
@@ -81,7 +117,7 @@ class Actor:
             self._assign()
 
     def refresh(self) -> None:
-        """Takes the newest theta and phi, if they are newer than those it plays by, and looks who is in the pool."""
+        """Loads newer versions of theta and phi, if there are any, and reads who is in the pool."""
         for name in (THETA, PHI) if self._method.phi else (THETA,):
             if self.players.version(name) != self.store.version(name):
                 self.players.load(name, self.store.wait_for_weights(name))
@@ -90,7 +126,10 @@ class Actor:
             self.players.keep({THETA, PHI, *self._pool}.union(*self._drivers))
 
     def wait(self, timeout_s: float = 1.0) -> bool:
-        """Hears the learner and sends; says whether there is room for more, having waited for it up to a timeout."""
+        """Exchanges messages with the learner; returns whether there is room for more unrolls.
+
+        Waits up to the timeout until there is.
+        """
         deadline = time.monotonic() + timeout_s
         self.outbox.pump()
         while self.outbox.waiting and not self.outbox.finished and (left := deadline - time.monotonic()) > 0:
@@ -101,36 +140,57 @@ class Actor:
         return not self.outbox.waiting
 
     def flush(self) -> None:
-        """Waits, for up to `FLUSH_S`, until the learner has received everything, and says goodbye."""
+        """Waits up to `FLUSH_S` until the learner has received everything, and says goodbye."""
         deadline = time.monotonic() + FLUSH_S
         self.outbox.leave()
         while self.outbox.unreceived and time.monotonic() < deadline:
             self.outbox.pump(0.1)
         if self.outbox.unreceived:
-            log.warning("leaving with %d unrolls that the learner did not receive", self.outbox.unreceived)
-            if self.store.finished:  # no learner will: they are lost
+            log.warning("leaving although the learner has not received %d unrolls", self.outbox.unreceived)
+            if self.store.finished:  # no learner will receive them: they are lost
                 self.store.ledger.close(self.incarnation)
         self.outbox.close()
 
-    def close(self) -> None:
-        """Frees the environments."""
-        for environment in self._environments:
-            environment.close()
+    def _open(self) -> None:
+        config, e = self.config, self.config.actor.environments
+        starts = self.store.count_start("actor", self.name)
+        seeds = np.random.SeedSequence([config.run.seed, zlib.crc32(self.name.encode()), starts])
+        self._rng = np.random.default_rng(seeds)
+        self._environments: list[environments.Environment] = []
+        for seed in self._rng.integers(1, 2**32 - 1, e):
+            self._environments.append(environments.build(config.environment, int(seed)))
+            self._resources.callback(self._environments[-1].close)
+        game = self._environments[0].spec
+        policies = self._method.policies(game.players)
+        network = self._method.network(game, policies)
+        self._shape = (e, game.players)
+        self._drivers = [[THETA] * game.players for _ in range(e)]
+        self._policy_index = np.zeros(self._shape, np.int64)
+        self._returns = np.zeros(self._shape)
+        self._episode_steps = [0] * e
+        self.players = Players(network, e * game.players, int(self._rng.integers(2**62)))
+        spec = UnrollSpec(game, config.actor.unroll_length, network.state_size, policies)
+        self._recorder = Recorder(spec, e)
+        self.outbox = Outbox(config.run.name, self.name, self.incarnation, self.store.wait_for_endpoint())
+        self._resources.callback(self.outbox.close)
+        self.refresh()
+        for i in range(e):
+            self._begin_episode(i, row=0)
+        self._assign()
 
     def _play(self, i: int, t: int) -> bool:
-        """Plays environment i's step t; says whether its episode ended."""
-        recorder = self._recorder
-        step = self._environments[i].step(recorder.action[t, i])
-        recorder.observe(i, t + 1, step.observation)
-        recorder.reward[t, i] = step.reward
-        recorder.discount[t, i] = 0.0 if step.terminated else 1.0
+        """Plays step t of environment i; returns whether its episode ended."""
+        rows = self._recorder.rows
+        step = self._environments[i].step(rows["action"][t, i])
+        self._recorder.observe(i, t + 1, step.observation)
+        rows["reward"][t, i] = step.reward
+        rows["discount"][t, i] = 0.0 if step.terminated else 1.0
         self._returns[i] += step.reward
         self._episode_steps[i] += 1
         if not (step.terminated or step.truncated):
             return False
-        summary = EpisodeSummary(
-            env_steps=self._episode_steps[i], returns=self._returns[i].tolist(), statistics=step.statistics
-        )
+        returns = self._returns[i].tolist()
+        summary = EpisodeSummary(env_steps=self._episode_steps[i], returns=returns, statistics=step.statistics)
         self._ship(i, t + 1, summary)
         self._begin_episode(i, row=t + 1)
         return True
@@ -140,13 +200,13 @@ class Actor:
         self._returns[i] = 0
         self._episode_steps[i] = 0
         self._drivers[i] = self._draw_drivers()
-        self._places[i] = draw_places(self._method, self._rng, self._shape[1])
+        self._policy_index[i] = draw_policy_indices(self._method, self._rng, self._shape[1])
         state = self.players.state.view(*self._shape, -1)
         state[i] = 0
         self._recorder.begin(i, row, state[i].numpy())
 
     def _draw_drivers(self) -> list[str]:
-        """Who drives the players of an episode, all of them held here; drawn again if one left the pool just now."""
+        """Draws who drives the players of an episode, and loads them; redraws if one has just left the pool."""
         while True:
             drivers = draw_drivers(self._method, self._rng, self._shape[1], self._pool)
             for name in {name for name in drivers if self.players.version(name) < 0}:
@@ -158,7 +218,7 @@ class Actor:
                 return drivers
 
     def _assign(self) -> None:
-        self.players.assign(self._places.ravel(), [name for drivers in self._drivers for name in drivers])
+        self.players.assign(self._policy_index.ravel(), [name for drivers in self._drivers for name in drivers])
 
     def _ship_all(self) -> None:
         end = self._recorder.clock
@@ -175,48 +235,19 @@ class Actor:
         if arrays is None:
             return
         header = UnrollHeader(
-            protocol=PROTOCOL, run=self.config.run.name, actor=self.name, incarnation=self.incarnation,
-            sequence=self.outbox.produced + 1, environment=i,
-            theta_version=self.players.version(THETA), phi_version=max(0, self.players.version(PHI)),
-            learning=[name == THETA for name in self._drivers[i]], policy=self._places[i].tolist(), episode=episode,
+            protocol=PROTOCOL,
+            run=self.config.run.name,
+            actor=self.name,
+            incarnation=self.incarnation,
+            sequence=self.outbox.produced + 1,
+            environment=i,
+            theta_version=self.players.version(THETA),
+            phi_version=max(0, self.players.version(PHI)),
+            learning=[name == THETA for name in self._drivers[i]],
+            policy=self._policy_index[i].tolist(),
+            episode=episode,
             arrays=[(name, array.dtype.str, array.shape) for name, array in arrays.items()],
-        )  # fmt: skip
+        )
         if not self.store.ledger.produced(self.incarnation, header.sequence):
-            raise StoreError(
-                f"actor {self.name} was silent for so long that it was taken for dead; it has to start anew"
-            )
+            raise StoreError(f"actor {self.name} missed its heartbeats and was closed; restart it")
         self.outbox.put(Unroll(header, **arrays))
-
-
-def run(store: Store, name: str) -> None:
-    """Lives an actor's life: until it is told to stop, or the run is finished."""
-    config = store.config()
-    if store.over():
-        return
-    torch.set_num_threads(config.actor.threads)
-    log.info("actor %s joins run %s", name, store.run)
-    actor = Actor(config, store, name)
-    with Presence(store, "actor", name, actor.incarnation, config.run.heartbeat_s) as presence:
-        since, steps, sent = time.monotonic(), 0, 0
-        while not (store.stopping.is_set() or actor.outbox.finished):
-            room = actor.wait()
-            if room:
-                actor.step()
-            if actor.outbox.produced > sent:
-                sent = actor.outbox.produced
-                presence.advanced()
-            if (elapsed := time.monotonic() - since) > config.run.heartbeat_s:
-                presence.say(
-                    state="playing" if room else "waiting for the learner",
-                    player_steps=actor.player_steps, player_steps_per_s=round((actor.player_steps - steps) / elapsed),
-                    theta_version=actor.players.version(THETA), phi_version=actor.players.version(PHI),
-                    unaccounted=actor.outbox.unaccounted,
-                )  # fmt: skip
-                since, steps = time.monotonic(), actor.player_steps
-                if not room and actor.outbox.silence_s > SILENCE_S and store.finished:
-                    log.info("run %s was finished without a word to this actor", store.run)
-                    break
-        presence.say(state="leaving")
-        actor.flush()
-        actor.close()
-    log.info("actor %s left after %d player steps", name, actor.player_steps)

@@ -1,4 +1,4 @@
-"""Who plays each seat of an episode, as a method draws it: checked, for a method may be anybody's."""
+"""Draws who plays in each seat of an episode and checks the draw, for a method may be third-party."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,10 @@ from methods import Method
 
 
 def draw_drivers(method: Method, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:
-    """Who drives each player.
+    """Draws who drives each player.
 
     Raises:
-      ConfigError: if they are not as many as the players, or one of them is nobody whose weights can be had.
+      ConfigError: if there is not one driver per player, or a driver's weights are published nowhere.
     """
     drivers = method.drivers(rng, players, pool)
     name = method.config.method.name
@@ -22,20 +22,20 @@ def draw_drivers(method: Method, rng: np.random.Generator, players: int, pool: M
         raise ConfigError(f"method {name} names {len(drivers)} drivers for {players} players")
     for driver in drivers:
         if driver != THETA and driver not in pool and not (driver == PHI and method.phi):
-            raise ConfigError(f"method {name} lets {driver!r} drive a player: nobody publishes that")
+            raise ConfigError(f"method {name} lets {driver!r} drive a player, but nobody publishes it")
     return drivers
 
 
-def draw_places(method: Method, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
-    """By which of its driver's policies each player plays: [players].
+def draw_policy_indices(method: Method, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
+    """Draws which of its driver's policies plays in each seat: [players].
 
     Raises:
-      ConfigError: if there is no such policy, or not a place for each player.
+      ConfigError: if an index is out of range, or there is not one per player.
     """
-    places, policies = np.asarray(method.places(rng, players)), method.policies(players)
-    if places.shape != (players,) or not ((places >= 0) & (places < policies)).all():
+    indices, policies = np.asarray(method.policy_indices(rng, players)), method.policies(players)
+    if indices.shape != (players,) or not ((indices >= 0) & (indices < policies)).all():
         raise ConfigError(
-            f"method {method.config.method.name} gives {players} players the places {places.tolist()}: "
+            f"method {method.config.method.name} gives {players} players the policy indices {indices.tolist()}: "
             f"expected one of 0 to {policies - 1} for each"
         )
-    return places
+    return indices

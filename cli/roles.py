@@ -51,19 +51,20 @@ def add_parsers(commands: Any) -> None:
 
 def _learner(arguments: argparse.Namespace) -> int:
     from learner import service
-    from learner.ranks import rank
+    from learner.ranks import Launch, device_of
 
     folder = RunFolder((arguments.folder or Path("runs")) / arguments.run)
     config = resumed(arguments, folder) if folder.config.exists() else new(arguments)
-    service.device_of(config.learner.device)
-    if rank() > 0:
+    device_of(config.learner.device)
+    launch = Launch.from_environment()
+    if launch.rank > 0:
         stop_on_signals()  # rank 0 says when it is over
-        service.follow(config)
+        service.follow(config, launch)
         return 0
     store = _store(arguments)
     with folder.held("learner", LEARNER_LEAVES_S):
         folder.create(config)
-        service.run(store, config, arguments.listen, arguments.host)
+        service.run(store, config, arguments.listen, arguments.host, launch)
     return 0
 
 

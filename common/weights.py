@@ -1,4 +1,4 @@
-"""What learner, distiller, actors and evaluator hand to one another: versions of policies, and observations of them."""
+"""What learner, distiller, actors and evaluator exchange: versions of policies, and observations to distil on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Weights:
     """One version of a network's parameters.
 
     Attributes:
-      version: counts up by one with every publication and never goes back.
-      parameters: name to tensor, each with the leading policy axis [P, ...].
-      source_version: for phi, the version of theta it was distilled from last; for theta, its own.
-      direction: for phi, the event that made it: `initial`, `forward` or `reverse`; empty for theta.
+      version: rises by one with every publication and never goes back.
+      parameters: tensors by name, each with the leading policy axis [P, ...].
+      source_version: for phi, the version of theta that it was last distilled from; for theta, its own.
+      direction: for phi, the event that produced it: `initial`, `forward` or `reverse`; empty for theta.
     """
 
     version: int
@@ -31,14 +31,14 @@ class Weights:
 
 @dataclass(frozen=True)
 class Observations:
-    """D, what the distiller distils on: the observations of one learner iteration, all players, as sequences.
+    """D, what the distiller distils on: the observations of all players in one update, as sequences.
 
     Attributes:
-      update: the learner update they come from.
+      update: the learner's update that they come from.
       rgb: [T, B, N, H, W, 3] uint8.
       features: [T, B, N, F] float32.
-      policy: [B, N] int64, which learning policy a player belongs to.
-      mask: [T, B, N] bool, false where a row is padding or its player was out of the game.
+      policy: [B, N] int64, each player's policy index.
+      mask: [T, B, N] bool, false where a row is padding or its player was frozen or out of the game.
     """
 
     update: int

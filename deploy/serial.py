@@ -6,6 +6,7 @@ On the CPU, with a game that repeats itself, the same seed gives the same parame
 import contextlib
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 import torch
@@ -15,9 +16,11 @@ from common.config import Config
 from common.lifecycle import Presence
 from common.run_folder import RunFolder
 from common.store import Store
+from common.unroll import Unroll
 from deploy import views
 from deploy.redis_server import RedisServer
 from distiller.service import DistillerService
+from learner.ranks import Ranks, device_of
 from learner.service import LearnerService
 
 log = logging.getLogger(__name__)
@@ -33,39 +36,45 @@ class Serial:
     Args:
       config: the run's.
       url: Redis' URL.
+      on_batch: called with the unrolls of every batch before it is trained on.
     """
 
-    def __init__(self, config: Config, url: str) -> None:
+    learner: LearnerService
+    actor: Actor
+    distiller: DistillerService | None
+
+    def __init__(self, config: Config, url: str, on_batch: Callable[[list[Unroll]], None] | None = None) -> None:
+        self.config, self._on_batch = config, on_batch
         self.store = Store(url, config.run.name, threading.Event())
-        torch.use_deterministic_algorithms(True)
-        self.learner = LearnerService(self.store, config, "tcp://127.0.0.1:*", "127.0.0.1")
-        torch.set_num_threads(1)
-        self.actor = Actor(config, self.store, "0")
-        distils = bool(self.learner.learner.method.directions)
-        self.distiller = DistillerService(self.store, config) if distils else None
         self._batch = config.learner.batch_unrolls
-        self._taken = self.actor.outbox.produced
-        self._heartbeat_s = config.run.heartbeat_s
-        self._presences = contextlib.ExitStack()
+        self._roles, self._presences = contextlib.ExitStack(), contextlib.ExitStack()
 
     def __enter__(self) -> "Serial":
+        config, store = self.config, self.store
+        torch.use_deterministic_algorithms(True)
+        torch.set_num_threads(1)
+        with self._roles:  # closes what is open if a later step fails
+            ranks = self._roles.enter_context(Ranks(device_of(config.learner.device)))
+            learner = LearnerService(store, config, "tcp://127.0.0.1:*", "127.0.0.1", ranks, self._on_batch)
+            self.learner = self._roles.enter_context(learner)
+            distils = self.learner.learner.method.phi is not None
+            self.distiller = self._roles.enter_context(DistillerService(store, config)) if distils else None
+            self.actor = self._roles.enter_context(Actor(config, store, "0"))
+            self._roles = self._roles.pop_all()
+        self._taken = self.actor.outbox.produced
         lives = [("learner", "learner", self.learner.incarnation), ("actor", "0", self.actor.incarnation)]
         for role, name, incarnation in lives:
-            presence = Presence(self.store, role, name, incarnation, self._heartbeat_s)
+            presence = Presence(store, role, name, incarnation, config.run.heartbeat_s)
             self._presences.enter_context(presence).say(state="serial")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.actor.outbox.close()
-        if kind is None:
-            self.learner.leave()
-        self.learner.close()
-        if self.distiller is not None:
-            self.distiller.close()
-        self.actor.close()
-        self._presences.__exit__(kind, error, trace)
+        with self._presences, self._roles:
+            self.actor.outbox.close()
+            if kind is None:
+                self.learner.leave()
 
     def update(self) -> None:
         """One round: as many steps as a batch needs, one update, and a distillation event if one is due."""

@@ -24,7 +24,7 @@ from common.store import Store
 from deploy import views
 from deploy.processes import bidist, with_parent
 from deploy.redis_server import RedisServer
-from methods import method
+from methods import make_method
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0}
 
 
 def topology(config: Config, actors: int, url: str) -> list["Role"]:
-    """Who runs: one learner, one distiller if the method distils, and the actors."""
+    """Who runs: one learner, one distiller if the method has phi, and the actors."""
     join = ["--redis", url, "--run", config.run.name]
     roles = [
         Role("learner", "learner", [*join, "--folder", str(config.run.folder), "--steps", str(config.run.player_steps)],
              learner_threads(config.learner))
     ]  # fmt: skip
-    if method(config).directions:
+    if make_method(config).phi:
         roles.append(Role("distiller", "distiller", join, config.distiller.threads))
     roles += [Role("actor", f"actor-{i}", [*join, "--name", str(i)], config.actor.threads) for i in range(actors)]
     return roles

@@ -21,7 +21,7 @@ from common.files import read_lines
 from common.ledger import Balance
 from common.run_folder import RunFolder
 from common.store import Store, runs
-from methods import method
+from methods import make_method
 
 TICK_S = 1.0
 POINTS = 60
@@ -61,7 +61,7 @@ class Snapshot:
     @property
     def distils(self) -> bool:
         """Whether the run's method has a distiller."""
-        return self.config is not None and bool(method(self.config).directions)
+        return self.config is not None and bool(make_method(self.config).directions)
 
     def missing(self) -> list[str]:
         """Roles that are away though the run needs them."""

@@ -1,4 +1,4 @@
-"""The distiller: turns theta into phi, towards it and away from it in turn, beside the learner and never in its way.
+"""The distiller: owns phi, which it distils from theta, towards it and away from it in turn.
 
-What belongs here is what only the distiller does.
+It runs beside the learner, which never waits for it. Only what the distiller alone does belongs here.
 """

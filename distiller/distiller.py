@@ -18,10 +18,10 @@ from networks.optimisation import clip_gradients, load_optimiser, optimiser_tens
 
 
 class Distiller:
-    """phi, and how it follows theta and leaves it.
+    """phi, and how it moves towards theta and away from it.
 
     Args:
-      method: says which directions events take in turn; its configuration has rates, epochs, the bound.
+      method: its network, the directions that events take in turn, and the settings of the section `distiller`.
       spec: the game.
     """
 
@@ -36,20 +36,24 @@ class Distiller:
         self.events = 0
 
     @property
-    def direction(self) -> Direction:
-        """The direction that the next event takes."""
+    def direction(self) -> Direction | None:
+        """The direction of the next event; None if the method has none."""
+        if not self._directions:
+            return None
         return self._directions[self.events // self._config.phase_events % len(self._directions)]
 
     def event(self, theta: Mapping[str, Tensor], observations: Observations) -> dict[str, float | str]:
-        """One distillation event: phi moves towards theta on D, or away from it up to the bound.
+        """Runs one distillation event: phi moves towards theta on D, or away from it up to the bound.
 
         Args:
           theta: the learning policies' parameters.
           observations: D.
 
-        Returns: the direction, eq. 2 before and after, phi's and theta's entropy, the steps taken.
+        Returns: its metrics: the direction, eq. 2 before and after, the entropies of phi and theta, the gradient steps.
         """
         direction, config = self.direction, self._config
+        if direction is None:
+            raise ValueError("this method distils nothing")
         self._theta.load_state_dict(theta)
         if direction != self._last:
             rate = config.forward_learning_rate if direction == "forward" else config.reverse_learning_rate
@@ -63,23 +67,28 @@ class Distiller:
         self._last = direction
         self.events += 1
         return {
-            "events": self.events, "direction": direction, "update": observations.update, "gradient_steps": steps,
-            "kl_before_nats": before, "kl_after_nats": after,
-            "phi_entropy_before_nats": entropy_before, "phi_entropy_after_nats": entropy_after,
+            "events": self.events,
+            "direction": direction,
+            "update": observations.update,
+            "gradient_steps": steps,
+            "kl_before_nats": before,
+            "kl_after_nats": after,
+            "phi_entropy_before_nats": entropy_before,
+            "phi_entropy_after_nats": entropy_after,
             "theta_entropy_nats": float(mean_entropy(teacher, data.mask).mean()),
-        }  # fmt: skip
+        }
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What its checkpoint keeps as tensors."""
+        """Returns what its checkpoint keeps as tensors."""
         parameters = {name: p.detach().clone() for name, p in self.phi.named_parameters()}
         return {"phi": parameters, "optimiser": optimiser_tensors(self._optimiser, self.phi)}
 
     def state(self) -> dict[str, Any]:
-        """What its checkpoint keeps besides."""
+        """Returns what its checkpoint keeps besides tensors."""
         return {"events": self.events, "last": self._last, "numpy_random": self._rng.bit_generator.state}
 
     def restore(self, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
-        """The inverse of `tensors` and `state`."""
+        """Restores what `tensors` and `state` returned."""
         self.phi.load_state_dict(tensors["phi"])
         self.events, self._last = state["events"], state["last"]
         self._rng.bit_generator.state = state["numpy_random"]
@@ -95,7 +104,7 @@ class Distiller:
         return len(parts)
 
     def _ascend(self, data: "_Data", teacher: Tensor) -> int:
-        """Reverse: phi <- phi + eta_r grad L(phi), up to the first minibatch on which L has reached the bound."""
+        """Reverse: phi <- phi + eta_r grad L(phi), until L has reached the bound on a minibatch."""
         parts = self._parts(data, self._config.reverse_epochs)
         for taken, columns in enumerate(parts):
             if not self._step(data, teacher, columns, sign=-1.0, bound=self._config.reverse_bound):
@@ -109,7 +118,7 @@ class Distiller:
         return [part for shuffled in shuffles for part in shuffled.tensor_split(count)]
 
     def _step(self, data: "_Data", teacher: Tensor, columns: Tensor, sign: float, bound: float | None = None) -> bool:
-        """One gradient step on a minibatch; none, and False, if the minibatch's L has reached the bound."""
+        """Takes a gradient step on a minibatch; returns False without one if its L has reached the bound."""
         part = data.columns(columns)
         divergence = kl_divergence(teacher[:, :, columns], part.log_probs(self.phi), part.mask)
         if bound is not None and divergence.detach().mean() >= bound:
@@ -122,7 +131,7 @@ class Distiller:
 
     @torch.no_grad()
     def _measure(self, data: "_Data", teacher: Tensor) -> tuple[float, float]:
-        """L(phi) of eq. 2 and phi's entropy, over the whole of D."""
+        """Returns L(phi) of eq. 2 and phi's entropy, over the whole of D."""
         student = data.log_probs(self.phi)
         divergence = kl_divergence(teacher, student, data.mask)
         return float(divergence.mean()), float(mean_entropy(student, data.mask).mean())
@@ -147,7 +156,7 @@ class _Data:
         return _Data(self.rgb[:, :, which], self.features[:, :, which], self.mask[:, :, which])
 
     def log_probs(self, network: Network) -> Tensor:
-        """[P, T, S, A]; the recurrent states start as zeros and are carried along the sequences."""
+        """Returns [P, T, S, A]; the recurrent states start as zeros and are carried along the sequences."""
         policies, _, sequences = self.mask.shape
         state = self.features.new_zeros(policies, sequences, network.state_size)
         log_probs, _ = network.act(self.rgb, self.features, state, torch.zeros(policies, sequences, dtype=torch.long))

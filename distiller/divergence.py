@@ -1,4 +1,4 @@
-"""The divergence that distillation moves. Arrays are [P, T, S, ...]."""
+"""The divergence that distillation changes. Arrays are [P, T, S, ...]."""
 
 from torch import Tensor
 
@@ -6,7 +6,9 @@ from networks.sequences import policy_mean
 
 
 def kl_divergence(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
-    """KL(pi_theta || pi_phi) in nats, the mean over a policy's observations (eq. 2 before its mean over i): [P].
+    """Returns KL(pi_theta || pi_phi) in nats, averaged over each policy's observations: [P].
+
+    The mean over policies is eq. 2.
 
     Args:
       teacher: [P, T, S, A], log-probabilities of theta.
@@ -18,6 +20,6 @@ def kl_divergence(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
 
 
 def mean_entropy(log_probs: Tensor, mask: Tensor) -> Tensor:
-    """Entropy in nats, the mean over a policy's observations: [P]."""
+    """Returns the entropy in nats, averaged over each policy's observations: [P]."""
     entropy = -(log_probs.exp() * log_probs).sum(-1)
     return policy_mean(entropy, mask)

@@ -1,7 +1,9 @@
-"""The distiller's life: wait for observations, distil, publish phi; come back where it left off."""
+"""The distiller process: publishes phi's first version, waits for observations, distils, publishes; resumes exactly."""
 
 import logging
 import time
+from types import TracebackType
+from typing import Self
 
 import torch
 
@@ -12,100 +14,125 @@ from common.lifecycle import Presence, new_incarnation
 from common.metrics import MetricsLog
 from common.run_folder import RunFolder
 from common.store import Store
-from common.weights import Weights
+from common.weights import PHI, THETA, Weights
 from distiller.distiller import Distiller
-from methods import method
+from distiller.first import first_phi
+from methods import make_method
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.2
+POLL_S, IDLE_S = 0.2, 1.0
+
+
+def run(store: Store) -> None:
+    """Runs the distiller until it is stopped or the run is finished."""
+    config = store.config()
+    if store.over():
+        return
+    torch.set_num_threads(config.distiller.threads)
+    with Presence(store, "distiller", "distiller", new_incarnation("distiller"), config.run.heartbeat_s) as presence:
+        if make_method(config).phi is None:
+            log.info("method %s has no distilled policies: nothing to do", config.method.name)
+            presence.say(state="idle: this method distils nothing")
+            while not (store.stopping.wait(IDLE_S) or store.finished):
+                pass
+            return
+        with DistillerService(store, config) as service:
+            while not (store.stopping.is_set() or store.finished):
+                presence.say(state=service.state, events=service.distiller.events, phi_version=service.version)
+                if not service.step():
+                    store.stopping.wait(POLL_S)
+                presence.advanced()
 
 
 class DistillerService:
-    """A distiller with everything around it: Redis, checkpoints, metrics.
+    """A distiller with its checkpoints and metrics.
+
+    A context manager: on entering it waits for the learner and makes sure that phi is published.
 
     Args:
       store: the run's keys.
       config: the run's.
     """
 
+    distiller: Distiller
+    version: int
+
     def __init__(self, store: Store, config: Config) -> None:
         self.store, self.config = store, config
+        self.update = 0
         self._folder = RunFolder.of(config.run)
-        self.distiller = Distiller(method(config), environments.spec(config.environment))
-        published = store.wait_for_weights("phi")
-        self.version, self.update = published.version, 0
-        saved = checkpoint.newest(self._folder.distiller)
-        if saved is not None and saved.state["version"] >= published.version:
+        self._source_version, self._direction = 0, "initial"
+
+    def __enter__(self) -> Self:
+        # The learner announces its endpoint last: by then it has restored phi if its checkpoint has it.
+        self.store.wait_for_endpoint()
+        method, spec = make_method(self.config), environments.spec(self.config.environment)
+        self.distiller = Distiller(method, spec)
+        published, saved = self.store.weights(PHI), checkpoint.newest(self._folder.distiller)
+        if saved is not None and (published is None or saved.state["version"] >= published.version):
             self.distiller.restore(saved.tensors, saved.state["distiller"])
             self.version, self.update = saved.state["version"], saved.state["update"]
-            if saved.state["version"] > published.version:
-                self._publish(saved.state["source_version"], saved.state["direction"])
+            self._source_version, self._direction = saved.state["source_version"], saved.state["direction"]
             log.info("continuing after event %d", self.distiller.events)
         else:
-            self.distiller.phi.load_state_dict(published.parameters)
-        self.metrics = MetricsLog(
-            self._folder.distillation, self._folder.tensorboard / "distiller", "events", self.distiller.events
-        )
+            phi = published or first_phi(method, spec, self.store.wait_for_weights(THETA))
+            self.distiller.phi.load_state_dict(phi.parameters)
+            self.version, self._source_version, self._direction = phi.version, phi.source_version, phi.direction
+        if published is None or published.version != self.version:
+            self._publish()
+        events, tensorboard = self.distiller.events, self._folder.tensorboard / "distiller"
+        self._metrics = MetricsLog(self._folder.distillation, tensorboard, "events", events)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._metrics.close()
+
+    @property
+    def state(self) -> str:
+        """What it is doing, in words."""
+        direction = self.distiller.direction
+        return f"waiting for observations, next {direction}" if direction else "idle: this method distils nothing"
 
     def step(self) -> bool:
-        """Distils if the learner left new observations; says whether it did."""
+        """Distils if the learner left new observations; returns whether it did."""
+        self._publish_if_lost()
         observations = self.store.observations(other_than=self.update)
         if observations is None:
             return False
         started = time.monotonic()
-        theta = self.store.wait_for_weights("theta")
-        direction = self.distiller.direction
+        theta = self.store.wait_for_weights(THETA)
         metrics = self.distiller.event(theta.parameters, observations)
         self.version += 1
         self.update = observations.update
-        # Saved before it is published: what the actors play by can always be restored.
-        state = {
-            "version": self.version, "update": self.update, "source_version": theta.version,
-            "direction": direction, "distiller": self.distiller.state(),
-        }  # fmt: skip
-        checkpoint.save(self._folder.distiller, self.distiller.events, self.distiller.tensors(), state, keep=2)
-        self._publish(theta.version, direction)
-        metrics |= {
-            "phi_version": self.version,
-            "theta_version": theta.version,
-            "event_s": time.monotonic() - started,
-        }
-        self.metrics.write(metrics)
+        self._source_version, self._direction = theta.version, str(metrics["direction"])
+        # Saved before it is published: whatever the actors play can always be restored.
+        self._save()
+        self._publish()
+        event_s = time.monotonic() - started
+        metrics |= {"phi_version": self.version, "theta_version": theta.version, "event_s": event_s}
+        self._metrics.write(metrics)
         self.store.put_event("distiller", "distiller", "distillation", **metrics)
         return True
 
-    def close(self) -> None:
-        """Closes its files."""
-        self.metrics.close()
+    def _publish_if_lost(self) -> None:
+        """Publishes phi again if Redis has lost it, once the learner has announced the run again."""
+        if self.store.version(PHI) is None and self.store.endpoint() is not None:
+            log.warning("Redis has lost phi: publishing version %d again", self.version)
+            self._publish()
 
-    def _publish(self, source_version: int, direction: str) -> None:
+    def _publish(self) -> None:
         parameters = dict(self.distiller.phi.named_parameters())
-        self.store.publish("phi", Weights(self.version, parameters, source_version, direction))
+        self.store.publish(PHI, Weights(self.version, parameters, self._source_version, self._direction))
 
-
-def run(store: Store) -> None:
-    """Lives a distiller's life: until it is told to stop, or the run is finished."""
-    config = store.config()
-    if store.over():
-        return
-    torch.set_num_threads(config.distiller.threads)
-    with Presence(store, "distiller", "distiller", new_incarnation("distiller"), config.run.heartbeat_s) as presence:
-        if not method(config).directions:
-            log.info("method %s distils nothing: nothing to do", config.method.name)
-            presence.say(state="idle: this method distils nothing")
-            while not (store.stopping.wait(1.0) or store.finished):
-                pass
-            return
-        service = DistillerService(store, config)
-        try:
-            while not (store.stopping.is_set() or store.finished):
-                presence.say(
-                    state=f"waiting for observations, next {service.distiller.direction}",
-                    events=service.distiller.events, phi_version=service.version,
-                )  # fmt: skip
-                if not service.step():
-                    store.stopping.wait(POLL_S)
-                presence.advanced()
-        finally:
-            service.close()
+    def _save(self) -> None:
+        state = {
+            "version": self.version,
+            "update": self.update,
+            "source_version": self._source_version,
+            "direction": self._direction,
+            "distiller": self.distiller.state(),
+        }
+        checkpoint.save(self._folder.distiller, self.distiller.events, self.distiller.tensors(), state, keep=2)

@@ -21,7 +21,7 @@ from common.spec import EnvironmentSpec
 from common.weights import THETA, Weights
 from environments import Environment, Observation
 from evaluator.workers import Person
-from methods import method
+from methods import make_method
 from networks.players import Players
 
 TABLES = 16
@@ -188,7 +188,7 @@ class _Cast:
         if theta is not None:
             self._policies = len(next(iter(theta.values())))
             rows = tables * spec.players
-            self._players = Players(method(config).evaluated(spec, self._policies), rows, seed=0)
+            self._players = Players(make_method(config).evaluation_network(spec, self._policies), rows, seed=0)
             self._players.load(THETA, Weights(0, theta))
         self._rgb = np.zeros((*self._shape, *spec.rgb_shape), np.uint8)
         self._features = np.zeros((*self._shape, spec.features), np.float32)

@@ -21,7 +21,7 @@ from common.errors import CheckpointError, ConfigError
 from common.run_folder import RunFolder
 from common.spec import EnvironmentSpec
 from common.weights import THETA, Weights
-from methods import method, resolve
+from methods import make_method, resolve
 from networks.arrangement import arrange
 from networks.players import Players
 
@@ -121,7 +121,7 @@ def observe(config: Config, theta: Mapping[str, Tensor], seed: int) -> Observed:
     spec = games[0].spec
     rows = COPIES * spec.players
     policies = len(next(iter(theta.values())))
-    players = Players(method(config).evaluated(spec, policies), rows, seed)
+    players = Players(make_method(config).evaluation_network(spec, policies), rows, seed)
     players.load(THETA, Weights(0, theta))
     players.assign(np.arange(rows) % policies)
     seen = [game.reset() for game in games]
@@ -143,7 +143,7 @@ def observe(config: Config, theta: Mapping[str, Tensor], seed: int) -> Observed:
 def probabilities(config: Config, spec: EnvironmentSpec, met: Met, observed: Observed) -> Tensor:
     """What a policy would do at each observation, with its own memory of those before: [T, R, A]."""
     policies = len(next(iter(met.parameters.values())))
-    network = method(config).evaluated(spec, policies).eval()
+    network = make_method(config).evaluation_network(spec, policies).eval()
     network.load_state_dict(dict(met.parameters))
     rows = observed.rgb.shape[1]
     places = arrange(np.arange(rows) % policies, policies)

@@ -22,7 +22,7 @@ from environments.last import observe_last
 from environments.melting_pot import FEATURES, block_mean, light_meltingpot
 from evaluator.rollout import Episode, episode_seeds
 from evaluator.scenarios import Scenario, require_bots
-from methods import method
+from methods import make_method
 from networks.players import Players
 
 
@@ -108,7 +108,7 @@ def _players(
 ) -> tuple[Players, list[int]]:
     policies = len(next(iter(theta.values())))
     drawn = rng.integers(0, policies, spec.players)
-    players = Players(method(config).evaluated(spec, policies), spec.players, int(rng.integers(2**62)))
+    players = Players(make_method(config).evaluation_network(spec, policies), spec.players, int(rng.integers(2**62)))
     players.load(THETA, Weights(0, theta))
     players.assign(drawn)
     return players, drawn.tolist()

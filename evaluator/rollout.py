@@ -22,7 +22,7 @@ from environments.melting_pot import MeltingPot
 from evaluator import bots
 from evaluator.bots import Background
 from evaluator.scenarios import Scenario
-from methods import method
+from methods import make_method
 from networks.players import Players
 
 TABLES = 16
@@ -198,7 +198,7 @@ class _Population:
     def __init__(self, spec: EnvironmentSpec, tables: int, config: Config, theta: Mapping[str, Tensor]) -> None:
         shape = (tables, spec.players)
         self._policies = len(next(iter(theta.values())))
-        self._players = Players(method(config).evaluated(spec, self._policies), math.prod(shape), seed=0)
+        self._players = Players(make_method(config).evaluation_network(spec, self._policies), math.prod(shape), seed=0)
         self._players.load(THETA, Weights(0, theta))
         self._policy = np.full(shape, -1)
         self._rgb = np.zeros((*shape, *spec.rgb_shape), np.uint8)

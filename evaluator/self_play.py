@@ -17,7 +17,7 @@ from common.run_folder import RunFolder
 from common.spec import EnvironmentSpec
 from common.weights import THETA, Weights
 from environments import Environment, Observation
-from methods import method
+from methods import make_method
 from networks.players import Players
 
 ENVIRONMENTS = 4
@@ -159,7 +159,7 @@ class _Population:
     ) -> None:
         self._shape = (copies, spec.players)
         rows, policies = copies * spec.players, len(next(iter(theta.values())))
-        self._players = Players(method(config).evaluated(spec, policies), rows, seed)
+        self._players = Players(make_method(config).evaluation_network(spec, policies), rows, seed)
         self._players.load(THETA, Weights(0, theta))
         self._players.assign(np.arange(rows) % policies)
 

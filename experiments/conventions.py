@@ -35,7 +35,7 @@ from common.weights import THETA, Weights
 from deploy.redis_server import RedisServer
 from deploy.serial import Serial
 from environments.matrix_game import PAYOFFS
-from methods import METHODS, method, resolve
+from methods import METHODS, make_method, resolve
 from networks.players import Players
 from reports.provenance import circumstances
 from reports.statistics import interval, permutation_test
@@ -122,7 +122,7 @@ def train(what: str, seed: int, updates: int) -> tuple[Config, dict[str, Any], N
         )
         config = resolve(config)
         RunFolder.of(config.run).create(config)
-        trained = method(config).trained
+        trained = make_method(config).training_mask
         with Serial(config, server.url) as serial, _watched(serial) as unrolls:
             for _ in range(updates):
                 serial.update()
@@ -159,7 +159,7 @@ def meet(config: Config, theta: dict[str, Any], stranger: int | None, seed: int)
     games = [environments.build(config.environment, seed + i) for i in range(EPISODES)]
     spec, policies = games[0].spec, len(next(iter(theta.values())))
     rng = np.random.default_rng(seed)
-    players = Players(method(config).evaluated(spec, policies), EPISODES * spec.players, seed)
+    players = Players(make_method(config).evaluation_network(spec, policies), EPISODES * spec.players, seed)
     players.load(THETA, Weights(0, theta))
     players.assign(rng.integers(0, policies, EPISODES * spec.players))
     seen = [game.reset() for game in games]

@@ -36,7 +36,7 @@ from deploy.processes import bidist
 from deploy.redis_server import RedisServer
 from environments.melting_pot import FEATURES, MeltingPot, substrates
 from learner.service import unroll_spec
-from methods import method, resolve
+from methods import make_method, resolve
 from reports.provenance import circumstances
 
 RUN = "bench"
@@ -162,21 +162,18 @@ def one_actor(config: Config, seconds: float) -> float:
         store = Store(server.url, RUN)
         store.put_config(config)
         spec = unroll_spec(config)
-        theta = dict(method(config).network(spec.environment, spec.policies).named_parameters())
+        theta = dict(make_method(config).network(spec.environment, spec.policies).named_parameters())
         store.publish("theta", Weights(1, theta, 1))
         store.publish("phi", Weights(1, theta, 1, "initial"))
         _fill_pool(store, config)
         drain = multiprocessing.get_context("spawn").Process(target=_drain, args=(server.url,), daemon=True)
         drain.start()
         try:
-            with _one_core():
-                actor = Actor(config, store, "0")
+            with _one_core(), Actor(config, store, "0") as actor:
                 _play(actor, WARM_UP_STEPS, 0.0)
                 before, started = actor.player_steps, time.monotonic()
                 _play(actor, 0, seconds)
                 rate = (actor.player_steps - before) / (time.monotonic() - started)
-                actor.outbox.close()
-                actor.close()
         finally:
             drain.terminate()
             drain.join()
@@ -236,7 +233,7 @@ def whole_system(config: Config, seconds: float) -> System:
 
 def _fill_pool(store: Store, config: Config) -> None:
     """Puts as many copies of theta, each of a rank of its own, beside a method's past policies, if it has any."""
-    if method(config).pooled and (theta := store.weights(THETA)) is not None:
+    if make_method(config).pooled and (theta := store.weights(THETA)) is not None:
         for number in range(POOL):
             store.put_in_pool(POOL_FROM + number, theta, rank=number)
 

@@ -1,4 +1,5 @@
-"""The learner: receives unrolls, updates theta, publishes it, keeps checkpoints and the ledger.
+"""The learner: receives unrolls, updates theta and publishes it, keeps checkpoints and the ledger.
 
-What belongs here is what only the learner does: batches, estimators, losses, the update.
+`service.py` is the process and its loop, `learner.py` the update; `preparation.py`, `objective.py`, `ppo.py` and
+`returns.py` are its mathematics. Only what the learner alone does belongs here.
 """

@@ -1,4 +1,4 @@
-"""Running means over the newest episodes, learning and fictitious players apart."""
+"""Running means over the newest episodes, separately for learning players and the others."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ WINDOW = 20
 
 
 class Episodes:
-    """What the newest `WINDOW` finished episodes earned and counted."""
+    """Returns and counts of the newest `WINDOW` finished episodes."""
 
     def __init__(self) -> None:
         self.count = 0
         self._values: dict[str, deque[float]] = {}
 
     def take(self, unrolls: Sequence[Unroll]) -> None:
-        """Takes in the episodes that ended with these unrolls."""
+        """Adds the episodes that ended with these unrolls."""
         for header in (unroll.header for unroll in unrolls):
             if header.episode is None:
                 continue
@@ -33,15 +33,15 @@ class Episodes:
                 self._add(f"episode_{name}", value)
 
     def means(self) -> dict[str, float]:
-        """By metric: returns per player, steps per episode, and the game's own counts per player and episode."""
+        """Returns by metric: return per player, steps per episode, the game's own counts per player and episode."""
         return {name: float(np.mean(values)) for name, values in self._values.items()}
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Returns what a checkpoint keeps."""
         return {"count": self.count, "values": {name: list(values) for name, values in self._values.items()}}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
+        """Restores what `state` returned."""
         self.count = state["count"]
         self._values = {name: deque(values, WINDOW) for name, values in state["values"].items()}
 

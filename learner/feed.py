@@ -1,4 +1,4 @@
-"""Batches for the learner, from what the actors send; and the word to the ledger about what became of each unroll."""
+"""Makes batches of the unrolls that arrive, and records the outcome of each unroll in the ledger."""
 
 import logging
 import time
@@ -11,13 +11,13 @@ log = logging.getLogger(__name__)
 
 
 class Feed:
-    """Takes unrolls in order of arrival, leaves out the stale, and accounts for all.
+    """Takes unrolls in order of arrival, drops stale ones, and accounts for all of them.
 
     Args:
       inbox: where unrolls arrive.
       ledger: the run's.
       batch_unrolls: B.
-      max_policy_lag: how many versions back an unroll may have acted.
+      max_policy_lag: how many versions older than the current one the theta that acted may be.
     """
 
     def __init__(self, inbox: Inbox, ledger: Ledger, batch_unrolls: int, max_policy_lag: int) -> None:
@@ -28,11 +28,11 @@ class Feed:
 
     @property
     def waiting(self) -> int:
-        """Unrolls that are here and not trained on."""
+        """The number of unrolls that have arrived and are not trained on yet."""
         return len(self.inbox.arrivals) + len(self._fresh)
 
     def next_batch(self, version: int, timeout_s: float) -> list[Unroll] | None:
-        """Waits for B unrolls that are fresh at this version of theta; None if the timeout passes before."""
+        """Waits for B unrolls that are not stale at this version of theta; returns None after the timeout."""
         deadline = time.monotonic() + timeout_s
         while True:
             self.inbox.poll()
@@ -52,13 +52,13 @@ class Feed:
             self.inbox.poll(min(left, 0.2))
 
     def account(self) -> None:
-        """Writes to the ledger what became of everything taken so far; to be called when a batch has been trained."""
+        """Records the outcome of everything taken so far; call it once the batch has been trained on."""
         self._write(self._outcomes)
         self._outcomes = []
         self.inbox.answer_all()
 
     def sweep(self, living: set[str]) -> None:
-        """Closes the incarnations that are gone: no heartbeat, silent, and nothing of theirs waiting here."""
+        """Closes incarnations that are gone: without a heartbeat, silent, and with no unroll waiting here."""
         now = time.monotonic()
         waiting = {a.incarnation for a in self.inbox.arrivals} | {incarnation for incarnation, *_ in self._outcomes}
         heard = {name for name, peer in self.inbox.peers.items() if now - peer.heard < GONE_S}
@@ -68,7 +68,7 @@ class Feed:
             log.info("actor incarnation %s is gone; %d of its unrolls are lost", incarnation, lost)
 
     def finish(self, timeout_s: float) -> None:
-        """Tells the actors that the run is over, and accounts for what is still under way as stale."""
+        """Tells the actors that the run is over, and records what is still in flight as stale."""
         self.inbox.finished = True
         deadline = time.monotonic() + timeout_s
         self.inbox.answer_all()
@@ -79,12 +79,12 @@ class Feed:
             self.inbox.poll(0.2)
 
     def stop(self) -> None:
-        """Accounts for what waits here from actors that are gone; the others will send theirs to the next learner."""
+        """Accounts for the unrolls of actors that are gone; the others will send theirs again to the next learner."""
         self.inbox.poll()
         self._write_off("stopped", set(self.inbox.peers))
 
     def _write_off(self, reason: str, spared: set[str]) -> None:
-        """Counts whatever was not trained on as stale, but for what comes from some incarnations."""
+        """Records everything that was not trained on as stale, except what came from the spared incarnations."""
         taken: list[Entry] = [(i, s, "stale" if o == "trained" else o, r or reason) for i, s, o, r in self._outcomes]
         while (arrival := self.inbox.take()) is not None:
             outcome: tuple[Outcome, str] = ("stale", reason) if arrival.unroll else ("rejected", arrival.reason)
@@ -104,9 +104,9 @@ class Feed:
         self._outcomes.append((arrival.incarnation, arrival.sequence, *outcome))
 
     def _settle(self) -> None:
-        """Writes what need not wait for the batch: of each incarnation, whatever came before its first to be trained.
+        """Records what need not wait for the batch: per incarnation, all before its first unroll to be trained on.
 
-        Without this, a run in which nothing can be trained on would say nothing and remember everything.
+        Without this, a run in which nothing can be trained on would record nothing and keep growing.
         """
         waiting: set[str] = set()
         settled: list[Entry] = []

@@ -1,4 +1,4 @@
-"""Past policies that others may play: in Redis for the actors, in the run's folder for a Redis that forgets."""
+"""Past policies that players may be driven by: in Redis for the actors, on disk in case Redis loses them."""
 
 import logging
 import shutil
@@ -8,44 +8,51 @@ from common import checkpoint
 from common.errors import CheckpointError
 from common.store import Store
 from common.weights import Weights
+from methods import Method
 
 log = logging.getLogger(__name__)
 
 
 class Pool:
-    """Who is in it is written here alone; actors read it in Redis.
+    """The past policies of a run. Only the learner changes them; actors read them in Redis.
 
     Args:
       store: the run's keys.
-      folder: where a checkpoint of each lies.
+      folder: holds a checkpoint of each.
     """
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store, self._folder = store, folder
-        self._ranks: dict[str, float] = {}
+        self._scores: dict[str, float] = {}
 
     @property
-    def ranks(self) -> dict[str, float]:
-        """Who is in it, by name, each with its rank."""
-        return dict(self._ranks)
+    def scores(self) -> dict[str, float]:
+        """The score of every past policy by its name."""
+        return dict(self._scores)
 
-    def add(self, updates: int, theta: Weights, rank: float) -> None:
-        """Takes theta in, as it is after so many updates."""
-        state = {"rank": rank, "version": theta.version}
+    def offer(self, method: Method, updates: int, theta: Weights, training_return: float) -> None:
+        """Adds theta if the method gives it a score, then removes those that the method evicts.
+
+        Args:
+          method: decides.
+          updates: how many the learner has made.
+          theta: as it is after them.
+          training_return: of the learning players, NaN as long as there is none.
+        """
+        score = method.score(updates, training_return, self.scores)
+        if score is None:
+            return
+        state = {"rank": score, "version": theta.version}
         checkpoint.save(self._folder, updates, {"theta": theta.parameters}, state, keep=None)
-        self._publish(updates, theta, rank)
-
-    def remove(self, name: str) -> None:
-        """Lets one go."""
-        del self._ranks[name]
-        self._store.remove_from_pool(name)
-        shutil.rmtree(self._folder / f"{int(name.rpartition(':')[2]):08d}", ignore_errors=True)
+        self._publish(updates, theta, score)
+        for name in method.evict(self.scores):
+            self._remove(name)
 
     def restore(self, updates: int) -> None:
-        """Makes it what it was when the learner had made so many updates, here, in the folder and in Redis."""
+        """Restores the pool, here, on disk and in Redis, to what it was after so many updates."""
         for name in self._store.pool():
             self._store.remove_from_pool(name)
-        self._ranks = {}
+        self._scores = {}
         for path in checkpoint.checkpoints(self._folder):
             if int(path.name) > updates:
                 shutil.rmtree(path)
@@ -53,11 +60,16 @@ class Pool:
             try:
                 saved = checkpoint.load(path)
             except CheckpointError as error:
-                log.warning("a past policy less in the pool: %s", error)
+                log.warning("dropping a past policy from the pool: %s", error)
                 continue
             theta = Weights(saved.state["version"], saved.tensors["theta"])
             self._publish(int(path.name), theta, saved.state["rank"])
 
-    def _publish(self, updates: int, theta: Weights, rank: float) -> None:
-        name = self._store.put_in_pool(updates, theta, rank)
-        self._ranks[name] = rank
+    def _publish(self, updates: int, theta: Weights, score: float) -> None:
+        name = self._store.put_in_pool(updates, theta, score)
+        self._scores[name] = score
+
+    def _remove(self, name: str) -> None:
+        del self._scores[name]
+        self._store.remove_from_pool(name)
+        shutil.rmtree(self._folder / f"{int(name.rpartition(':')[2]):08d}", ignore_errors=True)

@@ -1,5 +1,6 @@
-"""Value targets and advantages. All arrays are [T, ...]; values have one row more, for the bootstrap."""
+"""Value targets and advantages. All arrays are [T, ...]; values have one more row, for the bootstrap."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 
 class Targets(NamedTuple):
-    """What the value shall become, and how much better each action was than expected; both [T, ...]."""
+    """What the values should become, and how much better each action was than expected; both [T, ...]."""
 
     returns: Tensor
     advantages: Tensor
@@ -20,7 +21,7 @@ def gae(reward: Tensor, discount: Tensor, values: Tensor, valid: Tensor, trace: 
 
     Args:
       reward: [T, ...].
-      discount: [T, ...], gamma where the episode goes on or was truncated, 0 where it terminated.
+      discount: [T, ...], gamma where the episode continued or was truncated, 0 where it terminated.
       values: [T+1, ...].
       valid: [T, ...] bool; rows after an unroll's end are false, and nothing flows back from them.
       trace: lambda.
@@ -37,8 +38,8 @@ def gae(reward: Tensor, discount: Tensor, values: Tensor, valid: Tensor, trace: 
 def vtrace(reward: Tensor, discount: Tensor, values: Tensor, valid: Tensor, trace: float, log_ratio: Tensor) -> Targets:
     """V-trace with rho_bar = c_bar = 1 (Espeholt et al. 2018, eq. 1).
 
-    The advantage is r_t + d_t vs_{t+1} - V_t, as in their section 4.2 but without rho_t in front, which the learner
-    multiplies any advantage with.
+    The advantage is r_t + d_t vs_{t+1} - V_t, as in their section 4.2 but without the factor rho_t, by which the
+    learner multiplies every advantage.
 
     Args:
       reward, discount, values, valid, trace: as in `gae`; lambda scales the trace coefficients c_t.
@@ -50,9 +51,16 @@ def vtrace(reward: Tensor, discount: Tensor, values: Tensor, valid: Tensor, trac
     ahead = torch.empty_like(delta)
     advantages = torch.empty_like(delta)
     for t in reversed(range(len(delta))):
-        # vs_{t+1} = V_{t+1} + excess, where excess is what the rows behind t add.
+        # vs_{t+1} = V_{t+1} + excess, where excess is what the rows after t add.
         ahead_value = reward[t] + discount[t] * (values[t + 1] + excess)
         advantages[t] = torch.where(valid[t], ahead_value - values[t], 0.0)
         excess = torch.where(valid[t], delta[t] + discount[t] * trace * rho[t] * excess, 0.0)
         ahead[t] = excess
     return Targets(ahead + values[:-1], advantages)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """Returns the share of the returns' variance that the values explain where mask is true; NaN without variance."""
+    x, y = values[mask], returns[mask]
+    variance = float(y.var()) if y.numel() > 1 else math.nan
+    return 1 - float((y - x).var()) / variance if variance > 0 else math.nan

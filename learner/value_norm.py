@@ -1,4 +1,4 @@
-"""Normalises returns by a running mean and variance, so that games of any reward scale train alike."""
+"""Normalises returns by a running mean and variance, so that games with any scale of rewards train alike."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ VARIANCE_FLOOR = 1e-2
 
 
 class ValueNorm(nn.Module):
-    """Debiased moving averages of returns and of their squares, one pair for each of P policies (Yu et al. 2022).
+    """Debiased moving averages of returns and their squares, for each of P policies (Yu et al. 2022).
 
     Args:
       policies: P.
-      beta: what an update leaves of the old average.
+      beta: the share of the old average that an update keeps.
     """
 
     mean: Tensor
@@ -25,7 +25,7 @@ class ValueNorm(nn.Module):
             self.register_buffer(name, torch.zeros(policies, dtype=torch.float64))
 
     def update(self, returns: Tensor, mask: Tensor) -> None:
-        """Takes in returns [P, T, S] where mask [P, T, S] is true; a policy with none keeps what it has."""
+        """Adds the returns [P, T, S] where mask [P, T, S] is true; a policy without any keeps its averages."""
         count = mask.sum((1, 2))
         some = count > 0
         x = returns.double() * mask
@@ -35,7 +35,7 @@ class ValueNorm(nn.Module):
         self.weight += share * (1 - self.weight)
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation [P, 1, 1], float32; 0 and 1 before the first update."""
+        """Returns mean and standard deviation, [P, 1, 1] float32; 0 and 1 before the first update."""
         seen = self.weight > 0
         weight = torch.where(seen, self.weight, 1.0)
         mean = self.mean / weight
@@ -43,11 +43,11 @@ class ValueNorm(nn.Module):
         return mean.float()[:, None, None], variance.sqrt().float()[:, None, None]
 
     def normalise(self, returns: Tensor) -> Tensor:
-        """From reward's units to the critic's."""
+        """Converts from the units of rewards to those of the critic."""
         mean, deviation = self.moments()
         return (returns - mean) / deviation
 
     def denormalise(self, values: Tensor) -> Tensor:
-        """From the critic's units to reward's."""
+        """Converts from the units of the critic to those of rewards."""
         mean, deviation = self.moments()
         return values * deviation + mean

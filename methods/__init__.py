@@ -1,11 +1,11 @@
-"""The methods: one small file each, with what is its own, and their names.
+"""The methods: one small file each, with what is specific to it, and their names.
 
-A method says who plays beside the learning policies, which network they have and what is minimised besides PPO's loss.
-Whatever two methods have in common belongs to the actor, the learner or the distiller, not here. Adding one means a
-file with a subclass of `Method` and a line in `METHODS`; `docs/methods.md` does it step by step.
+A method decides who plays beside the learning policies, which network they have and what is minimised besides PPO's
+loss. Whatever two methods share belongs to the actor, the learner or the distiller instead. To add one, write a
+subclass of `Method` in its own file and add a line to `METHODS`; `docs/methods.md` walks through it.
 """
 
 from methods.base import Method
-from methods.registry import METHODS, method, resolve
+from methods.registry import METHODS, make_method, resolve
 
-__all__ = ["METHODS", "Method", "method", "resolve"]
+__all__ = ["METHODS", "Method", "make_method", "resolve"]

@@ -1,7 +1,6 @@
-"""The ablations of the paper's Figure 1: BiDist less one of its parts.
+"""The ablations of the paper's Figure 1: BiDist without one of its parts.
 
-The paper's text has two readings of its ablation v = 0: `NoFictitious` follows its conclusion, `AllFictitious` its
-formula.
+The paper's ablation v = 0 can be read in two ways: `NoFictitious` follows its conclusion, `AllFictitious` its formula.
 """
 
 from collections.abc import Mapping
@@ -15,35 +14,35 @@ from methods.bidist import BiDist
 
 
 class ForwardOnly(BiDist):
-    """Forward distillation alone: phi follows theta and never leaves it."""
+    """Forward distillation only: phi follows theta and is never pushed away from it."""
 
     directions = ("forward",)
 
 
 class NoDistillation(BiDist):
-    """No distillation: phi stays as it was drawn, independently of theta, and is played beside it all the same."""
+    """No distillation: phi is initialised independently of theta and never moves, but still plays."""
 
     phi = "random"
     directions = ()
 
 
 class NoFictitious(Method):
-    """BiDist's distillation, but nobody plays phi: v_i = 1 for every player."""
+    """BiDist's distillation, but phi never plays: v_i = 1 for every player."""
 
     phi = "copy"
     directions = ("forward", "reverse")
 
 
 class AllFictitious(NoFictitious):
-    """Everybody plays phi: v_i = 0 for every player, and theta learns from what they did.
+    """phi drives every player: v_i = 0, and theta learns from phi's steps.
 
-    The learner weighs each step by min(1, pi_theta / pi_phi), as it does with steps of an older theta.
+    The learner weights each step by min(1, pi_theta / pi_phi), as it does for the steps of an older theta.
     """
 
     def drivers(self, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:
-        """Everybody plays phi."""
+        """phi drives every player."""
         return [PHI] * players
 
-    def trained(self, learning: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The steps of phi."""
+    def training_mask(self, learning: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Trains on phi's steps."""
         return ~learning

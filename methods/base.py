@@ -1,4 +1,4 @@
-"""What a method says."""
+"""The interface of a method."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
     from common.spec import EnvironmentSpec
     from networks.network import Network, Outputs
-    from networks.sequences import Sequences
+    from networks.sequences import Mean, Sequences
 
 Direction = Literal["forward", "reverse"]
 Start = Literal["copy", "random"]
 
 
 class Method:
-    """The base: learning policies among themselves, trained by PPO with a centralised critic.
+    """The base: learning policies play among themselves and are trained by PPO with a centralised critic.
 
-    A method overrides what is its own. It keeps no state: actors, learner and distiller each have one, and what they
-    must agree on travels with theta, with an unroll, or in the pool.
+    A method overrides what it does differently. It keeps no state: actors, learner and distiller each have their own
+    instance, and whatever they must agree on travels with theta, with an unroll, or in the pool.
 
     Attributes:
-      phi: how phi starts, as a copy of theta or as networks of its own; None if nobody plays phi and it does not exist.
-      directions: the directions that distillation events take in turn; empty if phi, should there be one, rests.
-      pooled: whether past policies are kept, for `drivers` to choose from.
+      phi: how phi starts, as a copy of theta or as independent networks; None if the method has no phi.
+      directions: the directions that distillation events take in turn; empty if phi, should there be one, never moves.
+      pooled: whether past policies are kept, from which `drivers` may choose.
 
     Args:
       config: the run's.
-      settings: what stands beside the name in its section `method`.
+      settings: the method's own, from the section `method`.
     """
 
     class Settings(Section):
@@ -50,69 +50,70 @@ class Method:
     # Who plays.
 
     def policies(self, players: int) -> int:
-        """P, how many learning policies there are in a game of N players."""
+        """Returns P, the number of learning policies in a game of N players."""
         return players if self.config.network.parameters == "per_player" else 1
 
     def drivers(self, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:
-        """Draws, at an episode's start, who drives each of N players: `theta`, `phi`, or a name from the pool.
+        """Draws, at the start of an episode, who drives each of N players: `theta`, `phi`, or a name from the pool.
 
         Args:
-          rng: what to draw with.
+          rng: the source of randomness.
           players: N.
-          pool: the past policies that there are, each with its rank.
+          pool: the score of every past policy by its name.
         """
         del rng, pool
         return [THETA] * players
 
-    def places(self, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
-        """Draws, at an episode's start, by which of its driver's P policies each player plays: [N]."""
+    def policy_indices(self, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
+        """Draws, at the start of an episode, which of its driver's P policies plays in each seat: [N]."""
         del rng
         return np.arange(players) % self.policies(players)
 
-    def trained(self, learning: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Whose steps PPO trains on, of players who were driven by theta or not: [R] -> [R]."""
+    def training_mask(self, learning: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Returns whose steps PPO trains on, given who was driven by theta: [R] -> [R]."""
         return learning
 
     # What is kept of the past.
 
-    def rank(self, updates: int, training_return: float, pool: Mapping[str, float]) -> float | None:
-        """The rank under which theta, as it is after so many updates, joins the pool; None if it does not.
+    def score(self, updates: int, training_return: float, pool: Mapping[str, float]) -> float | None:
+        """Returns the score with which theta joins the pool after an update; None if it does not join.
 
         Args:
           updates: how many the learner has made.
-          training_return: of the learning players, per player, mean over the newest episodes.
-          pool: who is in it, each with its rank.
+          training_return: per learning player, the mean over the newest episodes; NaN as long as none has ended.
+          pool: the score of every past policy by its name.
         """
         del updates, training_return, pool
         return None
 
-    def leaving(self, pool: Mapping[str, float]) -> list[str]:
-        """Who has to leave the pool after somebody joined it."""
+    def evict(self, pool: Mapping[str, float]) -> list[str]:
+        """Returns which past policies leave the pool after one has joined it."""
         del pool
         return []
 
-    # What is trained, and by what objective.
+    # What is trained, and on what objective.
 
     def network(self, spec: "EnvironmentSpec", policies: int) -> "Network":
-        """A network of P policies, for training and for acting while it is trained."""
+        """Returns a network of P policies, for training and for acting during training."""
         from networks.network import Network
 
         return Network(spec, self.config.network, policies)
 
-    def evaluated(self, spec: "EnvironmentSpec", policies: int) -> "Network":
-        """A network with the same parameters, as it acts when it is evaluated."""
+    def evaluation_network(self, spec: "EnvironmentSpec", policies: int) -> "Network":
+        """Returns a network with the same parameters that acts as it should in evaluation."""
         return self.network(spec, policies)
 
     def penalties(
-        self, network: "Network", sequences: "Sequences", embedding: "Tensor", outputs: "Outputs"
+        self, network: "Network", sequences: "Sequences", embedding: "Tensor", outputs: "Outputs", mean: "Mean"
     ) -> "dict[str, tuple[float, Tensor]]":
-        """What is minimised besides PPO's loss: by name its weight, and its value for each policy, [P].
+        """Returns what is minimised besides PPO's loss: by name its weight, and its value for each policy, [P].
 
         Args:
-          network: that is trained.
+          network: the one that is trained.
           sequences: the minibatch.
-          embedding: [P, T+1, S, dense], what the network made of its observations.
-          outputs: what it made of them, in T+1 steps.
+          embedding: [P, T+1, S, dense], the network's embedding of the observations.
+          outputs: the network's outputs on them, for T+1 steps.
+          mean: averages a sum over steps (`networks.sequences.sum_steps`) over the whole minibatch.
         """
-        del network, sequences, embedding, outputs
+        del network, sequences, embedding, outputs, mean
         return {}

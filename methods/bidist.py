@@ -1,4 +1,4 @@
-"""BiDist: learning policies beside distilled ones, distilled forward and in reverse in turn (arXiv 2505.11100)."""
+"""BiDist: learning policies play with distilled ones, distilled forward and in reverse in turn (arXiv 2505.11100)."""
 
 from collections.abc import Mapping
 
@@ -14,17 +14,17 @@ class BiDist(Method):
     """Mixed play (eq. 1) over bidirectional distillation (eq. 2)."""
 
     class Settings(Section):
-        """BiDist's own."""
+        """BiDist's own settings."""
 
         learning_probability: float = Field(0.5, ge=0.01, le=1)
-        """p of v_i ~ Bernoulli(p), drawn for each player of each episode; redrawn when all are 0."""
+        """p of v_i ~ Bernoulli(p), drawn for every player of every episode; redrawn if all are 0."""
 
     settings: Settings
     phi: Start | None = "copy"
     directions: tuple[Direction, ...] = ("forward", "reverse")
 
     def drivers(self, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:
-        """v_i ~ Bernoulli(p), drawn again when all are 0, for such an episode would teach nobody anything."""
+        """v_i ~ Bernoulli(p), redrawn if all are 0: theta would learn nothing from such an episode."""
         while True:
             learning = rng.random(players) < self.settings.learning_probability
             if learning.any():

@@ -1,6 +1,6 @@
-"""OPRE, options as responses: a policy mixed of options, chosen in training by who looks at everybody.
+"""OPRE, options as responses: a mixture of options, chosen in training by a module that sees all players.
 
-Vezhnevets et al. 2020, in the simplified form that marl-jax trains on Melting Pot, with PPO instead of V-trace.
+Vezhnevets et al. 2020, in the simplified form that marl-jax trains on Melting Pot, with PPO in place of V-trace.
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,22 @@ from common.spec import EnvironmentSpec
 from methods.base import Method
 from networks.layers import StackedLinear
 from networks.network import Network, Outputs
-from networks.sequences import Sequences, policy_mean
+from networks.sequences import Mean, Sequences, sum_steps
 
 
 @dataclass(frozen=True)
 class OptionOutputs(Outputs):
-    """With the choice of options: chosen, log q [P, T, S, K], and guessed, log p [P, T, S, K]."""
+    """Adds the distributions over options: chosen, log q [P, T, S, K], and guessed, log p [P, T, S, K]."""
 
     chosen: Tensor
     guessed: Tensor
 
 
 class OptionNetwork(Network):
-    """K options, each with a policy and a value; p(c | own memory) mixes them to act, q(c | everybody) to train."""
+    """K options, each with a policy and a value.
+
+    p(c | own memory) mixes them to act, q(c | all players) to train.
+    """
 
     def __init__(self, spec: EnvironmentSpec, config: NetworkConfig, policies: int, options: int) -> None:
         super().__init__(spec, config, policies)
@@ -37,11 +40,11 @@ class OptionNetwork(Network):
         self.choose = StackedLinear(policies, config.dense, options, 0.01)
 
     def log_probs(self, hidden: Tensor) -> Tensor:
-        """What a player does who guesses the option: log sum_c p_c pi_c."""
+        """The policy of a player that guesses the option: log sum_c p_c pi_c."""
         return self._mix(hidden, self._log_p(hidden))
 
     def evaluate(self, embedding: Tensor, state: Tensor, others: Tensor) -> OptionOutputs:
-        """pi = sum_c q_c pi_c and V = sum_c q_c V_c; q learns through V alone, and from p."""
+        """pi = sum_c q_c pi_c and V = sum_c q_c V_c; q learns only through V and from p."""
         hidden, _ = self.remember(embedding, state)
         everybody = embedding + self._others * others
         chosen = self.choose(everybody).log_softmax(-1)
@@ -53,41 +56,41 @@ class OptionNetwork(Network):
         return log_p
 
     def _mix(self, hidden: Tensor, options: Tensor) -> Tensor:
-        """Log-probabilities of actions [..., A], options being chosen with log-probabilities [..., K]."""
+        """Log-probabilities of actions [..., A], given those of options [..., K]."""
         each: Tensor = self.policy(hidden).unflatten(-1, (self._options, -1)).log_softmax(-1)
         return (options[..., None] + each).logsumexp(-2)
 
 
 class OPRE(Method):
-    """PPO on the mixture by q; KL(q || p) teaches p to guess it; an entropy bonus keeps options apart and in use."""
+    """PPO on the mixture under q; KL(q || p) teaches p to guess q; an entropy bonus keeps options in use."""
 
     class Settings(Section):
-        """OPRE's own."""
+        """OPRE's own settings."""
 
         options: int = Field(8, ge=1)
-        """K."""
+        """K, the number of options."""
         option_kl_coef: float = Field(0.01, ge=0)
         """Weight of KL(q || p)."""
         option_entropy_coef: float = Field(0.01, ge=0)
-        """Weight of the entropy of the mean q less the mean entropy of q."""
+        """Weight of the entropy of the mean q minus the mean entropy of q, which is maximised."""
 
     settings: Settings
 
     def network(self, spec: EnvironmentSpec, policies: int) -> OptionNetwork:
-        """With options."""
+        """A network with options."""
         return OptionNetwork(spec, self.config.network, policies, self.settings.options)
 
     def penalties(
-        self, network: Network, sequences: Sequences, embedding: Tensor, outputs: Outputs
+        self, network: Network, sequences: Sequences, embedding: Tensor, outputs: Outputs, mean: Mean
     ) -> dict[str, tuple[float, Tensor]]:
-        """KL(q || p), and, to be made large, the information that q has about the step."""
+        """KL(q || p), and, to be maximised, the information that q carries about the step."""
         if not isinstance(outputs, OptionOutputs):
-            raise TypeError(f"{type(outputs).__name__}: not what an OptionNetwork puts out")
+            raise TypeError(f"{type(outputs).__name__}: expected the OptionOutputs of an OptionNetwork")
         chosen, guessed = outputs.chosen[:, :-1], outputs.guessed[:, :-1]
-        kl = policy_mean((chosen.exp() * (chosen - guessed)).sum(-1), sequences.mask)
-        conditional = policy_mean(-(chosen.exp() * chosen).sum(-1), sequences.mask)
-        usage = torch.stack([policy_mean(q, sequences.mask) for q in chosen.exp().unbind(-1)], -1)
-        marginal = -(usage * usage.clamp(min=1e-9).log()).sum(-1)  # a policy may have no step in a minibatch
+        kl = mean(sum_steps((chosen.exp() * (chosen - guessed)).sum(-1), sequences.mask))
+        conditional = mean(sum_steps(-(chosen.exp() * chosen).sum(-1), sequences.mask))
+        usage = torch.stack([mean(sum_steps(q, sequences.mask)) for q in chosen.exp().unbind(-1)], -1)
+        marginal = -(usage * usage.clamp(min=1e-9).log()).sum(-1)  # a policy may have no steps in a minibatch
         return {
             "option_kl_nats": (self.settings.option_kl_coef, kl),
             "option_information_nats": (-self.settings.option_entropy_coef, marginal - conditional),

@@ -1,4 +1,4 @@
-"""PP, population play: independent learners that meet one another in every seat."""
+"""PP, population play: independent learners that meet each other in every seat."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,29 +10,29 @@ from methods.base import Method
 
 
 class PopulationPlay(Method):
-    """Each seat of each episode goes to one of P learners, drawn uniformly; each trains on its own seats.
+    """Each seat of each episode goes to one of P learners, drawn uniformly; each learner trains on its own seats.
 
-    Steps are summed over learners where budgets are compared, so P learners share what one learner gets elsewhere.
+    A budget is summed over learners, so P of them share what a single learner gets in other methods.
     """
 
     class Settings(Section):
-        """Population play's own."""
+        """Population play's own settings."""
 
         population: int = Field(4, ge=1)
-        """P, the learners, each initialised by itself."""
+        """P, the number of learners, each initialised independently."""
 
     settings: Settings
 
     def policies(self, players: int) -> int:
-        """The population.
+        """Returns the size of the population.
 
         Raises:
-          ConfigError: if parameters are to be those of a seat, for a learner plays all of them.
+          ConfigError: if each seat is to have its own parameters: a learner plays all seats.
         """
         if self.config.network.parameters == "per_player":
-            raise ConfigError("method.name='pp' draws who plays a seat: it needs network.parameters=shared")
+            raise ConfigError("method.name='pp' lets every learner play every seat: it needs network.parameters=shared")
         return self.settings.population
 
-    def places(self, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
-        """A learner for each seat, drawn with replacement."""
+    def policy_indices(self, rng: np.random.Generator, players: int) -> NDArray[np.int64]:
+        """Draws a learner for each seat, with replacement."""
         return rng.integers(0, self.policies(players), players)

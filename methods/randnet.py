@@ -1,11 +1,12 @@
-"""RandNet, network randomisation: a random convolution in front of the policy, drawn anew again and again.
+"""RandNet, network randomisation: a random convolution before the network, redrawn for every version of theta.
 
-Lee et al. 2020. The draw hangs on the run's seed and on theta's version, so that the learner sees through the very
-filter through which an actor saw when it chose.
+Lee et al. 2020. The draw depends on the run's seed and on theta's version, so the learner applies the same filter as
+the actor did when it chose.
 """
 
 import logging
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,19 +18,27 @@ from common.config import NetworkConfig, Section
 from common.spec import EnvironmentSpec
 from methods.base import Method
 from networks.network import Network, Outputs
-from networks.sequences import Sequences, policy_mean
+from networks.sequences import Mean, Sequences, sum_steps
 
 COLOURS, EDGE = 3, 3
 UNSEEN = 1 << 40
-"""From this on no theta has a version: draws that were not trained with."""
+"""No theta has a version this high: draws from here on were never trained with."""
 
 log = logging.getLogger(__name__)
 
 
-def random_filter(seed: int, version: int, identity_probability: float) -> Tensor:
-    """A version's convolution [3, 3, 3, 3] (out, in, height, width): Glorot normal, or the identity."""
-    rng = np.random.default_rng([seed, version])
-    if rng.random() < identity_probability:
+@dataclass(frozen=True)
+class Filters:
+    """What the filters of a run are drawn from: its seed, and the probability that a version has none."""
+
+    seed: int
+    identity_probability: float
+
+
+def random_filter(filters: Filters, version: int) -> Tensor:
+    """Returns a version's convolution [3, 3, 3, 3] (out, in, height, width): Glorot normal, or the identity."""
+    rng = np.random.default_rng([filters.seed, version])
+    if rng.random() < filters.identity_probability:
         identity = torch.zeros(COLOURS, COLOURS, EDGE, EDGE)
         identity[range(COLOURS), range(COLOURS), EDGE // 2, EDGE // 2] = 1
         return identity
@@ -38,13 +47,11 @@ def random_filter(seed: int, version: int, identity_probability: float) -> Tenso
 
 
 class RandomisedNetwork(Network):
-    """Sees the image through the filter of theta's version."""
+    """Applies the filter of theta's version to the image."""
 
-    def __init__(
-        self, spec: EnvironmentSpec, config: NetworkConfig, policies: int, seed: int, identity_probability: float
-    ) -> None:
+    def __init__(self, spec: EnvironmentSpec, config: NetworkConfig, policies: int, filters: Filters) -> None:
         super().__init__(spec, config, policies)
-        self._seed, self._identity_probability = seed, identity_probability
+        self._filters = filters
 
     def embed(self, rgb: Tensor, features: Tensor, version: Tensor) -> Tensor:
         """See `Network.embed`."""
@@ -53,7 +60,7 @@ class RandomisedNetwork(Network):
     def randomise(self, rgb: Tensor, version: Tensor) -> Tensor:
         """Filters each sequence by its version's draw: rgb [P, T, S, H, W, 3], version [P, S] -> floats, same shape."""
         versions, which = version.cpu().unique(return_inverse=True)
-        drawn = [random_filter(self._seed, v, self._identity_probability) for v in versions.tolist()]
+        drawn = [random_filter(self._filters, v) for v in versions.tolist()]
         weight = torch.stack(drawn)[which].flatten(0, 2).to(rgb.device)  # [P * S * 3, 3, 3, 3]
         p, t, s, height, width, _ = rgb.shape
         x = rgb.permute(1, 0, 2, 5, 3, 4).reshape(t, p * s * COLOURS, height, width).to(torch.float32).div_(255)
@@ -62,22 +69,21 @@ class RandomisedNetwork(Network):
 
 
 class AveragedNetwork(RandomisedNetwork):
-    """Acts by the mean of its policies behind some draws; each has a memory of its own."""
+    """Acts by the mean of its policies under several draws, each with its own recurrent state."""
 
     def __init__(
-        self, spec: EnvironmentSpec, config: NetworkConfig, policies: int, seed: int, identity_probability: float,
-        draws: int,
-    ) -> None:  # fmt: skip
-        super().__init__(spec, config, policies, seed, identity_probability)
+        self, spec: EnvironmentSpec, config: NetworkConfig, policies: int, filters: Filters, draws: int
+    ) -> None:
+        super().__init__(spec, config, policies, filters)
         self._draws = draws
 
     @property
     def state_size(self) -> int:
-        """The memories behind one another."""
+        """The recurrent states of all draws, concatenated."""
         return self._draws * self.core.state_size
 
     def act(self, rgb: Tensor, features: Tensor, state: Tensor, version: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Network.act`; the filters are others than those of training."""
+        """See `Network.act`; the filters differ from those used in training."""
         acts = [
             super(AveragedNetwork, self).act(rgb, features, memory.contiguous(), torch.full_like(version, draw))
             for draw, memory in enumerate(state.chunk(self._draws, -1), start=UNSEEN)
@@ -87,40 +93,39 @@ class AveragedNetwork(RandomisedNetwork):
 
 
 class RandNet(Method):
-    """PPO through random filters, with features that are to stay as they are without one."""
+    """PPO through random filters, and a loss that keeps the features close to those without a filter."""
 
     class Settings(Section):
-        """RandNet's own."""
+        """RandNet's own settings."""
 
         identity_probability: float = Field(0.1, ge=0, le=1)
-        """Of a version to see without a filter."""
+        """Probability that a version has no filter."""
         feature_coef: float = Field(0.002, ge=0)
-        """Weight of the mean square difference of the features with the filter from those without."""
+        """Weight of the mean squared difference between features with and without the filter."""
         evaluation_draws: int = Field(10, ge=1)
-        """Filters over which the policy is averaged when it is evaluated."""
+        """Filters over which the policy is averaged in evaluation."""
 
     settings: Settings
 
-    def network(self, spec: EnvironmentSpec, policies: int) -> RandomisedNetwork:
-        """With a filter for each version."""
-        if 0 in spec.rgb_shape:
-            log.warning("%s has no images to filter: randnet is mappo here", spec.name)
-        return RandomisedNetwork(
-            spec, self.config.network, policies, self.config.run.seed, self.settings.identity_probability
-        )
+    @property
+    def _filters(self) -> Filters:
+        return Filters(self.config.run.seed, self.settings.identity_probability)
 
-    def evaluated(self, spec: EnvironmentSpec, policies: int) -> AveragedNetwork:
-        """Averaged over draws."""
-        return AveragedNetwork(
-            spec, self.config.network, policies, self.config.run.seed, self.settings.identity_probability,
-            self.settings.evaluation_draws,
-        )  # fmt: skip
+    def network(self, spec: EnvironmentSpec, policies: int) -> RandomisedNetwork:
+        """A network with a filter for each version."""
+        if 0 in spec.rgb_shape:
+            log.warning("%s has no images to filter: randnet is the same as mappo here", spec.name)
+        return RandomisedNetwork(spec, self.config.network, policies, self._filters)
+
+    def evaluation_network(self, spec: EnvironmentSpec, policies: int) -> AveragedNetwork:
+        """The average over several draws."""
+        return AveragedNetwork(spec, self.config.network, policies, self._filters, self.settings.evaluation_draws)
 
     def penalties(
-        self, network: Network, sequences: Sequences, embedding: Tensor, outputs: Outputs
+        self, network: Network, sequences: Sequences, embedding: Tensor, outputs: Outputs, mean: Mean
     ) -> dict[str, tuple[float, Tensor]]:
-        """Features through the filter against features without, which are held: the last layer before memory."""
+        """Compares the features, the last layer before the core, with those without a filter, which are held fixed."""
         with torch.no_grad():
             clean = network.embed_image(sequences.rgb, sequences.features)
         difference = (embedding - clean).square().mean(-1)
-        return {"feature_loss": (self.settings.feature_coef, policy_mean(difference[:, :-1], sequences.mask))}
+        return {"feature_loss": (self.settings.feature_coef, mean(sum_steps(difference[:, :-1], sequences.mask)))}

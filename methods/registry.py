@@ -1,4 +1,4 @@
-"""From a name to a method."""
+"""Makes methods by their names."""
 
 import difflib
 import importlib
@@ -9,7 +9,7 @@ from common.errors import ConfigError
 from common.settings import build
 from methods.base import Direction, Method, Start
 
-# Imported when needed: some load torch, which who only looks at a run need not do.
+# Imported on demand: some load torch, which a process that only looks at a run does not need.
 METHODS = {
     "bidist": "methods.bidist:BiDist",
     "mappo": "methods.mappo:MAPPO",
@@ -24,11 +24,11 @@ METHODS = {
 }
 
 
-def method(config: Config) -> Method:
-    """The method that a configuration names.
+def make_method(config: Config) -> Method:
+    """Makes the method that a configuration names.
 
     Raises:
-      ConfigError: if there is none of that name, or a setting of it is wrong.
+      ConfigError: if there is no such method, or one of its settings is wrong.
     """
     kind = _load(config.method.name)
     settings = build(kind.Settings, config.method.model_extra or {}, "method")
@@ -36,53 +36,53 @@ def method(config: Config) -> Method:
 
 
 def resolve(config: Config, source: str = "") -> Config:
-    """The configuration with all of its method's own settings in it.
+    """Returns the configuration with all of its method's own settings filled in.
 
     Args:
-      config: of which the method's settings may be missing.
-      source: where it comes from, for the message of an error.
+      config: may lack settings of its method.
+      source: where it comes from, as a prefix of error messages.
 
     Raises:
-      ConfigError: if there is no such method, or a setting of it is wrong.
+      ConfigError: if there is no such method, or one of its settings is wrong.
     """
     try:
-        settings = method(config).settings.model_dump()
+        settings = make_method(config).settings.model_dump()
     except ConfigError as error:
         raise ConfigError(f"{source}{error}") from None
     return config.model_copy(update={"method": MethodConfig(name=config.method.name, **settings)})
 
 
 def _load(name: str) -> type[Method]:
-    place = METHODS.get(name, name)
-    if ":" not in place:
+    path = METHODS.get(name, name)
+    if ":" not in path:
         near = difflib.get_close_matches(name, METHODS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(
-            f"method.name={name!r}: {hint}the methods are {', '.join(METHODS)}, and module:Class for one of your own"
+            f"method.name={name!r}: {hint}the methods are {', '.join(METHODS)}, or module:Class for your own"
         )
-    module, _, attribute = place.partition(":")
+    module, _, attribute = path.partition(":")
     try:
         kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"method.name={name!r}: {error}; is its folder on PYTHONPATH?") from error
     except Exception as error:
-        raise ConfigError(f"method.name={name!r}: {module} broke as it was imported: {error!r}") from error
+        raise ConfigError(f"method.name={name!r}: importing {module} failed: {error!r}") from error
     if not (isinstance(kind, type) and issubclass(kind, Method)):
-        raise ConfigError(f"method.name={name!r}: {kind!r} is no subclass of methods.Method")
+        raise ConfigError(f"method.name={name!r}: {kind!r} is not a subclass of methods.Method")
     if wrong := _contradiction(kind):
         raise ConfigError(f"method.name={name!r}: {kind.__name__}.{wrong}")
     return kind
 
 
 def _contradiction(kind: type[Method]) -> str:
-    """What a method's class says that cannot be; nothing if all is well."""
+    """Describes a contradiction between a class's attributes; empty if there is none."""
     starts, directions = get_args(Start), get_args(Direction)
     if kind.phi not in (None, *starts):
         return f"phi={kind.phi!r}: expected None or one of {starts}"
     if not isinstance(kind.directions, tuple) or not {*kind.directions} <= {*directions}:
         return f"directions={kind.directions!r}: expected a tuple of {directions}"
     if kind.directions and kind.phi is None:
-        return f"directions={kind.directions!r} move phi, and phi=None says there is none: set phi to one of {starts}"
-    if kind.rank is not Method.rank and not kind.pooled:
-        return "rank says who is remembered, and pooled=False that nobody is: set pooled = True"
+        return f"directions={kind.directions!r} move phi, but phi=None says there is none: set phi to one of {starts}"
+    if kind.score is not Method.score and not kind.pooled:
+        return "score adds policies to a pool that pooled = False says does not exist: set pooled = True"
     return ""

@@ -1,4 +1,7 @@
-"""RPM, ranked policy memory: learning policies beside past ones of every level of return (Qiu et al. 2023)."""
+"""RPM, ranked policy memory: learning policies play with past ones of every level of return (Qiu et al. 2023).
+
+The paper calls a level a rank: floor(return / psi). A past policy's score is its training return.
+"""
 
 import logging
 import math
@@ -13,7 +16,7 @@ from methods.base import Method
 
 log = logging.getLogger(__name__)
 
-# What makes a rank's width, by substrate; a tenth of the spread of the returns in the memory elsewhere.
+# psi by substrate; elsewhere a tenth of the spread of the scores in the memory.
 RANK_WIDTHS = {
     "coins": 5.0,
     "coop_mining": 20.0,
@@ -26,41 +29,41 @@ WARN_AT = 10
 
 
 class RankedPolicyMemory(Method):
-    """Every now and then theta joins the memory under the return that it had; players may play what is in there."""
+    """Theta joins the memory from time to time, scored by its training return; past policies may drive players."""
 
     class Settings(Section):
-        """RPM's own."""
+        """RPM's own settings."""
 
         past_probability: float = Field(0.5, ge=0, le=0.99)
-        """Of a player to play by a past policy; drawn again when all would."""
+        """Probability that a past policy drives a player; redrawn if all players would be driven by one."""
         every: int = Field(10, ge=1)
         """Updates from one policy that joins the memory to the next."""
         rank_size: int = Field(8, ge=1)
-        """Policies of a rank that are remembered; the oldest leaves first."""
+        """Policies kept per rank; the oldest leaves first."""
         rank_width: float | None = Field(None, gt=0)
-        """psi, of the returns that make a rank; null: by substrate, and where it is unknown a tenth of their spread."""
+        """psi, the width of a rank in return; null: the substrate's, or a tenth of the spread of the scores."""
 
     settings: Settings
     pooled = True
 
-    def rank(self, updates: int, training_return: float, pool: Mapping[str, float]) -> float | None:
-        """Its training return, if it is its turn."""
+    def score(self, updates: int, training_return: float, pool: Mapping[str, float]) -> float | None:
+        """Returns the training return, if an update is due to join."""
         if updates % self.settings.every or math.isnan(training_return):
             return None
         if updates == WARN_AT * self.settings.every and len(self.ranks(pool)) == 1:
             log.warning(
-                "all policies that joined the memory so far have one rank, for their returns lie within %g of one "
-                "another: method.rank_width may be too large for this game, or its returns say little in self-play",
+                "all policies in the memory have the same rank because their returns lie within %g of each other: "
+                "method.rank_width may be too large for this game, or self-play returns may say little about it",
                 self._width(pool),
             )
         return training_return
 
-    def leaving(self, pool: Mapping[str, float]) -> list[str]:
-        """The oldest of each rank that has too many."""
+    def evict(self, pool: Mapping[str, float]) -> list[str]:
+        """Returns the oldest of every rank that has too many."""
         return [name for names in self.ranks(pool).values() for name in names[: -self.settings.rank_size]]
 
     def drivers(self, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:
-        """Theta, or with a probability a past policy: its rank is drawn uniformly, then who it is in that rank."""
+        """Theta, or with some probability a past policy: first its rank is drawn uniformly, then the policy."""
         ranks = list(self.ranks(pool).values())
         past = rng.random(players) < (self.settings.past_probability if ranks else 0)
         while past.all():
@@ -68,7 +71,7 @@ class RankedPolicyMemory(Method):
         return [str(rng.choice(ranks[rng.integers(len(ranks))])) if p else THETA for p in past]
 
     def ranks(self, pool: Mapping[str, float]) -> dict[int, list[str]]:
-        """Who is in each rank, floor(return / psi), oldest first."""
+        """Returns the policies of each rank, floor(return / psi), oldest first."""
         width = self._width(pool)
         ranks: dict[int, list[str]] = {}
         for name in sorted(pool, key=lambda name: int(name.rpartition(":")[2])):

@@ -1,4 +1,4 @@
-"""Which rows go to which policy, for networks that compute several policies at once."""
+"""Sorts rows by policy, for networks that compute several policies at once."""
 
 from dataclasses import dataclass
 
@@ -10,42 +10,40 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Which rows go to which policy.
-
-    Policies have different numbers of rows; the shorter ones are filled up with rows that do not count.
+    """The rows of each policy. Policies with fewer than S rows are padded.
 
     Attributes:
-      index: [P, S] int64, numbers of rows.
-      valid: [P, S] bool, false where a place is only filled up.
+      index: [P, S] int64, the numbers of the rows.
+      valid: [P, S] bool, false where it is padding.
     """
 
     index: Tensor
     valid: Tensor
 
     def to(self, device: torch.device) -> "Arrangement":
-        """The same on another device."""
+        """Returns the same arrangement on another device."""
         return Arrangement(self.index.to(device), self.valid.to(device))
 
     def gather(self, x: Tensor, axis: int = 0) -> Tensor:
-        """Takes rows along an axis: [..., R, ...] -> [P, ..., S, ...]."""
+        """Gathers rows along an axis: [..., R, ...] -> [P, ..., S, ...]."""
         taken = x.index_select(axis, self.index.flatten())
         return taken.reshape(*x.shape[:axis], *self.index.shape, *x.shape[axis + 1 :]).movedim(axis, 0)
 
     def scatter(self, x: Tensor, rows: int) -> Tensor:
-        """The way back, for rows in front: [P, S, ...] -> [R, ...], zeros where no place pointed to a row."""
+        """Undoes `gather` along axis 0: [P, S, ...] -> [R, ...], zeros for rows that belong to no policy."""
         out = x.new_zeros(rows, *x.shape[2:])
         out[self.index[self.valid]] = x[self.valid]
         return out
 
 
-def arrange(policy: NDArray[np.int64], policies: int) -> Arrangement:
+def arrange(policy_index: NDArray[np.int64], policies: int) -> Arrangement:
     """Sorts rows by their policy.
 
     Args:
-      policy: [R], each row's policy; negative leaves the row out.
+      policy_index: [R], each row's policy; negative leaves the row out.
       policies: P.
     """
-    groups = [np.flatnonzero(policy == p) for p in range(policies)]
+    groups = [np.flatnonzero(policy_index == p) for p in range(policies)]
     longest = max(1, max(map(len, groups)))
     index = np.zeros((policies, longest), np.int64)
     valid = np.zeros((policies, longest), bool)

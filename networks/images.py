@@ -1,4 +1,4 @@
-"""How images are computed fast: in which precision, and which of them at all."""
+"""How images are computed fast: at which precision, and which of them need not be computed at all."""
 
 from functools import cache
 

@@ -25,16 +25,16 @@ class StackedLinear(nn.Module):
         return made.reshape(*x.shape[:-1], -1)
 
     def first(self, p: int, x: Tensor) -> Tensor:
-        """The contribution of policy p's first inputs, in the precision of x: [M, first] -> [M, out]."""
+        """Returns the contribution of policy p's first inputs, at the precision of x: [M, first] -> [M, out]."""
         return F.linear(x, self.weight[p, :, : x.shape[-1]].to(x.dtype))
 
     def last(self, x: Tensor) -> Tensor:
-        """The contribution of the last inputs, and the bias: [P, M, last] -> [P, M, out]."""
+        """Returns the contribution of the last inputs, bias included: [P, M, last] -> [P, M, out]."""
         return torch.baddbmm(self.bias[:, None], x, self.weight[..., self.weight.shape[-1] - x.shape[-1] :].mT)
 
 
 class StackedConv2d(nn.Module):
-    """P 3x3 convolutions without padding, channels last in memory."""
+    """P 3x3 convolutions without padding, in channels-last memory format."""
 
     def __init__(self, policies: int, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class StackedConv2d(nn.Module):
         self.stride = stride
 
     def forward(self, p: int, x: Tensor) -> Tensor:
-        """The convolution of policy p, in the precision of x: [M, in, H, W] -> [M, out, H', W']."""
+        """Convolves with policy p's kernel, at the precision of x: [M, in, H, W] -> [M, out, H', W']."""
         weight = self.weight[p].to(x.dtype).contiguous(memory_format=torch.channels_last)
         return F.conv2d(x, weight, self.bias[p].to(x.dtype), self.stride)
 
@@ -51,7 +51,7 @@ class StackedConv2d(nn.Module):
 class StackedCore(nn.Module):
     """P recurrent cores: inputs [P, T, S, in] and state [P, S, state_size] -> outputs [P, T, S, out] and state.
 
-    An LSTM's state is its hidden and its cell state, one behind the other.
+    An LSTM's state is its hidden state and its cell state, concatenated.
     """
 
     def __init__(self, policies: int, kind: str, inputs: int, size: int) -> None:
@@ -83,7 +83,7 @@ class StackedCore(nn.Module):
 
 
 def stack(parts: Sequence[Tensor]) -> Tensor:
-    """Puts the policies' parts along a leading axis P; a single one is not copied."""
+    """Stacks the policies' parts along a leading axis P; a single one is not copied."""
     return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
 
 

@@ -1,8 +1,8 @@
 """The agent's network, for P policies at once.
 
-Every parameter has a leading axis P. With parameters of their own for each player P is N; with shared ones P is 1; an
-actor that plays learning and distilled policies puts both behind one another. Inputs are arranged `[P, M, ...]`: M
-rows for each policy. Where rows come from, see `Arrangement`.
+Every parameter has a leading axis P. P is 1 if players share parameters and N if each player has its own; an actor that
+plays learning and distilled policies concatenates both along P. Inputs are `[P, M, ...]`, M rows for each policy; see
+`Arrangement`.
 """
 
 import math
@@ -17,16 +17,16 @@ from common.spec import EnvironmentSpec
 from networks.images import distinct, image_dtype
 from networks.layers import StackedConv2d, StackedCore, StackedLinear, stack
 
-# A CPU computes rows in pieces whose activations stay in its cache: 8192 rows at once take twice as long a row.
+# A CPU computes rows in pieces whose activations fit its cache: with 8192 rows at once, each takes twice as long.
 PIECE = 1024
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the learner needs of a network.
+    """What the learner needs from a network.
 
     Attributes:
-      log_probs: [P, T, S, A], of every action.
+      log_probs: [P, T, S, A], log-probabilities of all actions.
       values: [P, T, S], in normalised units.
     """
 
@@ -38,11 +38,11 @@ class Network(nn.Module):
     """Two convolutions, a dense layer, a recurrent core, a policy head and a value head, P times.
 
     Actors and the distiller call `act`, the learner `embed` and then `evaluate`. A method's own network is a subclass
-    that changes one of their parts.
+    that replaces one of their parts.
 
     Args:
       spec: the game.
-      config: the widths.
+      config: widths, kind of core, precision.
       policies: P.
     """
 
@@ -68,24 +68,24 @@ class Network(nn.Module):
         return self.core.state_size
 
     def act(self, rgb: Tensor, features: Tensor, state: Tensor, version: Tensor) -> tuple[Tensor, Tensor]:
-        """What players would do who see nothing but their own observations.
+        """Returns what players do who see only their own observations.
 
         Args:
           rgb: [P, T, S, H, W, 3] uint8.
           features: [P, T, S, F].
           state: [P, S, state_size], before the first step.
-          version: [P, S] int64, of theta; of use to networks that change from version to version by themselves.
+          version: [P, S] int64, of theta; for networks that depend on it beyond their parameters.
 
-        Returns: log-probabilities [P, T, S, A], and the state behind the last step.
+        Returns: log-probabilities [P, T, S, A], and the state after the last step.
         """
         hidden, state = self.remember(self.embed(rgb, features, version), state)
         return self.log_probs(hidden), state
 
     def evaluate(self, embedding: Tensor, state: Tensor, others: Tensor) -> Outputs:
-        """What the learner needs, for which it may look at everybody.
+        """Returns policies and values; the values see all players.
 
         Args:
-          embedding: [P, T, S, dense], of the players' own observations.
+          embedding: [P, T, S, dense], of each player's own observations.
           state: [P, S, state_size], before the first step.
           others: [P, T, S, dense], for each player the mean of the other players' embeddings.
         """
@@ -93,12 +93,12 @@ class Network(nn.Module):
         return Outputs(self.log_probs(hidden), self.values(hidden, others))
 
     def embed(self, rgb: Tensor, features: Tensor, version: Tensor) -> Tensor:
-        """What players see, without memory: arguments as for `act`, -> [P, T, S, dense]."""
+        """Embeds observations, without memory: arguments as for `act`, -> [P, T, S, dense]."""
         del version
         return self.embed_image(rgb, features)
 
     def embed_image(self, rgb: Tensor, features: Tensor) -> Tensor:
-        """The convolutions and the dense layer: rgb as for `act`, or as floats from 0 to 1, -> [P, T, S, dense]."""
+        """Applies convolutions and dense layer: rgb as for `act`, or floats from 0 to 1, -> [P, T, S, dense]."""
         steps = features.shape[1:3]
         rgb, features = rgb.flatten(1, 2), features.flatten(1, 2)
         piece = features.shape[1] if features.is_cuda else PIECE
@@ -114,7 +114,7 @@ class Network(nn.Module):
         return F.relu(seen + self.dense.last(scaled))
 
     def _see(self, p: int, images: Tensor) -> Tensor:
-        """What policy p's convolutions contribute to its dense layer: [M, H, W, 3] -> [M, dense]."""
+        """Returns the contribution of policy p's convolutions to its dense layer: [M, H, W, 3] -> [M, dense]."""
         rows = None if images.is_cuda else distinct(images)
         x = (
             (images if rows is None else images[rows[0]])
@@ -132,12 +132,12 @@ class Network(nn.Module):
         return hidden, state
 
     def log_probs(self, hidden: Tensor) -> Tensor:
-        """The policy: hidden [P, ..., core] -> log-probabilities [P, ..., A]."""
+        """Applies the policy head: hidden [P, ..., core] -> log-probabilities [P, ..., A]."""
         logits: Tensor = self.policy(hidden)
         return logits.log_softmax(-1)
 
     def values(self, hidden: Tensor, others: Tensor) -> Tensor:
-        """The centralised critic, in normalised units.
+        """Applies the centralised critic; values are in normalised units.
 
         Args:
           hidden: [P, ..., core], the player's own.

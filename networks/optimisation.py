@@ -1,4 +1,4 @@
-"""What training needs for P policies whose parameters lie behind one another, and for its exact resumption."""
+"""Gradient clipping for stacked policies, and saving optimisers so that training resumes exactly."""
 
 from collections.abc import Iterable
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scales each policy's gradient down to a norm, and returns the norms from before: [P].
+    """Clips the norm of each policy's gradient, and returns the norms before clipping: [P].
 
-    A policy's gradient is its slice, along the leading axis, of all parameters' gradients.
+    A policy's gradient is its slice, along the leading axis, of the gradients of all parameters.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norms: Tensor = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
@@ -20,7 +20,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """Adam's moments and step counts by the name of their parameter, as a flat dict of tensors."""
+    """Returns Adam's moments and step counts as a flat dict of tensors, named after their parameters."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     return {
         f"{names[parameter]}|{key}": value
@@ -30,7 +30,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, module: nn.Module) -> di
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `optimiser_tensors`."""
+    """Restores what `optimiser_tensors` returned."""
     parameters = dict(module.named_parameters())
     optimiser.state.clear()
     for label, value in tensors.items():

@@ -1,4 +1,4 @@
-"""The policies that an actor or an evaluator holds, and one batched forward pass for everybody who plays by them."""
+"""The policies that an actor or evaluator holds, and one batched forward pass for all players they drive."""
 
 from collections.abc import Collection, Sequence
 
@@ -13,12 +13,12 @@ from networks.network import Network
 
 
 class Players:
-    """R players, each driven by one policy of one of several sets of weights: theta, phi, past ones.
+    """R players, each driven by one policy of one of several sets: theta, phi, past ones.
 
     Args:
-      network: that acts; its parameters are replaced by those of the policies that are in use.
-      rows: R, the number of players of all environments together.
-      seed: seeds the draw of actions.
+      network: acts; its parameters are replaced by those of the policies in use.
+      rows: R, the number of players in all environments together.
+      seed: of the draws of actions.
     """
 
     def __init__(self, network: Network, rows: int, seed: int) -> None:
@@ -30,28 +30,28 @@ class Players:
         self._arrangement: Arrangement | None = None
 
     def load(self, name: str, weights: Weights) -> None:
-        """Takes a set of policies, or a newer version of it."""
+        """Loads a set of policies, or a newer version of it."""
         self._weights[name] = weights
         if name in dict(self._used):
             self._stack()
 
     def version(self, name: str) -> int:
-        """The version of a set of policies that is held; -1 if none is."""
+        """Returns the loaded version of a set of policies; -1 if it is not loaded."""
         return self._weights[name].version if name in self._weights else -1
 
     def keep(self, names: Collection[str]) -> None:
-        """Forgets every set of policies but these and those in use."""
+        """Drops every set of policies except these and those in use."""
         kept = {*names, *dict(self._used)}
         self._weights = {name: weights for name, weights in self._weights.items() if name in kept}
 
-    def assign(self, place: NDArray[np.int64], driver: Sequence[str] | None = None) -> None:
-        """Says by whom each row is played.
+    def assign(self, policy_index: NDArray[np.int64], driver: Sequence[str] | None = None) -> None:
+        """Sets which policy drives each row.
 
         Args:
-          place: [R], which policy of its driver's; negative where nobody plays.
-          driver: R names of sets that were loaded; None for theta everywhere.
+          policy_index: [R], an index into its driver's policies; negative where nobody plays.
+          driver: R names of loaded sets; None for theta everywhere.
         """
-        pairs = list(zip([THETA] * len(place) if driver is None else driver, place.tolist(), strict=True))
+        pairs = list(zip([THETA] * len(policy_index) if driver is None else driver, policy_index.tolist(), strict=True))
         self._used = sorted({pair for pair in pairs if pair[1] >= 0})
         number = {pair: i for i, pair in enumerate(self._used)}
         self._arrangement = arrange(np.array([number.get(pair, -1) for pair in pairs]), len(self._used))
@@ -61,17 +61,17 @@ class Players:
     def act(
         self, rgb: NDArray[np.uint8], features: NDArray[np.float32], race: NDArray[np.float64] | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Chooses an action for every row, and moves the recurrent state on.
+        """Draws an action for every row, and advances the recurrent states.
 
         Args:
           rgb: [R, H, W, 3].
           features: [R, F].
-          race: what `draw` draws with; None draws it from the generator of these players.
+          race: the exponential times for `draw`; None draws them from these players' generator.
 
         Returns: actions [R] and their log-probabilities [R].
         """
         if self._arrangement is None:
-            raise ValueError("act before assign")
+            raise ValueError("assign has to be called before act")
         take, rows = self._arrangement.gather, len(self.state)
         version = torch.full(self._arrangement.index.shape, self.version(THETA))
         see, sense = (take(torch.from_numpy(x))[:, None] for x in (rgb, features))
@@ -87,7 +87,7 @@ class Players:
         return action.to(torch.int32).numpy(), log_prob.numpy()
 
     def _stack(self) -> None:
-        """Puts the parameters of the policies in use behind one another."""
+        """Stacks the parameters of the policies in use along P."""
         for name, parameter in self._network.named_parameters():
             parameter.data = torch.stack([self._weights[driver].parameters[name][i] for driver, i in self._used])
 

@@ -1,29 +1,34 @@
-"""What the learner trains on, as a method's objective sees it."""
+"""What the learner trains on, as a method's penalties see it, and sums over its steps.
 
+Arrays are `[P, T, S, ...]`: S sequences of T steps for each of P policies. P leads because networks compute all
+policies in batched products; any other order would cost a copy of every array.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-import torch
-import torch.distributed as dist
 from torch import Tensor
+
+from common.unroll import FIELDS
+
+TIMED = (*(name for name, field in FIELDS.items() if field.timed and name != "active"), "valid", "mask")
+"""The arrays of `Steps` that have a time axis."""
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """The sequences that PPO trains on, sorted by policy: S of them for each of P policies, of T steps.
-
-    Where policies have different numbers of sequences the shorter ones are filled up; `mask` is false there.
+class Steps:
+    """The arrays of `common.unroll.FIELDS` as tensors; subclasses say how they are arranged.
 
     Attributes:
-      rgb: [P, T+1, S, H, W, 3] uint8.
-      features: [P, T+1, S, F].
-      action: [P, T, S] int64.
-      log_prob: [P, T, S], of `action` under the policy that chose it.
-      reward, discount: [P, T, S].
-      valid: [P, T, S] bool, false behind an unroll's end.
-      mask: [P, T, S] bool, `valid` less the steps of players who were frozen or out of the game.
-      state: [P, S, state_size], the recurrent state before the first step.
-      version: [P, S] int64, of the theta that acted.
+      rgb, features: observations, one more than actions.
+      action: int64.
+      log_prob: of `action` under the policy that chose it.
+      reward, discount: what followed the action.
+      valid: bool, false behind an unroll's end.
+      mask: bool, `valid` and the player was neither frozen nor out of the game.
+      state: the recurrent state before the first step.
+      version: int64, of the theta that acted.
     """
 
     rgb: Tensor
@@ -37,39 +42,41 @@ class Sequences:
     state: Tensor
     version: Tensor
 
+
+class Sequences(Steps):
+    """The sequences that PPO trains on, sorted by policy: `[P, T, S, ...]`, without T for `state` and `version`.
+
+    Policies with fewer than S sequences are padded; `valid` and `mask` are false there.
+    """
+
     def columns(self, which: Tensor) -> "Sequences":
-        """Some of the S sequences of every policy."""
-        of_sequences = ("state", "version")
-        parts = {name: x[:, which] if name in of_sequences else x[:, :, which] for name, x in vars(self).items()}
-        return Sequences(**parts)
+        """Returns some of the S sequences of every policy."""
+        return Sequences(**{name: x[:, :, which] if name in TIMED else x[:, which] for name, x in vars(self).items()})
+
+
+class StepSum(NamedTuple):
+    """A sum over the steps of each policy and the number of those steps, both [P].
+
+    Kept apart so that processes that share a minibatch can add up both before they divide.
+    """
+
+    total: Tensor
+    steps: Tensor
+
+    def mean(self) -> Tensor:
+        """Returns the mean over each policy's steps, [P]; 0 for a policy that has none."""
+        return self.total / self.steps.clamp(min=1)
+
+
+Mean = Callable[[StepSum], Tensor]
+"""Turns a sum over this process' share of a minibatch into the mean over the whole minibatch, [P]."""
+
+
+def sum_steps(x: Tensor, mask: Tensor) -> StepSum:
+    """Sums x [P, T, S] over each policy's steps where mask [P, T, S] is true."""
+    return StepSum((x * mask).sum((1, 2)), mask.sum((1, 2)).to(x.dtype))
 
 
 def policy_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over a policy's steps where mask is true: [P, T, S] -> [P]; 0 for a policy that has none.
-
-    Where several processes share the work it is the mean over the steps of all of them, also to autograd.
-    """
-    total, count = (x * mask).sum((1, 2)), mask.sum((1, 2)).to(x.dtype)
-    if dist.is_available() and dist.is_initialized():
-        total, count = (_SumOverRanks.apply(x) for x in (total, count))  # type: ignore[no-untyped-call]
-    return total / count.clamp(min=1)
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """Adds a tensor up over all processes; so does the way back with its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        del ctx
-        return _added_up(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        del ctx
-        return _added_up(gradient)
-
-
-def _added_up(x: Tensor) -> Tensor:
-    x = x.contiguous().clone()
-    dist.all_reduce(x)
-    return x
+    """Returns the mean of x [P, T, S] over each policy's steps where mask is true: [P]."""
+    return sum_steps(x, mask).mean()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from common.config import Config
 from common.settings import load_config
 from common.spec import EnvironmentSpec
-from methods import Method, method
+from methods import Method, make_method
 from networks.network import Network
 from networks.sequences import Sequences
 
@@ -20,7 +20,7 @@ P, T, S = 2, 5, 6
 
 
 def made(name: str, *overrides: str) -> Any:
-    return method(configuration(name, *overrides))
+    return make_method(configuration(name, *overrides))
 
 
 def configuration(name: str, *overrides: str) -> Config:

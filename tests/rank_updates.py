@@ -1,4 +1,4 @@
-"""What each rank of `test_ranks.py` does: makes updates of made-up batches, and leaves its parameters in a folder."""
+"""Run by each rank of `test_ranks.py`: updates from made-up batches, and writes its parameters to a folder."""
 
 import json
 import sys
@@ -14,35 +14,42 @@ from common.spec import EnvironmentSpec
 from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate
 from learner.learner import Learner
-from learner.ranks import Ranks
-from methods import method, resolve
+from learner.ranks import Launch, Ranks
+from methods import make_method, resolve
 
 CPU = torch.device("cpu")
 GAME = EnvironmentSpec("made_up", 3, 4, (7, 7, 3), 5)
 LENGTH = 6
+SETTINGS = [
+    "network.dense=12",
+    "network.core_size=8",
+    "learner.minibatches=2",
+    "learner.epochs=2",
+    f"actor.unroll_length={LENGTH}",
+    "learner.batch_unrolls=6",
+    "distiller.burn_in=1",
+]
+METRICS = ("policy_loss", "value_loss", "entropy_nats", "option_kl_nats", "option_information_nats")
 
 
 def main(out: Path, overrides: list[str]) -> None:
-    """See above."""
+    """Makes three updates."""
     torch.set_num_threads(1)
-    settings = ["network.dense=12", "network.core_size=8", "learner.minibatches=2", "learner.epochs=2",
-                f"actor.unroll_length={LENGTH}", "learner.batch_unrolls=6", "distiller.burn_in=1"]  # fmt: skip
-    config = resolve(load_config(overrides=[*settings, *overrides], environ={}))
-    policies = method(config).policies(GAME.players)
-    spec = UnrollSpec(GAME, LENGTH, 8, policies)
-    ranks = Ranks(CPU)
-    learner = Learner(config, spec, ranks)
-    learner.restore(*ranks.share_state(learner.tensors(), learner.counters()))
-    metrics = {}
-    for update in range(3):
-        batch = collate([_unroll(spec, 10 * update + i) for i in range(6)], LENGTH, CPU) if ranks.rank == 0 else None
-        shared = ranks.share_batch(batch)
-        assert shared is not None
-        metrics = learner.update(shared)
-    assert ranks.share_batch(None) is None
+    config = resolve(load_config(overrides=[*SETTINGS, *overrides], environ={}))
+    method = make_method(config)
+    spec = UnrollSpec(GAME, LENGTH, 8, method.policies(GAME.players))
+    with Ranks(CPU, Launch.from_environment()) as ranks:
+        learner = Learner(config.learner, config.run, method, spec, ranks)
+        learner.restore(*ranks.share_state(learner.tensors(), learner.counters()))
+        metrics = {}
+        for update in range(3):
+            unrolls = [_unroll(spec, 10 * update + i) for i in range(6)]
+            shared = ranks.share_batch(collate(unrolls, LENGTH, CPU) if ranks.rank == 0 else None)
+            assert shared is not None
+            metrics = learner.update(shared)
+        assert ranks.share_batch(None) is None
     safetensors.torch.save_file(learner.tensors()["theta"], out / f"{ranks.rank}.safetensors")
-    (out / f"{ranks.rank}.json").write_text(json.dumps({k: metrics[k] for k in ("policy_loss", "value_loss")}))
-    ranks.close()
+    (out / f"{ranks.rank}.json").write_text(json.dumps({name: metrics[name] for name in METRICS if name in metrics}))
 
 
 def _unroll(spec: UnrollSpec, number: int) -> Unroll:

@@ -1,10 +1,9 @@
-"""What an actor ships is what happened: each unroll is played over again from its header, its state and its weights."""
+"""What an actor ships is what happened: every unroll is replayed from its header, state and weights."""
 
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,21 +30,28 @@ GAME = "matrix_chicken"
 def played(
     request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Config, list[Unroll], dict[tuple[str, int], Weights]]:
-    """Twelve updates' unrolls, and every version of theta and phi that was published meanwhile."""
-    config = load_config(
-        overrides=[
-            f"environment.substrate={GAME}", f"environment.players={PLAYERS}", f"environment.episode_length={EPISODE}",
-            f"actor.environments={ENVIRONMENTS}", f"actor.unroll_length={LENGTH}", "learner.batch_unrolls=6",
-            "distiller.every=2", "distiller.burn_in=1", "network.dense=8", "network.core_size=8",
-            f"network.parameters={request.param}", "method.learning_probability=0.6",
-            f"run.folder={tmp_path_factory.mktemp('runs')}", f"run.name=actor-{request.param}",
-        ],
-        environ={},
-    )  # fmt: skip
+    """The unrolls of twelve updates, and every version of theta and phi published meanwhile."""
+    overrides = [
+        f"environment.substrate={GAME}",
+        f"environment.players={PLAYERS}",
+        f"environment.episode_length={EPISODE}",
+        f"actor.environments={ENVIRONMENTS}",
+        f"actor.unroll_length={LENGTH}",
+        "learner.batch_unrolls=6",
+        "distiller.every=2",
+        "distiller.burn_in=1",
+        "network.dense=8",
+        "network.core_size=8",
+        f"network.parameters={request.param}",
+        "method.learning_probability=0.6",
+        f"run.folder={tmp_path_factory.mktemp('runs')}",
+        f"run.name=actor-{request.param}",
+    ]
+    config = load_config(overrides=overrides, environ={})
     RunFolder.of(config.run).create(config)
     unrolls: list[Unroll] = []
     published: dict[tuple[str, int], Weights] = {}
-    with Serial(config, redis_url) as serial:
+    with Serial(config, redis_url, unrolls.extend) as serial:
 
         def keep() -> None:
             for name in ("theta", "phi"):
@@ -53,15 +59,6 @@ def played(
                 assert weights is not None
                 published[name, weights.version] = weights
 
-        feed = serial.learner.feed
-        batches = feed.next_batch
-
-        def collected(*arguments: Any) -> list[Unroll] | None:
-            batch = batches(*arguments)
-            unrolls.extend(batch or [])
-            return batch
-
-        feed.next_batch = collected  # type: ignore[method-assign]
         keep()
         for _ in range(12):
             serial.update()
@@ -72,7 +69,7 @@ def played(
 Played = tuple[Config, list[Unroll], dict[tuple[str, int], Weights]]
 
 
-def test_log_probabilities_are_those_of_the_versions_in_the_header(played: Played) -> None:
+def test_log_probabilities_come_from_the_versions_in_the_header(played: Played) -> None:
     config, unrolls, published = played
     network = Network(environments.spec(config.environment), config.network, 1)
     for unroll in unrolls:
@@ -80,8 +77,8 @@ def test_log_probabilities_are_those_of_the_versions_in_the_header(played: Playe
         for player in range(PLAYERS):
             name = "theta" if header.learning[player] else "phi"
             weights = published[name, header.theta_version if name == "theta" else header.phi_version]
-            policy = header.policy[player]
-            network.load_state_dict({k: x[policy : policy + 1] for k, x in weights.parameters.items()})
+            p = header.policy[player]
+            network.load_state_dict({k: x[p : p + 1] for k, x in weights.parameters.items()})
             with torch.no_grad():
                 own = (torch.tensor(x[None, :, None, player]) for x in (unroll.rgb, unroll.features))
                 state = torch.tensor(unroll.state[None, None, player])
@@ -94,7 +91,7 @@ def test_log_probabilities_are_those_of_the_versions_in_the_header(played: Playe
     assert len({unroll.header.phi_version for unroll in unrolls}) > 3
 
 
-def test_rewards_follow_from_actions_and_observations_from_both(played: Played) -> None:
+def test_rewards_and_observations_follow_from_the_actions(played: Played) -> None:
     payoff = PAYOFFS[GAME]
     for unroll in played[1]:
         for t in range(unroll.env_steps):
@@ -105,7 +102,7 @@ def test_rewards_follow_from_actions_and_observations_from_both(played: Played) 
             np.testing.assert_array_equal(unroll.features[t + 1][:, : len(payoff)], own)
 
 
-def test_unrolls_of_an_environment_join_up_into_episodes(played: Played) -> None:
+def test_unrolls_of_an_environment_join_into_episodes(played: Played) -> None:
     config, unrolls, _ = played
     policies = list(range(PLAYERS)) if config.network.parameters == "per_player" else [0] * PLAYERS
     draws = []
@@ -139,7 +136,7 @@ def test_unrolls_of_an_environment_join_up_into_episodes(played: Played) -> None
     assert 0.4 < np.mean(draws) < 0.95
 
 
-def test_sequence_numbers_have_no_gap(played: Played) -> None:
+def test_sequence_numbers_have_no_gaps(played: Played) -> None:
     assert [unroll.header.sequence for unroll in played[1]] == list(range(1, len(played[1]) + 1))
 
 
@@ -151,21 +148,27 @@ def short(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(store_module, "JOIN_S", 0.0)
     for name in ("SILENCE_S", "FLUSH_S"):
         monkeypatch.setattr(actor_module, name, 0.5)
-    config = load_config(
-        overrides=[
-            f"environment.substrate={GAME}", "environment.episode_length=8", "actor.environments=2",
-            "actor.unroll_length=8", "learner.batch_unrolls=4", "network.dense=8", "network.core_size=8",
-            "run.player_steps=64", "run.heartbeat_s=0.5", "distiller.burn_in=1",
-            f"run.folder={tmp_path}", f"run.name=short-{tmp_path.name}",
-        ],
-        environ={},
-    )  # fmt: skip
+    overrides = [
+        f"environment.substrate={GAME}",
+        "environment.episode_length=8",
+        "actor.environments=2",
+        "actor.unroll_length=8",
+        "learner.batch_unrolls=4",
+        "network.dense=8",
+        "network.core_size=8",
+        "run.player_steps=64",
+        "run.heartbeat_s=0.5",
+        "distiller.burn_in=1",
+        f"run.folder={tmp_path}",
+        f"run.name=short-{tmp_path.name}",
+    ]
+    config = load_config(overrides=overrides, environ={})
     RunFolder.of(config.run).create(config)
     with Serial(config, redis_url) as serial:
         yield serial
 
 
-def test_who_comes_to_a_finished_run_leaves_without_playing(short: Serial) -> None:
+def test_an_actor_that_joins_a_finished_run_leaves_without_playing(short: Serial) -> None:
     store, learner = Store(short.store.url, short.store.run), short.learner
     while not learner.learner.finished:
         short.update()
@@ -176,8 +179,8 @@ def test_who_comes_to_a_finished_run_leaves_without_playing(short: Serial) -> No
     assert store.ledger.balance() == before and before.in_flight == 0
 
 
-def test_who_hears_no_word_of_the_end_leaves_and_what_it_has_is_lost(short: Serial) -> None:
-    """The learner is there but says nothing: it is never asked to poll."""
+def test_an_actor_that_is_not_told_of_the_end_leaves_and_its_unrolls_are_lost(short: Serial) -> None:
+    """The learner is alive but silent: it never polls."""
     store = Store(short.store.url, short.store.run)
     thread = threading.Thread(target=actor_module.run, args=(store, "unheard"), daemon=True)
     thread.start()

@@ -14,7 +14,7 @@ from common.spec import EnvironmentSpec
 from common.weights import Observations
 from distiller.distiller import Distiller
 from distiller.divergence import kl_divergence, mean_entropy
-from methods import method
+from methods import make_method
 from networks.network import Network
 
 GAME = EnvironmentSpec("made_up", 3, 4, (7, 7, 3), 5)
@@ -50,7 +50,7 @@ def distiller(policies: int = 1, directions: Any = ("forward", "reverse"), **set
         run=RunConfig(seed=3),
     )
     torch.manual_seed(1)
-    chosen = method(config)
+    chosen = make_method(config)
     chosen.directions = directions
     made = Distiller(chosen, GAME)
     made.phi.load_state_dict(theta(policies, seed=8))

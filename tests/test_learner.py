@@ -1,4 +1,4 @@
-"""The update: whose steps train theta and whose do not, and that it goes on after a stop as if nothing had been."""
+"""The update: whose steps train theta, and that a restored learner resumes exactly."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -16,32 +16,42 @@ from common.settings import load_config
 from common.spec import EnvironmentSpec
 from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate, trained_sequences
-from learner.learner import Learner, mean_of_others
+from learner.learner import Learner
+from learner.preparation import mean_of_others
 from learner.ranks import Ranks
+from methods import make_method
 
 CPU = torch.device("cpu")
 PLAYERS, LENGTH, STATE = 3, 6, 8
 GAME = EnvironmentSpec("made_up", PLAYERS, 4, (7, 7, 3), 5)
+
+SMALL = [
+    "network.dense=12",
+    f"network.core_size={STATE}",
+    f"actor.unroll_length={LENGTH}",
+    "learner.batch_unrolls=5",
+    "learner.minibatches=2",
+    "learner.epochs=2",
+    "distiller.burn_in=1",
+    "run.name=r",
+]
 
 Build = Callable[..., Learner]
 
 
 @pytest.fixture
 def build() -> Build:
-    def learner(*overrides: str) -> Learner:
-        settings = ["network.dense=12", f"network.core_size={STATE}", f"actor.unroll_length={LENGTH}",
-                    "learner.batch_unrolls=5", "learner.minibatches=2", "learner.epochs=2", "distiller.burn_in=1",
-                    "run.name=r"]  # fmt: skip
-        config: Config = load_config(overrides=[*settings, *overrides], environ={})
+    def learner(*overrides: str, ranks: Ranks | None = None) -> Learner:
+        config: Config = load_config(overrides=[*SMALL, *overrides], environ={})
         policies = PLAYERS if config.network.parameters == "per_player" else 1
         spec = UnrollSpec(GAME, LENGTH, STATE, policies)
-        return Learner(config, spec, Ranks(CPU))
+        return Learner(config.learner, config.run, make_method(config), spec, ranks or Ranks(CPU))
 
     return learner
 
 
 def unrolls(learning: Sequence[Sequence[bool]], seed: int = 0, lengths: Sequence[int] = ()) -> list[Unroll]:
-    """One unroll for each row of v; made up but plausible: log-probabilities are negative, discounts 1."""
+    """Makes up one plausible unroll for each row of v: log-probabilities are negative, discounts 1."""
     made = []
     for i, v in enumerate(learning):
         unroll = make_unroll(
@@ -59,10 +69,9 @@ def arrays(unroll: Unroll) -> dict[str, Any]:
 
 
 def with_policies(made: list[Unroll]) -> list[Unroll]:
-    """The same unrolls with a policy for each player."""
-    return [
-        Unroll(u.header.model_copy(update={"policy": list(range(PLAYERS))}), **arrays(u)) for u in made
-    ]  # fmt: skip
+    """Returns the same unrolls with a policy for each player."""
+    own = {"policy": list(range(PLAYERS))}
+    return [Unroll(u.header.model_copy(update=own), **arrays(u)) for u in made]
 
 
 def theta(learner: Learner) -> dict[str, Tensor]:
@@ -76,7 +85,7 @@ def same(x: dict[str, Tensor], y: dict[str, Tensor]) -> bool:
 V = [[True, False, True], [False, True, False], [True, True, True], [False, False, True], [True, False, False]]
 
 
-def test_what_fictitious_players_did_and_earned_does_not_touch_theta(build: Build) -> None:
+def test_steps_of_fictitious_players_do_not_train_theta(build: Build) -> None:
     made = unrolls(V)
     changed = copy.deepcopy(made)
     for unroll in changed:
@@ -92,7 +101,7 @@ def test_what_fictitious_players_did_and_earned_does_not_touch_theta(build: Buil
     second.update(collate(changed, LENGTH, CPU))
     assert same(theta(first), theta(second))
     assert not same(theta(first), before)
-    # The same change to the learning players does: the test can fail.
+    # The same change to the learning players moves theta: the test can fail.
     for unroll in changed:
         unroll.reward[:, np.array(unroll.header.learning)] *= -2
     third = build()
@@ -100,7 +109,7 @@ def test_what_fictitious_players_did_and_earned_does_not_touch_theta(build: Buil
     assert not same(theta(first), theta(third))
 
 
-def test_the_policy_of_a_player_who_is_always_fictitious_stays_as_it_is(build: Build) -> None:
+def test_the_policy_of_a_player_that_is_always_fictitious_does_not_change(build: Build) -> None:
     learner = build("network.parameters=per_player")
     before = theta(learner)
     made = with_policies(unrolls([[True, False, v[2]] for v in V]))
@@ -112,7 +121,7 @@ def test_the_policy_of_a_player_who_is_always_fictitious_stays_as_it_is(build: B
     assert moved == [True, False, True]
 
 
-def test_policies_of_their_own_learn_from_their_own_steps_alone(build: Build) -> None:
+def test_each_policy_learns_only_from_its_own_steps(build: Build) -> None:
     made = with_policies(unrolls([[True] * PLAYERS] * 5))
     changed = copy.deepcopy(made)
     for unroll in changed:
@@ -125,7 +134,7 @@ def test_policies_of_their_own_learn_from_their_own_steps_alone(build: Build) ->
     assert differs == [True, False, False]
 
 
-def test_what_frozen_players_did_is_not_held_for_or_against_them(build: Build) -> None:
+def test_actions_of_frozen_players_do_not_matter(build: Build) -> None:
     made = unrolls([[True] * PLAYERS] * 5)
     for i, unroll in enumerate(made):
         unroll.active[i : i + 2, i % PLAYERS] = False
@@ -141,7 +150,7 @@ def test_what_frozen_players_did_is_not_held_for_or_against_them(build: Build) -
     assert metrics[0] == metrics[1]
 
 
-def test_the_padding_of_short_unrolls_does_not_matter(build: Build) -> None:
+def test_padding_of_short_unrolls_does_not_matter(build: Build) -> None:
     made = unrolls([[True] * PLAYERS] * 4, lengths=[3] * 4)
     longer, exact = build("learner.minibatches=1"), build("learner.minibatches=1")
     padded = longer.update(collate(made, LENGTH, CPU))
@@ -151,8 +160,8 @@ def test_the_padding_of_short_unrolls_does_not_matter(build: Build) -> None:
         torch.testing.assert_close(x, theta(exact)[name], rtol=1e-4, atol=1e-5)
 
 
-def test_steps_of_an_older_theta_count_less_the_further_it_has_moved(build: Build) -> None:
-    """With rho at 0 nothing moves but the value head and the entropy; ratios above 1 are cut off at 1."""
+def test_steps_of_an_older_theta_are_weighted_by_rho(build: Build) -> None:
+    """Nothing is learnt where rho is 0; ratios above 1 are truncated to 1."""
     made = unrolls([[True] * PLAYERS] * 5)
     options = ("learner.entropy_coef=0", "learner.value_coef=0")
 
@@ -170,7 +179,7 @@ def test_steps_of_an_older_theta_count_less_the_further_it_has_moved(build: Buil
 
 
 @pytest.mark.parametrize("options", [(), ("network.parameters=per_player", "learner.targets=vtrace")])
-def test_a_restored_learner_makes_the_same_next_update_to_the_last_bit(build: Build, options: tuple[str, ...]) -> None:
+def test_a_restored_learner_makes_a_bit_identical_next_update(build: Build, options: tuple[str, ...]) -> None:
     dealt = with_policies if options else list
     batches = [collate(dealt(unrolls(V, seed)), LENGTH, CPU) for seed in (1, 2, 3)]
     whole = build(*options)
@@ -179,7 +188,7 @@ def test_a_restored_learner_makes_the_same_next_update_to_the_last_bit(build: Bu
         whole.updates += 1
     tensors, counters = whole.tensors(), copy.deepcopy(whole.counters())
     expected = whole.update(batches[2])
-    torch.manual_seed(99)  # whatever the process did in between
+    torch.manual_seed(99)  # whatever the process did in the meantime
     resumed = build(*options, "run.seed=7")
     resumed.restore(tensors, counters)
     assert resumed.updates == 2
@@ -187,8 +196,8 @@ def test_a_restored_learner_makes_the_same_next_update_to_the_last_bit(build: Bu
     assert same(theta(resumed), theta(whole))
 
 
-def test_the_value_loss_falls_and_the_variance_gets_explained_on_one_batch(build: Build) -> None:
-    # Without a discount a return is its reward and stays the same: with one it follows the values as they change.
+def test_repeated_updates_on_one_batch_lower_the_value_loss_and_explain_the_returns(build: Build) -> None:
+    # With gamma 0 a return is its reward and stays the same; otherwise it would follow the values as they change.
     learner = build("learner.learning_rate=0.003", "learner.gamma=0")
     made = unrolls([[True] * PLAYERS] * 5)
     for unroll in made:
@@ -198,8 +207,8 @@ def test_the_value_loss_falls_and_the_variance_gets_explained_on_one_batch(build
     assert history[0]["explained_variance"] < 0.2 and history[-1]["explained_variance"] > 0.7
 
 
-def test_the_critic_learns_a_reward_that_arrives_while_its_player_is_frozen(build: Build) -> None:
-    """As in the arenas: what is seen at the first step tells whether the frozen player is rewarded later."""
+def test_the_critic_learns_rewards_that_arrive_while_the_player_is_frozen(build: Build) -> None:
+    """As in the arenas: the first observation tells whether the frozen player will be rewarded."""
     made = unrolls([[True] * PLAYERS] * 5)
     for i, unroll in enumerate(made):
         lucky = np.arange(PLAYERS) % 2 == i % 2
@@ -219,10 +228,10 @@ def test_the_critic_learns_a_reward_that_arrives_while_its_player_is_frozen(buil
     assert float(mean) == pytest.approx(8 / 15 / 2, abs=0.05)
 
 
-def test_step_size_and_entropy_bonus_move_to_their_ends_over_the_runs_steps(build: Build) -> None:
+def test_step_size_and_entropy_bonus_are_annealed_over_the_run(build: Build) -> None:
     batch = collate(unrolls(V), LENGTH, CPU)
-    learner = build("learner.learning_rate=1e-3", "learner.final_learning_rate=0", "learner.final_entropy_coef=0.002",
-                    f"run.player_steps={4 * batch.player_steps}")  # fmt: skip
+    ends = ("learner.final_learning_rate=0", "learner.final_entropy_coef=0.002")
+    learner = build("learner.learning_rate=1e-3", *ends, f"run.player_steps={4 * batch.player_steps}")
     history = [learner.update(batch) for _ in range(6)]
     assert [m["learning_rate"] for m in history] == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4, 0, 0])
     assert [m["entropy_coef"] for m in history] == pytest.approx([0.01, 0.008, 0.006, 0.004, 0.002, 0.002])
@@ -231,7 +240,7 @@ def test_step_size_and_entropy_bonus_move_to_their_ends_over_the_runs_steps(buil
     assert same(theta(learner), before)
 
 
-def test_the_average_of_theta_follows_it_and_is_restored(build: Build) -> None:
+def test_the_running_average_of_theta_is_kept_and_restored(build: Build) -> None:
     batch = collate(unrolls(V), LENGTH, CPU)
     learner = build("learner.average_decay=0.75")
     expected = theta(learner)
@@ -246,25 +255,37 @@ def test_the_average_of_theta_follows_it_and_is_restored(build: Build) -> None:
     assert same(resumed.tensors()["average"], average)
 
 
-def test_a_batch_is_split_into_parts_of_about_256_steps(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    learner, sizes = build("learner.minibatches=0", "learner.epochs=1"), []
-    batch = collate(unrolls([[True] * PLAYERS] * 5), LENGTH, CPU)
-    seen = learner.ranks.mine
-    monkeypatch.setattr(learner.ranks, "mine", lambda columns: sizes.append(len(columns)) or seen(columns))
-    learner.update(batch)
-    assert sizes == [15], "90 steps are one part"
-    monkeypatch.setattr("learner.learner.MINIBATCH_STEPS", 30)
-    learner.update(batch)
-    assert sizes[1:] == [5, 5, 5]
+@pytest.mark.parametrize(("unrolled", "sizes"), [(5, [15]), (29, [43, 44])])
+def test_minibatches_have_about_256_steps(build: Build, unrolled: int, sizes: list[int]) -> None:
+    """15 sequences of 6 steps make one minibatch; 87 of them, 522 steps, make two."""
+    ranks = CountingRanks(CPU)
+    learner = build("learner.minibatches=0", "learner.epochs=1", ranks=ranks)
+    learner.update(collate(unrolls([[True] * PLAYERS] * unrolled), LENGTH, CPU))
+    assert sorted(ranks.sizes) == sizes
 
 
-def test_an_update_that_diverges_says_so(build: Build) -> None:
+class CountingRanks(Ranks):
+    """Notes the number of sequences in each minibatch."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self.sizes: list[int] = []
+
+    def share(self, columns: Tensor) -> Tensor:
+        self.sizes.append(len(columns))
+        return super().share(columns)
+
+
+def test_an_update_that_diverges_raises(build: Build) -> None:
     learner = build("learner.learning_rate=1e30")
-    with pytest.raises(ConfigError, match=r"update 1 diverged.*learner\.learning_rate=1e\+30 may be too high"):
+    with pytest.raises(
+        ConfigError,
+        match=r"update 1 diverged: policy loss .*, value loss .*learner\.learning_rate=1e\+30 may be too high",
+    ):
         learner.update(collate(unrolls(V), LENGTH, CPU))
 
 
-def test_the_critic_sees_the_mean_of_the_others() -> None:
+def test_the_critic_sees_the_mean_of_the_other_players() -> None:
     embedding = torch.randn(LENGTH, 2 * PLAYERS, 4)
     others = mean_of_others(embedding, PLAYERS)
     for row in range(2 * PLAYERS):
@@ -274,18 +295,18 @@ def test_the_critic_sees_the_mean_of_the_others() -> None:
     assert not mean_of_others(embedding, 1).any()
 
 
-def test_learning_sequences_are_the_rows_with_v_sorted_by_policy() -> None:
+def test_trained_sequences_are_the_learning_rows_sorted_by_policy() -> None:
     made = with_policies(unrolls(V, lengths=[LENGTH, 4, LENGTH, 2, 5]))
     batch = collate(made, LENGTH, CPU)
     numbers = torch.arange(len(V) * PLAYERS).float().expand(LENGTH + 1, -1)[..., None]
     sequences, (rows,) = trained_sequences(batch, batch.learning, PLAYERS, numbers)
     for player in range(PLAYERS):
         expected = [i for i, v in enumerate(V) if v[player]]
-        for place, i in enumerate(expected):
+        for column, i in enumerate(expected):
             length = made[i].env_steps
-            assert rows[player, 0, place].item() == i * PLAYERS + player
-            np.testing.assert_array_equal(sequences.action[player, :length, place], made[i].action[:, player])
-            np.testing.assert_array_equal(sequences.rgb[player, : length + 1, place], made[i].rgb[:, player])
-            np.testing.assert_array_equal(sequences.state[player, place], made[i].state[player])
-            assert sequences.mask[player, :, place].sum() == length
+            assert rows[player, 0, column].item() == i * PLAYERS + player
+            np.testing.assert_array_equal(sequences.action[player, :length, column], made[i].action[:, player])
+            np.testing.assert_array_equal(sequences.rgb[player, : length + 1, column], made[i].rgb[:, player])
+            np.testing.assert_array_equal(sequences.state[player, column], made[i].state[player])
+            assert sequences.mask[player, :, column].sum() == length
         assert not sequences.mask[player, :, len(expected) :].any()

@@ -1,4 +1,4 @@
-"""Every method in a run of all roles: what defines it holds there too, and each learns a game of a few actions."""
+"""Every method in a run of all roles: what defines it holds there too, and each learns a small game."""
 
 import copy
 import re
@@ -31,36 +31,38 @@ from methods import METHODS, resolve
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
-    "environment.episode_length=8", "actor.environments=8", "actor.unroll_length=8", "learner.batch_unrolls=8",
-    "distiller.every=3", "distiller.burn_in=1", "network.dense=16", "network.core_size=16", "learner.device=cpu",
+    "environment.episode_length=8",
     "environment.players=3",
-]  # fmt: skip
+    "actor.environments=8",
+    "actor.unroll_length=8",
+    "learner.batch_unrolls=8",
+    "learner.device=cpu",
+    "distiller.every=3",
+    "distiller.burn_in=1",
+    "network.dense=16",
+    "network.core_size=16",
+]
 SEEING = ["environment.substrate=pettingzoo:seeing_game:environment", "environment.block=1"]
 
 
 def configuration(folder: Path, method: str, *overrides: str) -> Config:
-    common = ["environment.substrate=matrix_coordination", f"method.name={method}", f"run.name={folder.name}",
-              f"run.folder={folder}"]  # fmt: skip
-    return resolve(load_config(overrides=[*common, *SMALL, *overrides], environ={}))
+    names = [f"method.name={method}", f"run.name={folder.name}", f"run.folder={folder}"]
+    game = "environment.substrate=matrix_coordination"
+    return resolve(load_config(overrides=[game, *names, *SMALL, *overrides], environ={}))
 
 
 class Watched(Serial):
-    """A run that keeps every unroll that was trained on, and every version of the policies."""
+    """A run that keeps every unroll that was trained on and every version of the policies."""
 
     def __init__(self, config: Config, url: str) -> None:
-        super().__init__(config, url)
         self.unrolls: list[Unroll] = []
         self.published: dict[tuple[str, int], Weights] = {}
-        feed = self.learner.feed
-        batches = feed.next_batch
+        super().__init__(config, url, self.unrolls.extend)
 
-        def collected(*arguments: Any) -> list[Unroll] | None:
-            batch = batches(*arguments)
-            self.unrolls.extend(batch or [])
-            return batch
-
-        feed.next_batch = collected  # type: ignore[method-assign]
+    def __enter__(self) -> "Watched":
+        super().__enter__()
         self.keep()
+        return self
 
     def keep(self) -> None:
         for name in ("theta", "phi"):
@@ -90,10 +92,10 @@ SOON = ("bidist", "rpm")
     "method", [name if name in SOON else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 )
 def test_it_learns_to_coordinate(redis_url: str, tmp_path: Path, method: str) -> None:
-    """Two random players meet in one of three conventions a third of the time; those who agree always do."""
-    more = ["environment.players=2", "actor.environments=16", "learner.batch_unrolls=16",
-            "learner.learning_rate=0.01", "learner.epochs=2", "learner.minibatches=1"]  # fmt: skip
-    config = configuration(tmp_path, method, *more)
+    """Two random players act alike a third of the time; players that have learnt to coordinate always do."""
+    more = ["environment.players=2", "actor.environments=16", "learner.batch_unrolls=16"]
+    fast = ["learner.learning_rate=0.01", "learner.epochs=2", "learner.minibatches=1"]
+    config = configuration(tmp_path, method, *more, *fast)
     with running(config, redis_url) as serial:
         for _ in range(100):
             serial.update()
@@ -104,7 +106,7 @@ def test_it_learns_to_coordinate(redis_url: str, tmp_path: Path, method: str) ->
 
 
 @pytest.mark.slow
-def test_randnet_learns_what_any_filter_leaves_to_be_seen(redis_url: str, tmp_path: Path) -> None:
+def test_randnet_learns_from_what_every_filter_preserves(redis_url: str, tmp_path: Path) -> None:
     game = ["environment.substrate=pettingzoo:seeing_game:places", "environment.block=1"]
     more = ["learner.learning_rate=0.003", "learner.epochs=2", "learner.minibatches=1"]
     config = configuration(tmp_path, "randnet", *game, *more)
@@ -117,15 +119,15 @@ def test_randnet_learns_what_any_filter_leaves_to_be_seen(redis_url: str, tmp_pa
 
 
 def _returns(serial: Watched, config: Config, episodes: int) -> list[float]:
-    """What the first and the newest theta earn among themselves."""
+    """Returns what the first and the newest theta earn in self-play."""
     versions = (0, serial.learner.learner.version)
     games = [play(config, serial.published["theta", version].parameters, episodes, seed=1) for version in versions]
     return [float(np.mean([episode.mean_return for episode in played])) for played in games]
 
 
 @pytest.mark.parametrize("method", ["bidist", "rpm"])
-def test_nobody_trains_on_what_others_did(redis_url: str, tmp_path: Path, method: str) -> None:
-    """What a player who is not learning earned and did changes nothing; what one earned who is, everything."""
+def test_players_do_not_train_on_the_steps_of_others(redis_url: str, tmp_path: Path, method: str) -> None:
+    """Rewards and actions of players that are not learning change nothing; those of learning players do."""
     more = ["method.every=1"] if method == "rpm" else []
     with running(configuration(tmp_path, method, *more), redis_url) as serial:
         for _ in range(6):
@@ -147,13 +149,14 @@ def test_nobody_trains_on_what_others_did(redis_url: str, tmp_path: Path, method
         assert not equal(after(unrolls), after(own))
 
 
-def test_population_players_never_train_on_each_others_seats(redis_url: str, tmp_path: Path) -> None:
+def test_population_learners_train_on_their_own_seats_only(redis_url: str, tmp_path: Path) -> None:
     with running(configuration(tmp_path, "pp"), redis_url) as serial:
         for _ in range(4):
             serial.update()
         unrolls = serial.unrolls[:8]
-        seats = {(place, v) for u in unrolls for place, v in zip(u.header.policy, u.header.learning, strict=True)}
-        assert seats == {(place, True) for place in range(4)}
+        headers = [unroll.header for unroll in unrolls]
+        seats = {pair for header in headers for pair in zip(header.policy, header.learning, strict=True)}
+        assert seats == {(policy_index, True) for policy_index in range(4)}
         after = _updates_from_here(serial.learner.learner)
         plain = after(unrolls)
         for unroll in unrolls:
@@ -164,7 +167,7 @@ def test_population_players_never_train_on_each_others_seats(redis_url: str, tmp
 
 
 def _updates_from_here(learner: Learner) -> Callable[[list[Unroll]], dict[str, Tensor]]:
-    """Gives the parameters after one update of a batch, each time from where the learner is now."""
+    """Returns a function from a batch to the parameters after one update, always from the learner's present state."""
     tensors, counters = learner.tensors(), copy.deepcopy(learner.counters())
 
     def after(batch: list[Unroll]) -> dict[str, Tensor]:
@@ -175,14 +178,14 @@ def _updates_from_here(learner: Learner) -> Callable[[list[Unroll]], dict[str, T
     return after
 
 
-def test_the_population_starts_from_different_policies(redis_url: str, tmp_path: Path) -> None:
+def test_the_population_starts_with_different_policies(redis_url: str, tmp_path: Path) -> None:
     with running(configuration(tmp_path, "pp"), redis_url) as serial:
         weight = serial.published["theta", 0].parameters["dense.weight"]
     for k in range(1, 4):
         assert not torch.equal(weight[0], weight[k])
 
 
-def test_ranked_policies_are_remembered_played_and_not_trained_on(redis_url: str, tmp_path: Path) -> None:
+def test_ranked_policies_are_kept_and_played_but_not_trained_on(redis_url: str, tmp_path: Path) -> None:
     config = configuration(tmp_path, "rpm", "method.every=2", "method.rank_size=2", "method.rank_width=0.5")
     folder = RunFolder.of(config.run)
     with running(config, redis_url) as serial:
@@ -194,28 +197,28 @@ def test_ranked_policies_are_remembered_played_and_not_trained_on(redis_url: str
                 weights = serial.store.weights(name)
                 assert weights is not None
                 joined[name] = weights
-            assert pool == serial.learner.pool.ranks
-            floors = [int(np.floor(rank / 0.5)) for rank in pool.values()]
-            assert max(map(floors.count, floors), default=0) <= 2, "a rank holds two"
+            assert pool == serial.learner.pool.scores
+            ranks = [int(np.floor(score / 0.5)) for score in pool.values()]
+            assert max(map(ranks.count, ranks), default=0) <= 2, "a rank holds two"
         returns = {line["updates"]: line["return_learning"] for line in read_lines(folder.metrics)}
         for name, weights in joined.items():
             updates = int(name.removeprefix("pool:"))
             assert updates % 2 == 0
             assert equal(weights.parameters, serial.published["theta", weights.version].parameters)
-        for name, rank in serial.store.pool().items():
-            assert rank == returns[int(name.removeprefix("pool:"))]
+        for name, score in serial.store.pool().items():
+            assert score == returns[int(name.removeprefix("pool:"))]
         assert len(joined) == 12 > len(serial.store.pool())
         kept = {f"pool:{int(path.name)}" for path in checkpoint.checkpoints(folder.pool)}
         assert kept == serial.store.pool().keys()
         v = np.array([unroll.header.learning for unroll in serial.unrolls])
-        assert v[:8].all(), "nobody is remembered yet"
-        # A half of three players, less the eighth of episodes in which nobody would learn.
+        assert v[:8].all(), "the pool is still empty"
+        # Each of three players with probability 1/2, given that at least one learns.
         assert v[-96:].mean() == pytest.approx(0.5 / (1 - 0.5**3), abs=0.12)
         assert v.any(1).all()
-        _past_players_acted_as_remembered(serial, joined)
+        _past_policies_acted_as_saved(serial, joined)
         pool = serial.store.pool()
 
-    # What it remembers outlives a Redis that forgets, and a learner that goes back to an older checkpoint.
+    # The pool survives a Redis that loses it and a learner that returns to an older checkpoint.
     with Serial(config, redis_url) as again:
         assert again.store.pool() == pool
         for key in again.store.client.scan_iter(match=again.store.key("*")):
@@ -229,14 +232,14 @@ def test_ranked_policies_are_remembered_played_and_not_trained_on(redis_url: str
         (first, *_) = checkpoint.checkpoints(folder.pool)
         (first / "theta.safetensors").write_bytes(b"damaged")
         again.learner.pool.restore(updates=24)
-        whole = {n: r for n, r in pool.items() if n != f"pool:{int(first.name)}"}
+        whole = {n: s for n, s in pool.items() if n != f"pool:{int(first.name)}"}
         assert again.store.pool() == whole
         again.learner.pool.restore(updates=20)
-        assert again.store.pool() == {n: r for n, r in whole.items() if int(n.removeprefix("pool:")) <= 20}
+        assert again.store.pool() == {n: s for n, s in whole.items() if int(n.removeprefix("pool:")) <= 20}
 
 
-def _past_players_acted_as_remembered(serial: Watched, joined: dict[str, Weights]) -> None:
-    """Each unroll of a player who was not learning has the log-probabilities of one that joined the pool."""
+def _past_policies_acted_as_saved(serial: Watched, joined: dict[str, Weights]) -> None:
+    """Players that were not learning have the log-probabilities of some policy that joined the pool."""
     learner = serial.learner.learner
     network = learner.method.network(environments.spec(serial.learner.config.environment), 1)
     checked = 0
@@ -249,7 +252,7 @@ def _past_players_acted_as_remembered(serial: Watched, joined: dict[str, Weights
 
 
 def _distance(network: Any, parameters: Any, unroll: Unroll, player: int) -> float:
-    """How far the log-probabilities of a player's actions are from those by some parameters."""
+    """Returns how far the log-probabilities of a player's actions are from those under these parameters."""
     network.load_state_dict(dict(parameters))
     see, sense = (torch.tensor(x[None, :, None, player]) for x in (unroll.rgb, unroll.features))
     state, version = torch.tensor(unroll.state[None, None, player]), torch.tensor([[unroll.header.theta_version]])
@@ -259,17 +262,17 @@ def _distance(network: Any, parameters: Any, unroll: Unroll, player: int) -> flo
     return float((taken - torch.tensor(unroll.log_prob[:, player])).abs().max())
 
 
-def test_without_distillation_phi_is_its_own_and_never_moves(redis_url: str, tmp_path: Path) -> None:
+def test_without_distillation_phi_is_independent_and_never_moves(redis_url: str, tmp_path: Path) -> None:
     with running(configuration(tmp_path, "bidist-no-distillation"), redis_url) as serial:
         for _ in range(9):
             serial.update()
         assert [version for name, version in serial.published if name == "phi"] == [0]
         theta, phi = serial.published["theta", 0].parameters, serial.published["phi", 0].parameters
         assert not torch.equal(theta["dense.weight"], phi["dense.weight"])
-        assert not all(all(unroll.header.learning) for unroll in serial.unrolls), "it is played all the same"
+        assert not all(all(unroll.header.learning) for unroll in serial.unrolls), "it still plays"
 
 
-def test_all_fictitious_learns_from_what_phi_did(redis_url: str, tmp_path: Path) -> None:
+def test_all_fictitious_learns_from_the_steps_of_phi(redis_url: str, tmp_path: Path) -> None:
     policy_loss_alone = ["learner.entropy_coef=0", "learner.value_coef=0"]
     config = configuration(tmp_path, "bidist-all-fictitious", *policy_loss_alone)
     with running(config, redis_url) as serial:
@@ -279,7 +282,7 @@ def test_all_fictitious_learns_from_what_phi_did(redis_url: str, tmp_path: Path)
         assert [version for name, version in serial.published if name == "phi"] == [0, 1, 2]
         first, last = (serial.published["theta", version].parameters for version in (0, 7))
         assert not equal(first, last)
-        # Ratios pi_theta / pi_phi: where phi was sure of what theta hardly does, nothing is learnt of it.
+        # The ratio pi_theta / pi_phi: nothing is learnt from actions that phi was sure of and theta hardly takes.
         learner, unrolls = serial.learner.learner, serial.unrolls[-8:]
         for unroll in unrolls:
             unroll.log_prob[:] = 300.0
@@ -289,7 +292,7 @@ def test_all_fictitious_learns_from_what_phi_did(redis_url: str, tmp_path: Path)
         assert equal(before, dict(learner.network.named_parameters()))
 
 
-def test_without_fictitious_players_phi_moves_and_nobody_plays_it(redis_url: str, tmp_path: Path) -> None:
+def test_without_fictitious_players_phi_moves_but_never_plays(redis_url: str, tmp_path: Path) -> None:
     with running(configuration(tmp_path, "bidist-no-fictitious"), redis_url) as serial:
         for _ in range(7):
             serial.update()
@@ -298,8 +301,8 @@ def test_without_fictitious_players_phi_moves_and_nobody_plays_it(redis_url: str
 
 
 @pytest.mark.parametrize("method", ["randnet", "opre"])
-def test_the_learner_sees_what_the_actor_saw(redis_url: str, tmp_path: Path, method: str) -> None:
-    """On images, the actor's log-probabilities are those of the version in the header, filter and all."""
+def test_the_learner_computes_what_the_actor_computed(redis_url: str, tmp_path: Path, method: str) -> None:
+    """On images, the actor's log-probabilities are those of the version in the header, including its filter."""
     config = configuration(tmp_path, method, *SEEING)
     with running(config, redis_url) as serial:
         for _ in range(5):
@@ -318,7 +321,7 @@ def test_the_learner_sees_what_the_actor_saw(redis_url: str, tmp_path: Path, met
 
 @pytest.fixture
 def past_selves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The method of the documentation, with a name of its own."""
+    """The example method of the documentation, under a name."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/methods.md").read_text(), re.DOTALL)
     assert len(code.splitlines()) <= 60
     (tmp_path / "past_selves.py").write_text(code)
@@ -328,7 +331,7 @@ def past_selves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("past_selves")
-def test_the_method_of_the_documentation_does_what_it_says(redis_url: str, tmp_path: Path) -> None:
+def test_the_example_method_of_the_documentation_works(redis_url: str, tmp_path: Path) -> None:
     config = configuration(tmp_path / "mine", "past-selves", "method.every=2", "method.most=3")
     assert config.method.model_dump() == {"name": "past-selves", "every": 2, "past_probability": 0.5, "most": 3}
     with running(config, redis_url) as serial:
@@ -337,16 +340,14 @@ def test_the_method_of_the_documentation_does_what_it_says(redis_url: str, tmp_p
         assert sorted(serial.store.pool().items()) == [("pool:10", 10.0), ("pool:12", 12.0), ("pool:8", 8.0)]
         v = np.array([unroll.header.learning for unroll in serial.unrolls[-48:]])
         assert v.any(1).all()
-        # One of three always learns, the other two each with a half.
+        # One of three always learns, the other two each with probability 1/2.
         assert v.mean() == pytest.approx(2 / 3, abs=0.15)
         assert serial.store.ledger.balance().holds
 
 
 @pytest.mark.usefixtures("past_selves")
 @pytest.mark.slow
-def test_the_method_of_the_documentation_is_trained_and_evaluated_by_the_commands(
-    redis_url: str, tmp_path: Path
-) -> None:
+def test_the_example_method_is_trained_and_evaluated_by_the_commands(redis_url: str, tmp_path: Path) -> None:
     try:
         require_bots([scenario("coins_0")])
     except SetupError as error:

@@ -7,6 +7,7 @@ from method_cases import GAME, P, S, T, made, sequences, shaken
 
 from methods.opre import OPRE, OptionNetwork, OptionOutputs
 from networks.network import Network
+from networks.sequences import StepSum
 
 
 def options() -> tuple[OPRE, OptionNetwork]:
@@ -50,7 +51,7 @@ def test_opre_learns_to_choose_from_values_and_to_guess_from_the_choice() -> Non
     def gradients(what: str) -> set[str]:
         embedding = network.embed(part.rgb, part.features, part.version).detach()
         outputs = network.evaluate(embedding, part.state, torch.ones(P, T + 1, S, 10))
-        kl = chosen.penalties(network, part, embedding, outputs)["option_kl_nats"][1].sum()
+        kl = chosen.penalties(network, part, embedding, outputs, StepSum.mean)["option_kl_nats"][1].sum()
         network.zero_grad()
         {"policy": outputs.log_probs[..., 0].sum(), "value": outputs.values.sum(), "kl": kl}[what].backward()
         heads = ("policy", "value", "guess", "choose")
@@ -65,7 +66,9 @@ def test_opre_minimises_the_kl_of_guess_to_choice_less_what_the_choice_tells() -
     chosen, _ = options()
     part = sequences()
     q, p = (torch.randn(P, T + 1, S, 8).log_softmax(-1) for _ in range(2))
-    penalties = chosen.penalties(Network(GAME, chosen.config.network, P), part, q, OptionOutputs(q, q, q, p))
+    penalties = chosen.penalties(
+        Network(GAME, chosen.config.network, P), part, q, OptionOutputs(q, q, q, p), StepSum.mean
+    )
     for policy in range(P):
         places = [(t, s) for t in range(T) for s in range(S) if part.mask[policy, t, s]]
         here = [torch.distributions.Categorical(logits=q[policy, t, s]) for t, s in places]
@@ -85,7 +88,9 @@ def test_a_policy_without_a_step_in_a_minibatch_is_no_trouble_to_opre() -> None:
     part.mask[0] = False
     embedding = network.embed(part.rgb, part.features, part.version)
     outputs = network.evaluate(embedding, part.state, torch.ones(P, T + 1, S, 10))
-    sum(weight * x.sum() for weight, x in chosen.penalties(network, part, embedding, outputs).values()).backward()
+    sum(
+        weight * x.sum() for weight, x in chosen.penalties(network, part, embedding, outputs, StepSum.mean).values()
+    ).backward()
     gradient = network.choose.weight.grad
     assert gradient is not None and gradient.isfinite().all()
     assert not gradient[0].any() and gradient[1].any()

@@ -1,4 +1,4 @@
-"""A learner of two processes: the same batches give the same parameters as one process alone."""
+"""A learner of two processes makes the same updates as one of a single process."""
 
 import json
 import os
@@ -21,8 +21,9 @@ def torchrun(ranks: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-addr",
-               "127.0.0.1", "--master-port", str(port), *arguments]  # fmt: skip
+    options = {"--nproc-per-node": ranks, "--master-addr": "127.0.0.1", "--master-port": port}
+    words = [str(word) for option in options.items() for word in option]
+    command = [sys.executable, "-m", "torch.distributed.run", *words, *arguments]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{TESTS}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT)
 
@@ -41,7 +42,7 @@ def test_two_ranks_end_with_the_parameters_of_one(tmp_path: Path, overrides: tup
             losses = [json.loads((tmp_path / str(n) / "0.json").read_text()) for n in (1, 2)]
             assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=1e-5)
     (alone,), (first, second) = outcomes[1], outcomes[2]
-    assert all(torch.equal(first[name], second[name]) for name in first), "the ranks have to agree to the last bit"
+    assert all(torch.equal(first[name], second[name]) for name in first), "the ranks have to agree exactly"
     for name, parameter in alone.items():
         torch.testing.assert_close(first[name], parameter, rtol=1e-4, atol=1e-5)
 
@@ -50,8 +51,14 @@ def test_two_ranks_end_with_the_parameters_of_one(tmp_path: Path, overrides: tup
 def test_a_run_with_a_learner_of_two_ranks(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIDIST_REDIS", redis_url)
     monkeypatch.setenv("BIDIST_RUN", tmp_path.name)
-    settings = ["environment.substrate=matrix_coordination", "learner.batch_unrolls=8", "actor.unroll_length=8",
-                "environment.episode_length=8", "distiller.burn_in=1", "learner.threads=1"]  # fmt: skip
+    settings = [
+        "environment.substrate=matrix_coordination",
+        "learner.batch_unrolls=8",
+        "actor.unroll_length=8",
+        "environment.episode_length=8",
+        "distiller.burn_in=1",
+        "learner.threads=1",
+    ]
     silent, command = subprocess.DEVNULL, [sys.executable, "-m", "cli"]
     roles = [subprocess.Popen([*command, role], cwd=ROOT, stderr=silent) for role in ("actor", "distiller")]
     try:

@@ -38,17 +38,17 @@ def test_rpm_plays_among_learning_policies_as_long_as_it_remembers_nobody() -> N
 
 def test_rpm_lets_theta_in_every_so_many_updates_under_its_return() -> None:
     chosen = rpm("method.every=10")
-    ranks = [chosen.rank(updates, 3.25, {}) for updates in range(1, 31)]
+    ranks = [chosen.score(updates, 3.25, {}) for updates in range(1, 31)]
     assert [i + 1 for i, rank in enumerate(ranks) if rank is not None] == [10, 20, 30]
-    assert chosen.rank(10, 3.25, {}) == 3.25
-    assert chosen.rank(10, math.nan, {}) is None, "no episode has ended yet: there is no return to rank it by"
+    assert chosen.score(10, 3.25, {}) == 3.25
+    assert chosen.score(10, math.nan, {}) is None, "no episode has ended yet: there is no return to rank it by"
 
 
 def test_rpm_lets_the_oldest_of_a_full_rank_go() -> None:
     chosen = rpm("method.rank_size=2")
-    assert chosen.leaving(POOL) == ["pool:20"]
-    assert chosen.leaving({**POOL, "pool:100": 2.0}) == ["pool:20", "pool:30"]
-    assert rpm("method.rank_size=3").leaving(POOL) == []
+    assert chosen.evict(POOL) == ["pool:20"]
+    assert chosen.evict({**POOL, "pool:100": 2.0}) == ["pool:20", "pool:30"]
+    assert rpm("method.rank_size=3").evict(POOL) == []
 
 
 def test_a_rank_is_as_wide_as_the_game_asks_for() -> None:
@@ -70,10 +70,10 @@ def test_rpm_warns_once_when_everybody_has_one_rank(
 ) -> None:
     chosen, pool = rpm(), dict[str, float]()
     for updates in range(1, 301):
-        rank = chosen.rank(updates, 0.5 + climb * updates / 10, pool)
+        rank = chosen.score(updates, 0.5 + climb * updates / 10, pool)
         if rank is not None:
             pool[f"pool:{updates}"] = rank
-            for name in chosen.leaving(pool):
+            for name in chosen.evict(pool):
                 del pool[name]
     assert len(pool) == 8 or climb
     assert caplog.text.count("method.rank_width may be too large") == warnings

@@ -1,0 +1,58 @@
+"""The learner's checkpoints: its own state, and phi as it was in Redis at the time."""
+
+import logging
+from pathlib import Path
+
+import redis
+
+from common import checkpoint
+from common.checkpoint import Checkpoint
+from common.errors import StoreError
+from common.store import Store
+from common.weights import PHI, Weights
+from learner.learner import Learner
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """Saves the learner, and restores it together with phi.
+
+    The distiller keeps phi and publishes it. The copy in the learner's checkpoints is for the case that both Redis and
+    the distiller, perhaps on another machine, have lost theirs.
+
+    Args:
+      store: the run's keys.
+      folder: of the checkpoints.
+      keep: how many of the newest are kept.
+    """
+
+    def __init__(self, store: Store, folder: Path, keep: int) -> None:
+        self._store, self._folder, self._keep = store, folder, keep
+
+    def newest(self) -> Checkpoint | None:
+        """Returns the newest undamaged checkpoint, None if there is none."""
+        return checkpoint.newest(self._folder)
+
+    def save(self, learner: Learner) -> None:
+        """Saves everything from which the run resumes exactly."""
+        tensors, state = learner.tensors(), learner.counters()
+        try:
+            phi = self._store.weights(PHI)
+        except (StoreError, redis.RedisError) as error:
+            log.warning("saving a checkpoint without phi: %s", error)
+            phi = None
+        if phi is not None:
+            tensors["phi"] = dict(phi.parameters)
+            state["phi"] = {
+                "version": phi.version,
+                "source_version": phi.source_version,
+                "direction": phi.direction,
+            }
+        path = checkpoint.save(self._folder, learner.updates, tensors, state, self._keep)
+        self._store.put_event("learner", "learner", "checkpoint", path=str(path), updates=learner.updates)
+
+    def restore_phi(self, saved: Checkpoint | None) -> None:
+        """Publishes a checkpoint's phi, if it has one and Redis has none."""
+        if saved is not None and "phi" in saved.tensors and self._store.version(PHI) is None:
+            self._store.publish(PHI, Weights(parameters=saved.tensors["phi"], **saved.state["phi"]))
