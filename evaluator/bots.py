@@ -110,12 +110,10 @@ class Background:
         """What the actions of a troupe are drawn with: [bots, A]."""
         return self._race.standard_exponential((len(troupe.players), troupe.network.actions))
 
-    def actions(self, players: int) -> NDArray[np.int32]:
-        """What the bots do now, [players]; 0, which is to do nothing, for everybody else."""
-        actions = np.zeros(players, np.int32)
+    def write(self, action: NDArray[np.int32]) -> None:
+        """Writes what the bots do now to their seats in `action`, [N]; bots without a network do nothing."""
         for troupe in self.troupes.values():
-            actions[troupe.players] = troupe.action
-        return actions
+            action[troupe.players] = troupe.action
 
 
 @torch.no_grad()

@@ -6,8 +6,10 @@ policies are as far apart as their action distributions are on average: total va
 probability of anything that they might do, from 0 (the same) to 1 (nothing in common).
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +22,13 @@ from common.config import Config
 from common.errors import CheckpointError, ConfigError
 from common.run_folder import RunFolder
 from common.spec import EnvironmentSpec
-from common.weights import THETA, Weights
+from environments import Environment, Observation
+from environments.interface import Step
+from evaluator.drivers import Population, policy_count
+from evaluator.play import Observer, Table, play
+from evaluator.self_play import ALL, SelfPlayTable, in_turn
 from methods import method, resolve
 from networks.arrangement import arrange
-from networks.players import Players
 
 STEPS, COPIES = 200, 2
 
@@ -105,7 +110,7 @@ def policies_met(folder: RunFolder) -> list[Met]:
 
 def _learners(met: Met) -> list[Met]:
     """Each of several learners by itself, for each may play every seat."""
-    count = len(next(iter(met.parameters.values())))
+    count = policy_count(met.parameters)
     if count == 1:
         return [met]
     return [
@@ -115,34 +120,66 @@ def _learners(met: Met) -> list[Met]:
 
 
 def observe(config: Config, theta: Mapping[str, Tensor], seed: int) -> Observed:
-    """Lets a population play among itself and keeps what its players see."""
-    seeds = np.random.default_rng(seed).integers(1, 2**31, COPIES)
-    games = [environments.build(config.environment, int(s)) for s in seeds]
-    spec = games[0].spec
-    rows = COPIES * spec.players
-    policies = len(next(iter(theta.values())))
-    players = Players(method(config).evaluated(spec, policies), rows, seed)
-    players.load(THETA, Weights(0, theta))
-    players.assign(np.arange(rows) % policies)
-    seen = [game.reset() for game in games]
-    rgb, features = [], []
-    for _ in range(STEPS):
-        rgb.append(np.concatenate([s.rgb for s in seen]))
-        features.append(np.concatenate([s.features for s in seen]))
-        action = players.act(rgb[-1], features[-1])[0].reshape(COPIES, -1)
-        steps = [game.step(own) for game, own in zip(games, action, strict=True)]
-        # An episode that is shorter begins again; the memories of its players go on, for all policies alike.
-        ended = [step.terminated or step.truncated for step in steps]
-        seen = [g.reset() if over else s.observation for g, s, over in zip(games, steps, ended, strict=True)]
-    for game in games:
-        game.close()
-    return Observed(np.stack(rgb), np.stack(features))
+    """Plays a population against itself and keeps what its players see."""
+    rng, policies = np.random.default_rng(seed), policy_count(theta)
+    seeds = rng.integers(1, 2**31, COPIES)
+    tables = [_ExcerptTable([0], config.environment, int(s), in_turn(i, policies, rng)) for i, s in enumerate(seeds)]
+    seen = _Seen()
+    for _ in play(tables, [Population(ALL, config, theta, COPIES, seed)], [seen]):
+        pass
+    shown = [seen.of[table] for table in tables]
+    rgb = np.concatenate([np.stack([o.rgb for o in own]) for own in shown], axis=1)
+    features = np.concatenate([np.stack([o.features for o in own]) for own in shown], axis=1)
+    return Observed(rgb, features)
+
+
+class _Seen(Observer):
+    """Keeps the observation of each step, by table."""
+
+    def __init__(self) -> None:
+        self.of: dict[Table[Any, Any], list[Observation]] = defaultdict(list)
+
+    def step(self, table: Table[Any, Any], step: Step) -> None:
+        """See `Observer`."""
+        self.of[table].append(table.observation)
+
+
+class _Excerpt:
+    """The first `STEPS` steps of a game as one episode; when an episode of the game ends, its next one follows.
+
+    So the players' memories carry over, for all policies alike.
+    """
+
+    def __init__(self, game: Environment) -> None:
+        self._game, self.spec = game, game.spec
+
+    def reset(self, seed: int | None = None) -> Observation:
+        """See `Environment`."""
+        self._left = STEPS
+        return self._game.reset(seed)
+
+    def step(self, action: NDArray[np.int32]) -> Step:
+        """See `Environment`."""
+        self._left -= 1
+        step = self._game.step(action)
+        observation = self._game.reset() if step.terminated or step.truncated else step.observation
+        return Step(observation, step.reward, truncated=not self._left)
+
+    def close(self) -> None:
+        """See `Environment`."""
+        self._game.close()
+
+
+class _ExcerptTable(SelfPlayTable):
+    def build(self) -> Environment:
+        """See `SelfPlayTable`."""
+        return _Excerpt(super().build())
 
 
 @torch.no_grad()
 def probabilities(config: Config, spec: EnvironmentSpec, met: Met, observed: Observed) -> Tensor:
     """What a policy would do at each observation, with its own memory of those before: [T, R, A]."""
-    policies = len(next(iter(met.parameters.values())))
+    policies = policy_count(met.parameters)
     network = method(config).evaluated(spec, policies).eval()
     network.load_state_dict(dict(met.parameters))
     rows = observed.rgb.shape[1]

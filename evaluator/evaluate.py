@@ -24,10 +24,11 @@ from common.errors import CheckpointError, ConfigError
 from common.files import append_line, locked
 from common.run_folder import RunFolder
 from evaluator import reference, rollout
+from evaluator.play import OnStep
 from evaluator.progress import EpisodeProgress, cores
 from evaluator.puppets import puppet
 from evaluator.results import AVERAGED, episode_key, rows_of
-from evaluator.rollout import Episode
+from evaluator.scenario_table import ScenarioResult
 from evaluator.scenarios import Scenario, models_of, require_bots, scenario, scenarios_of
 from evaluator.self_play import read_checkpoint
 from evaluator.workers import Person, Task, play
@@ -88,7 +89,7 @@ def populations(folder: RunFolder, which: Sequence[str], averaged: bool = False)
         else:
             found.append(read_checkpoint(folder, None if name == NEWEST else name))
     if not found:
-        raise CheckpointError(f"{folder.checkpoints}: no whole checkpoint; a run writes its first after a minute")
+        raise CheckpointError(f"{folder.checkpoints}: no complete checkpoint; a run writes its first after a minute")
     part, suffix = ("average", AVERAGED) if averaged else ("theta", "")
     for saved in found:
         if part not in saved.tensors:
@@ -233,18 +234,23 @@ def versions() -> dict[str, str]:
 
 
 def _play(
-    people: Sequence[Person], jobs: Iterator[tuple[str, int]], watch: Callable[[Any], None], *, seed: int, tables: int,
+    people: Sequence[Person],
+    jobs: Iterator[tuple[str, int]],
+    count: Callable[[], None],
+    *,
+    seed: int,
+    tables: int,
     original: bool,
-) -> Iterator[Episode]:  # fmt: skip
-    """Plays scenarios by their names in a worker's process."""
+) -> Iterator[ScenarioResult]:
+    """Plays scenarios, given by name, in a worker process."""
     ((config, theta),) = people
     named = ((scenario(name), number) for name, number in jobs)
     if original:
-        return reference.play(named, config, theta, seed, watch)
-    return rollout.play(named, config, theta, seed, tables, watch)
+        return reference.play(named, config, theta, seed, count)
+    return rollout.play(named, config, theta, seed, tables, [OnStep(count)])
 
 
-def _row(person: Population, episode: Episode, seed: int, original: bool) -> dict[str, Any]:
+def _row(person: Population, episode: ScenarioResult, seed: int, original: bool) -> dict[str, Any]:
     return {
         "run": person.run, "method": person.method, "seed": person.seed, "checkpoint": person.checkpoint,
         "weights": person.weights, "updates": person.updates, "player_steps": person.player_steps,

@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import environments
 from common.errors import ConfigError
 from common.files import append_line, locked, read_lines
 from evaluator import crossplay
-from evaluator.crossplay import ALL, Match, Played, splits
+from evaluator.crossplay import ALL, Match, MatchResult, splits
 from evaluator.evaluate import Population, versions
+from evaluator.play import OnStep
 from evaluator.progress import EpisodeProgress, cores
-from evaluator.workers import Task, play
+from evaluator.workers import Person, Task, play
 
 ROWS = "crossplay.jsonl"
 KEYS = (
@@ -56,10 +57,10 @@ def crossplay_all(
                 return True
             with EpisodeProgress(len(jobs), f"{len(people)} populations among one another") as progress:
                 task = Task([(person.config, person.theta) for person in people], jobs)
-                player = partial(crossplay.play, seed=seed)
-                for _, played in play([task], player, min(workers or cores(), len(jobs)), stopping, progress.tick):
-                    append_line(out / ROWS, _row(people, played.match, seed) | _outcome(played))
-                    progress.step(played.env_steps)
+                player = partial(_play, seed=seed)
+                for _, result in play([task], player, min(workers or cores(), len(jobs)), stopping, progress.tick):
+                    append_line(out / ROWS, _row(people, result.match, seed) | _outcome(result))
+                    progress.step(result.env_steps)
     except TimeoutError:
         raise ConfigError(f"{out}: another cross-play writes to it; give this one another --out") from None
     return not stopping.is_set()
@@ -108,6 +109,13 @@ def read_rows(out: Path) -> list[dict[str, Any]]:
     return list({tuple(row[key] for key in KEYS): row for row in rows}.values())
 
 
+def _play(
+    people: Sequence[Person], jobs: Iterator[Match], count: Callable[[], None], *, seed: int
+) -> Iterator[MatchResult]:
+    """Plays matches in a worker process."""
+    return crossplay.play(people, jobs, seed, observers=[OnStep(count)])
+
+
 def _row(people: Sequence[Population], match: Match, seed: int) -> dict[str, Any]:
     focal, background = people[match.focal], people[match.background]
     return {
@@ -119,8 +127,11 @@ def _row(people: Sequence[Population], match: Match, seed: int) -> dict[str, Any
     }  # fmt: skip
 
 
-def _outcome(played: Played) -> dict[str, Any]:
+def _outcome(result: MatchResult) -> dict[str, Any]:
     return {
-        "focal_return": played.focal_return, "background_return": played.background_return,
-        "env_steps": played.env_steps, "seats": played.seats, "versions": versions(),
-    }  # fmt: skip
+        "focal_return": result.focal_return,
+        "background_return": result.background_return,
+        "env_steps": result.env_steps,
+        "seats": result.seats,
+        "versions": versions(),
+    }

@@ -30,7 +30,7 @@ NO_MORE = 2**62
 Person = tuple[Config, Mapping[str, Tensor] | None]
 """A population: its run's configuration and its policies, None for players who act at random."""
 
-Player = Callable[[Sequence[Person], Iterator[Any], Callable[[Any], None]], Iterator[Any]]
+Player = Callable[[Sequence[Person], Iterator[Any], Callable[[], None]], Iterator[Any]]
 """Plays jobs by populations and yields episodes as they end; calls its last argument once a step of a game."""
 
 
@@ -128,7 +128,7 @@ def _work(
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     played = itertools.count(1)
 
-    def count(_: Any) -> None:
+    def count() -> None:
         if next(played) % TICK_STEPS == 0:
             with steps.get_lock():
                 steps.value += TICK_STEPS

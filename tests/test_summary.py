@@ -113,7 +113,7 @@ def test_a_run_without_updates_or_checkpoints_has_no_summary(tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match="no update"):
         write_summary(folder)
     folder.metrics.write_text('{"updates": 1}\n')
-    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
         write_summary(folder)
 
 
