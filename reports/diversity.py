@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from common.files import write
 from common.run_folder import RunFolder
 from evaluator.diversity import Distances, distances
-from reports.statistics import DRAWS, limits
+from reports.statistics import limits, mean_draws
 from reports.style import COLOURS, STYLE
 
 
@@ -58,8 +58,6 @@ def compare(folders: Sequence[RunFolder], out: Path, seed: int = 0) -> list[Dive
 def _diversity(measured: Distances) -> Diversity:
     met, config = measured.met, measured.config
     pairs = measured.apart[np.triu_indices(len(met), 1)]
-    rng = np.random.default_rng(0)
-    draws = rng.choice(pairs.mean(0), (DRAWS, pairs.shape[1])).mean(1)
     mean = measured.apart.mean(-1)
     own = mean[measured.newest]
     kinds = sorted({m.kind for m in met})
@@ -67,7 +65,7 @@ def _diversity(measured: Distances) -> Diversity:
         k: [d for i, (m, d) in enumerate(zip(met, own, strict=True)) if m.kind == k and i != measured.newest]
         for k in kinds
     }
-    low, high = limits(draws)
+    low, high = limits(mean_draws(pairs.mean(0), np.random.default_rng(0)))
     return Diversity(
         config.run.name, config.method.name, [m.label for m in met], np.round(mean, 4).tolist(),
         float(pairs.mean()), low, high, {k: float(np.mean(ds)) for k, ds in by_kind.items() if ds},

@@ -9,7 +9,7 @@ import numpy as np
 from openskill.models import PlackettLuce
 
 from evaluator.crossplay import ALL
-from reports.statistics import DRAWS, Array, Interval, interval, limits
+from reports.statistics import Array, Interval, interval, limits, mean_draws
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -115,7 +115,7 @@ def by_method(rows: Rows) -> dict[tuple[str, str], Interval]:
 
 def _mean_of_means(groups: Sequence[Sequence[float]], rng: np.random.Generator) -> tuple[float, Array]:
     """The mean of the groups' means, each counting alike, and draws of it by the bootstrap within each: [DRAWS]."""
-    drawn = [rng.choice(values, (DRAWS, len(values))).mean(1) for values in groups]
+    drawn = [mean_draws(values, rng) for values in groups]
     return float(np.mean([np.mean(values) for values in groups])), np.mean(drawn, 0)
 
 
