@@ -1,9 +1,9 @@
-"""Cross-play: some seats of a game are played by one population, the others by another.
+"""Cross-play: one population plays some seats of a game, another plays the rest.
 
 All randomness of an episode derives from its number, its split and the seed of the evaluation: which seats are focal,
-the game, which policies play and how they draw actions. So it does not matter which worker plays it, nor what is played
-beside it; and every pair of populations plays the same games in the same seats, which makes comparisons sharper. The
-games themselves may still not repeat to the last step.
+the game, which policies play and how they draw actions. So it does not matter which worker plays it, or what is played
+beside it, and every pair of populations plays the same games in the same seats, which sharpens comparisons. Even so,
+games may not repeat to the last step.
 """
 
 import zlib
@@ -30,8 +30,8 @@ class Match:
     """One episode to play.
 
     Attributes:
-      focal, background: numbers of the two populations.
-      split: how many seats are focal: `one`, `half` of them, or `all`, where no other population is met.
+      focal, background: the numbers of the two populations.
+      split: how many seats are focal: `one`, `half`, or `all`, where there is no other population.
       episode: its number, from 0.
     """
 
@@ -43,13 +43,13 @@ class Match:
 
 @dataclass(frozen=True)
 class MatchResult:
-    """One episode that was played.
+    """What is kept of one episode.
 
     Attributes:
-      match: what was to be played.
-      focal_return, background_return: mean undiscounted return over the seats of each; None where there is no seat.
+      match: the episode that was played.
+      focal_return, background_return: mean undiscounted return over the seats of each; None if it had no seat.
       env_steps: its length.
-      seats: the focal ones, from 0.
+      seats: the focal seats, from 0.
     """
 
     match: Match
@@ -60,7 +60,7 @@ class MatchResult:
 
 
 def splits(players: int) -> list[str]:
-    """The splits of a game's seats that differ: with two players, half of them is one."""
+    """The distinct splits of a game's seats: with two or three players, half of them is one."""
     return [ONE, HALF] if players > 3 else [ONE]
 
 
@@ -71,12 +71,10 @@ def play(
     tables: int = TABLES,
     observers: Sequence[Observer] = (),
 ) -> Iterator[MatchResult]:
-    """Plays whole episodes and yields each as it ends.
-
-    Every episode that is begun is finished, also when no more are taken, so short ones are not favoured.
+    """Plays whole episodes and yields the result of each as it ends.
 
     Args:
-      people: the populations; all observe the same game alike.
+      people: the populations; all must observe the game in the same way.
       jobs: what to play; taken one by one as tables become free.
       seed: of the evaluation.
       tables: episodes at once.

@@ -1,9 +1,8 @@
-"""How different the policies are that the learning players met while they trained: the paper's second claim.
+"""Measures how diverse the policies are that learning players met in training: the paper's second claim.
 
-A learning player of BiDist meets theta as it was at the time, and phi after forward and after reverse events; one of
-MAPPO meets theta alone. Every policy that the checkpoints of a run hold is shown the same observations, and two
-policies are as far apart as their action distributions are on average: total variation, the largest difference in the
-probability of anything that they might do, from 0 (the same) to 1 (nothing in common).
+A learning player of BiDist meets the theta of the time, and phi after forward and after reverse events; one of MAPPO
+meets theta alone. All policies in a run's checkpoints are shown the same observations. The distance of two policies is
+the total variation between their action distributions, averaged over observations: from 0 (identical) to 1 (disjoint).
 """
 
 from collections import defaultdict
@@ -41,8 +40,8 @@ class Met:
 
     Attributes:
       kind: `theta`, one of several learners such as `theta 2`, `phi initial`, `phi forward`, `phi reverse`, or `past`.
-      updates: of the learner, when it was met; for phi when it was distilled.
-      parameters: each with the policy axis in front.
+      updates: the learner's, when the policy was met; for phi, when it was distilled.
+      parameters: each with the policy axis first.
     """
 
     kind: str
@@ -51,13 +50,13 @@ class Met:
 
     @property
     def label(self) -> str:
-        """For pictures."""
+        """Its name in pictures."""
         return f"{self.kind} {self.updates}"
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What players saw in episodes' first steps: rgb [T, R, H, W, 3], features [T, R, F], R = sources * copies * N."""
+    """What players saw in the first T steps: rgb [T, R, H, W, 3], features [T, R, F], R = sources * copies * N."""
 
     rgb: NDArray[np.uint8]
     features: NDArray[np.float32]
@@ -65,13 +64,13 @@ class Observed:
 
 @dataclass(frozen=True)
 class Distances:
-    """How far apart the policies of one run are.
+    """The distances between the policies of one run.
 
     Attributes:
       config: the run's.
-      met: the policies, oldest first of each kind.
-      newest: which of them is the newest theta.
-      apart: total variation between each two, mean over steps: [policies, policies, R].
+      met: the policies, by kind, oldest first.
+      newest: the index of the newest theta.
+      apart: total variation of each pair, mean over steps: [policies, policies, R].
     """
 
     config: Config
@@ -81,10 +80,10 @@ class Distances:
 
 
 def policies_met(folder: RunFolder) -> list[Met]:
-    """The policies in a run's checkpoints, of the learner and of the distiller, oldest first.
+    """The policies in the learner's and the distiller's checkpoints, by kind, oldest first.
 
     Raises:
-      CheckpointError: if there are not two.
+      CheckpointError: if there are fewer than two.
     """
     found: dict[tuple[str, int], Met] = {}
     for path in checkpoint.checkpoints(folder.checkpoints):
@@ -103,13 +102,13 @@ def policies_met(folder: RunFolder) -> list[Met]:
         found = {(one.kind, key[1]): one for key, met in found.items() for one in _learners(met)}
     if len(found) < 2:
         raise CheckpointError(
-            f"{folder.path}: its checkpoints hold {len(found)} policies, and two are needed to compare"
+            f"{folder.path}: its checkpoints hold {len(found)} policies; a comparison needs at least two"
         )
     return sorted(found.values(), key=lambda met: (met.kind, met.updates))
 
 
 def _learners(met: Met) -> list[Met]:
-    """Each of several learners by itself, for each may play every seat."""
+    """Separates several learners, because each may play every seat."""
     count = policy_count(met.parameters)
     if count == 1:
         return [met]
@@ -145,9 +144,9 @@ class _Seen(Observer):
 
 
 class _Excerpt:
-    """The first `STEPS` steps of a game as one episode; when an episode of the game ends, its next one follows.
+    """The first `STEPS` steps of a game as one episode; if an episode of the game ends before, the next one follows.
 
-    So the players' memories carry over, for all policies alike.
+    The players' memories carry over, as they do in `probabilities`.
     """
 
     def __init__(self, game: Environment) -> None:
@@ -171,6 +170,8 @@ class _Excerpt:
 
 
 class _ExcerptTable(SelfPlayTable):
+    """A table at which an excerpt of a game is played."""
+
     def build(self) -> Environment:
         """See `SelfPlayTable`."""
         return _Excerpt(super().build())
@@ -178,35 +179,35 @@ class _ExcerptTable(SelfPlayTable):
 
 @torch.no_grad()
 def probabilities(config: Config, spec: EnvironmentSpec, met: Met, observed: Observed) -> Tensor:
-    """What a policy would do at each observation, with its own memory of those before: [T, R, A]."""
+    """A policy's action probabilities at each observation, given its memory of the earlier ones: [T, R, A]."""
     policies = policy_count(met.parameters)
     network = method(config).evaluated(spec, policies).eval()
     network.load_state_dict(dict(met.parameters))
     rows = observed.rgb.shape[1]
-    places = arrange(np.arange(rows) % policies, policies)
-    rgb, features = (places.gather(torch.from_numpy(x), 1) for x in (observed.rgb, observed.features))
-    state = torch.zeros(*places.index.shape, network.state_size)
-    log_probs, _ = network.act(rgb, features, state, torch.zeros_like(places.index))
-    return places.scatter(log_probs.exp().transpose(1, 2), rows).transpose(0, 1)
+    arrangement = arrange(np.arange(rows) % policies, policies)
+    rgb, features = (arrangement.gather(torch.from_numpy(x), 1) for x in (observed.rgb, observed.features))
+    state = torch.zeros(*arrangement.index.shape, network.state_size)
+    log_probs, _ = network.act(rgb, features, state, torch.zeros_like(arrangement.index))
+    return arrangement.scatter(log_probs.exp().transpose(1, 2), rows).transpose(0, 1)
 
 
 def distances(folders: Sequence[RunFolder], seed: int = 0) -> list[Distances]:
     """Measures runs of one game on common observations.
 
-    The observations are what the newest population of each run sees when it plays among itself, of each as many.
+    The newest population of each run plays against itself, and each contributes as many observations.
 
     Args:
       folders: the runs'.
-      seed: of the games that are played.
+      seed: of the games played.
 
     Raises:
-      ConfigError: if the runs are of different games, or see them differently.
+      ConfigError: if the runs' games, or what their players observe, differ.
       CheckpointError: if a run's checkpoints hold fewer than two policies.
     """
     configs = [resolve(folder.read_config(), f"{folder.config}: ") for folder in folders]
     if len({config.environment.model_dump_json() for config in configs}) > 1:
         games = sorted({f"{c.environment.substrate} (block {c.environment.block})" for c in configs})
-        raise ConfigError(f"runs of different games have no observations in common: {', '.join(games)}")
+        raise ConfigError(f"these runs are of different games and have no observations in common: {', '.join(games)}")
     spec = environments.spec(configs[0].environment)
     met = [policies_met(folder) for folder in folders]
     newest = [max((m for m in own if m.kind.startswith("theta")), key=lambda m: m.updates) for own in met]
@@ -221,5 +222,5 @@ def distances(folders: Sequence[RunFolder], seed: int = 0) -> list[Distances]:
 
 
 def total_variation(x: Tensor, y: Tensor) -> Array:
-    """Total variation between two policies' [T, R, A], mean over steps: [R]."""
+    """Total variation between two policies' probabilities [T, R, A], mean over steps: [R]."""
     return np.asarray((0.5 * (x - y).abs().sum(-1)).mean(0).numpy(), np.float64)

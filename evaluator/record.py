@@ -27,23 +27,23 @@ def record(person: Population, name: str | None, number: int, seed: int, out: Pa
     """Plays one episode and writes an mp4 (H.264) with one frame a step, 24 a second.
 
     Args:
-      person: the focal players.
-      name: the scenario's; None lets the population play among itself, for which no bots are needed.
-      number: the episode's, as in `evaluate`.
+      person: the focal population.
+      name: of the scenario; None lets the population play all seats, which needs no bots.
+      number: of the episode, as in `evaluate`.
       seed: of the evaluation.
       out: the film.
 
     Raises:
-      ConfigError: if the scenario is unknown, or of another game than the population's.
+      ConfigError: if the scenario is unknown, or belongs to another game than the population.
       SetupError: if bots are not installed.
     """
     game = person.config.environment.substrate
     played = among_themselves(game) if name is None else scenario(name)
     if played.substrate != game:
-        raise ConfigError(f"{name}: a scenario of another game than {game}, which {person.run} plays")
+        raise ConfigError(f"{name}: this scenario belongs to another game than {game}, which {person.run} plays")
     require_bots([played])
     out.parent.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # a forward pass for one table is small, and the encoder wants the other cores
+    torch.set_num_threads(1)  # a forward pass for one table is small, and the encoder needs the other cores
     marked = played.focal if name is not None else []
     with Film(out, marked) as film:
         jobs, observers = [(played, number)], [film]
@@ -51,7 +51,7 @@ def record(person: Population, name: str | None, number: int, seed: int, out: Pa
 
 
 def among_themselves(substrate: str) -> Scenario:
-    """A game in which the population plays all slots."""
+    """A scenario in which the focal population plays all seats."""
     roles = default_roles(substrate)
     return Scenario(f"{substrate} among themselves", substrate, roles, (True,) * len(roles), {})
 
@@ -106,13 +106,13 @@ class Film(Observer):
 
 
 def picture(world: NDArray[np.uint8], marked: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The map, enlarged, with frames around some squares.
+    """The enlarged map, with frames around some squares.
 
     Args:
       world: [H, W, 3].
       marked: [M, 2], columns and rows of squares.
 
-    Returns: [SCALE * H, SCALE * W, 3], both edges even, as the encoder needs them.
+    Returns: [SCALE * H, SCALE * W, 3], cropped to even edges, which the encoder requires.
     """
     image = world.repeat(SCALE, 0).repeat(SCALE, 1)
     edge = SQUARE * SCALE

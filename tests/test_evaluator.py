@@ -198,7 +198,7 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.C
     row = rows[0]
     assert {row[k] for k in ("run", "method", "checkpoint", "scenario")} == {"r", "mappo", "00000007", "coins_1"}
     assert row["versions"]["dm-meltingpot"] and row["player_steps"] == 1000 and not row["reference"]
-    show([person], out, seed=0, original=False)
+    show([person], out, seed=0, reference=False)
     assert "1 " in capsys.readouterr().out
     with pytest.raises(ConfigError, match="coop_mining_0: scenarios of another game than coins"):
         evaluate([person], ["coop_mining_0"], 1, out)
@@ -271,7 +271,7 @@ def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_pa
 def test_the_original_path_plays_the_same_population_through_melting_pots_api(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
     person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(2))
-    assert evaluate([person], ["coins_0"], 1, out, workers=1, original=True)
+    assert evaluate([person], ["coins_0"], 1, out, workers=1, reference=True)
     (row,) = read_lines(out)
     assert row["reference"] and row["bots"][0] in scenario("coins_0").bots["default"]
     assert row["env_steps"] > 100 and row["policies"][0] in (0, 1)
