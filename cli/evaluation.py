@@ -61,7 +61,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     stopping = stop_on_signals()
     options = {
         "scenarios": arguments.scenarios, "episodes": arguments.episodes, "seed": arguments.seed,
-        "workers": arguments.workers, "original": arguments.reference, "stopping": stopping,
+        "workers": arguments.workers, "reference": arguments.reference, "stopping": stopping,
     }  # fmt: skip
     folders = [find_run(arguments.folder, run) for run in arguments.runs]
     if arguments.follow:
@@ -70,7 +70,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if arguments.checkpoints or arguments.average:
             raise ConfigError("--follow takes each newest checkpoint by itself: leave --checkpoint and --average out")
         out = arguments.out or folders[0].evaluation
-        shown = partial(show, out=out, seed=arguments.seed, original=arguments.reference)
+        shown = partial(show, out=out, seed=arguments.seed, reference=arguments.reference)
         evaluate.follow(folders[0], out, shown=shown, **options)
         return 0
     people = {

@@ -1,4 +1,4 @@
-"""The background players of many episodes at once: Melting Pot's puppeteers decide, one batched network acts."""
+"""The background players of many episodes: Melting Pot's puppeteers choose goals, one batched network acts."""
 
 import random
 import sys
@@ -24,18 +24,18 @@ class Troupe:
     """The bots of one episode that share a network.
 
     Attributes:
-      network: theirs.
-      players: the slots they play, from 0.
-      puppeteers: decide their goals, one a bot.
-      memories: the puppeteers'.
-      seen: for each bot what it is told now, by Melting Pot's names.
-      goals: [bots, G] one-hot, what the puppeteers want now.
-      state: [bots, state_size], the network's.
-      action: [bots] int64, the last one.
+      network: the network.
+      seats: the seats they play, from 0.
+      puppeteers: choose their goals, one per bot.
+      memories: the puppeteers' states.
+      seen: each bot's current observations, by Melting Pot's names.
+      goals: [bots, G] one-hot, the current goals.
+      state: [bots, state_size], the network's recurrent state.
+      action: [bots] int64, the last actions.
     """
 
     network: Puppet
-    players: list[int] = field(default_factory=list)
+    seats: list[int] = field(default_factory=list)
     puppeteers: list[Any] = field(default_factory=list)
     memories: list[Any] = field(default_factory=list)
     seen: list["Seen"] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Troupe:
 
 
 class Seen(dict[str, NDArray[Any]]):
-    """What a bot is told now, by Melting Pot's names; read from the game when it is asked for, and then kept."""
+    """A bot's current observations by Melting Pot's names, each read from the game on first use."""
 
     def __init__(self, game: MeltingPot, player: int) -> None:
         super().__init__()
@@ -57,15 +57,15 @@ class Seen(dict[str, NDArray[Any]]):
 
 
 class Background:
-    """All bots of one episode; who they are is drawn when it is made.
+    """All bots of one episode; the constructor draws who they are.
 
     Args:
-      scenario: what is played.
-      game: where it is played; to be reset before the first `look`.
+      scenario: the scenario.
+      game: its game; must be reset before the first `look`.
       seed: of the episode.
 
     Attributes:
-      names: the bots' names, in the order of their slots.
+      names: the bots' names, in the order of their seats.
     """
 
     def __init__(self, scenario: Scenario, game: MeltingPot, seed: np.random.SeedSequence) -> None:
@@ -75,52 +75,50 @@ class Background:
         self._race = np.random.default_rng(race)
         self.names = [self._dice.choice(scenario.bots[scenario.roles[i]]) for i in scenario.background]
         self.troupes: dict[Path, Troupe] = {}
-        for player, name in zip(scenario.background, self.names, strict=True):
+        for seat, name in zip(scenario.background, self.names, strict=True):
             config = bot_config(name)
             if config.model is None:
                 continue
             if config.model not in self.troupes:
                 self.troupes[config.model] = Troupe(puppet(config.model))
             troupe = self.troupes[config.model]
-            troupe.players.append(player)
+            troupe.seats.append(seat)
             troupe.puppeteers.append(config.puppeteer())
-        with _lent(self._dice):
+        with _borrow_random(self._dice):
             for troupe in self.troupes.values():
-                bots = len(troupe.players)
+                bots = len(troupe.seats)
                 troupe.memories = [puppeteer.initial_state() for puppeteer in troupe.puppeteers]
                 troupe.state = torch.zeros(bots, troupe.network.state_size)
                 troupe.action = np.zeros(bots, np.int64)
         self._starting = True
 
     def look(self) -> None:
-        """Lets the puppeteers see the game and choose their goals."""
+        """Shows the game to the puppeteers, which choose their goals."""
         import dm_env
 
         kind = dm_env.StepType.FIRST if self._starting else dm_env.StepType.MID
         self._starting = False
-        with _lent(self._dice):
+        with _borrow_random(self._dice):
             for troupe in self.troupes.values():
-                troupe.seen = [Seen(self.game, player) for player in troupe.players]
+                troupe.seen = [Seen(self.game, seat) for seat in troupe.seats]
                 troupe.goals = []
                 for k, (puppeteer, seen) in enumerate(zip(troupe.puppeteers, troupe.seen, strict=True)):
                     told, troupe.memories[k] = puppeteer.step(dm_env.TimeStep(kind, 0.0, 1.0, seen), troupe.memories[k])
                     troupe.goals.append(told.observation["GOAL"])
 
     def race(self, troupe: Troupe) -> NDArray[np.float64]:
-        """What the actions of a troupe are drawn with: [bots, A]."""
-        return self._race.standard_exponential((len(troupe.players), troupe.network.actions))
+        """The exponential variables that draw a troupe's actions: [bots, A]."""
+        return self._race.standard_exponential((len(troupe.seats), troupe.network.actions))
 
-    def actions(self, players: int) -> NDArray[np.int32]:
-        """What the bots do now, [players]; 0, which is to do nothing, for everybody else."""
-        actions = np.zeros(players, np.int32)
+    def write(self, action: NDArray[np.int32]) -> None:
+        """Writes the bots' actions to their seats in `action`, [N]; bots without a network do nothing."""
         for troupe in self.troupes.values():
-            actions[troupe.players] = troupe.action
-        return actions
+            action[troupe.seats] = troupe.action
 
 
 @torch.no_grad()
 def act(backgrounds: Sequence[Background]) -> None:
-    """Moves all bots of several episodes on by one step, those of one network in one pass; they have looked before."""
+    """Chooses the actions of all bots of several episodes after `look`, with one forward pass per network."""
     for model in dict.fromkeys(model for background in backgrounds for model in background.troupes):
         present = [(b, b.troupes[model]) for b in backgrounds if model in b.troupes]
         troupes = [troupe for _, troupe in present]
@@ -136,30 +134,30 @@ def act(backgrounds: Sequence[Background]) -> None:
         )
         race = np.concatenate([b.race(troupe) for b, troupe in present])
         action = draw(logits, torch.from_numpy(race).to(logits.dtype)).numpy()
-        sizes = [len(troupe.players) for troupe in troupes]
+        sizes = [len(troupe.seats) for troupe in troupes]
         ends = np.cumsum(sizes)
         for troupe, own_state, size, end in zip(troupes, state.split(sizes), sizes, ends, strict=True):
             troupe.state, troupe.action = own_state, action[end - size : end]
 
 
-class _lent:
-    """Lets the puppeteers, which draw from Python's `random`, draw from an episode's own generator."""
+class _borrow_random:
+    """Makes the puppeteers, which use Python's `random`, draw from an episode's own generator."""
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
 
     def __enter__(self) -> None:
-        for module in _gamblers():
+        for module in _drawing_modules():
             module.random = self._dice
 
     def __exit__(self, *error: object) -> None:
-        for module in _gamblers():
+        for module in _drawing_modules():
             module.random = random
 
 
 @cache
-def _gamblers() -> list[Any]:
-    """The modules of puppeteers that draw lots."""
+def _drawing_modules() -> list[Any]:
+    """The puppeteers' modules that use `random`."""
     from meltingpot.configs import bots
 
     del bots

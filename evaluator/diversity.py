@@ -1,13 +1,14 @@
-"""How different the policies are that the learning players met while they trained: the paper's second claim.
+"""Measures how diverse the policies are that learning players met in training: the paper's second claim.
 
-A learning player of BiDist meets theta as it was at the time, and phi after forward and after reverse events; one of
-MAPPO meets theta alone. Every policy that the checkpoints of a run hold is shown the same observations, and two
-policies are as far apart as their action distributions are on average: total variation, the largest difference in the
-probability of anything that they might do, from 0 (the same) to 1 (nothing in common).
+A learning player of BiDist meets the theta of the time, and phi after forward and after reverse events; one of MAPPO
+meets theta alone. All policies in a run's checkpoints are shown the same observations. The distance of two policies is
+the total variation between their action distributions, averaged over observations: from 0 (identical) to 1 (disjoint).
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,13 @@ from common.config import Config
 from common.errors import CheckpointError, ConfigError
 from common.run_folder import RunFolder
 from common.spec import EnvironmentSpec
-from common.weights import THETA, Weights
+from environments import Environment, Observation
+from environments.interface import Step
+from evaluator.drivers import Population, policy_count
+from evaluator.play import Observer, Table, play
+from evaluator.self_play import ALL, SelfPlayTable, in_turn
 from methods import make_method, resolve
 from networks.arrangement import arrange
-from networks.players import Players
 
 STEPS, COPIES = 200, 2
 
@@ -36,8 +40,8 @@ class Met:
 
     Attributes:
       kind: `theta`, one of several learners such as `theta 2`, `phi initial`, `phi forward`, `phi reverse`, or `past`.
-      updates: of the learner, when it was met; for phi when it was distilled.
-      parameters: each with the policy axis in front.
+      updates: the learner's, when the policy was met; for phi, when it was distilled.
+      parameters: each with the policy axis first.
     """
 
     kind: str
@@ -46,13 +50,13 @@ class Met:
 
     @property
     def label(self) -> str:
-        """For pictures."""
+        """Its name in pictures."""
         return f"{self.kind} {self.updates}"
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What players saw in episodes' first steps: rgb [T, R, H, W, 3], features [T, R, F], R = sources * copies * N."""
+    """What players saw in the first T steps: rgb [T, R, H, W, 3], features [T, R, F], R = sources * copies * N."""
 
     rgb: NDArray[np.uint8]
     features: NDArray[np.float32]
@@ -60,13 +64,13 @@ class Observed:
 
 @dataclass(frozen=True)
 class Distances:
-    """How far apart the policies of one run are.
+    """The distances between the policies of one run.
 
     Attributes:
       config: the run's.
-      met: the policies, oldest first of each kind.
-      newest: which of them is the newest theta.
-      apart: total variation between each two, mean over steps: [policies, policies, R].
+      met: the policies, by kind, oldest first.
+      newest: the index of the newest theta.
+      apart: total variation of each pair, mean over steps: [policies, policies, R].
     """
 
     config: Config
@@ -76,10 +80,10 @@ class Distances:
 
 
 def policies_met(folder: RunFolder) -> list[Met]:
-    """The policies in a run's checkpoints, of the learner and of the distiller, oldest first.
+    """The policies in the learner's and the distiller's checkpoints, by kind, oldest first.
 
     Raises:
-      CheckpointError: if there are not two.
+      CheckpointError: if there are fewer than two.
     """
     found: dict[tuple[str, int], Met] = {}
     for path in checkpoint.checkpoints(folder.checkpoints):
@@ -98,14 +102,14 @@ def policies_met(folder: RunFolder) -> list[Met]:
         found = {(one.kind, key[1]): one for key, met in found.items() for one in _learners(met)}
     if len(found) < 2:
         raise CheckpointError(
-            f"{folder.path}: its checkpoints hold {len(found)} policies, and two are needed to compare"
+            f"{folder.path}: its checkpoints hold {len(found)} policies; a comparison needs at least two"
         )
     return sorted(found.values(), key=lambda met: (met.kind, met.updates))
 
 
 def _learners(met: Met) -> list[Met]:
-    """Each of several learners by itself, for each may play every seat."""
-    count = len(next(iter(met.parameters.values())))
+    """Separates several learners, because each may play every seat."""
+    count = policy_count(met.parameters)
     if count == 1:
         return [met]
     return [
@@ -115,61 +119,95 @@ def _learners(met: Met) -> list[Met]:
 
 
 def observe(config: Config, theta: Mapping[str, Tensor], seed: int) -> Observed:
-    """Lets a population play among itself and keeps what its players see."""
-    seeds = np.random.default_rng(seed).integers(1, 2**31, COPIES)
-    games = [environments.build(config.environment, int(s)) for s in seeds]
-    spec = games[0].spec
-    rows = COPIES * spec.players
-    policies = len(next(iter(theta.values())))
-    players = Players(make_method(config).evaluation_network(spec, policies), rows, seed)
-    players.load(THETA, Weights(0, theta))
-    players.assign(np.arange(rows) % policies)
-    seen = [game.reset() for game in games]
-    rgb, features = [], []
-    for _ in range(STEPS):
-        rgb.append(np.concatenate([s.rgb for s in seen]))
-        features.append(np.concatenate([s.features for s in seen]))
-        action = players.act(rgb[-1], features[-1])[0].reshape(COPIES, -1)
-        steps = [game.step(own) for game, own in zip(games, action, strict=True)]
-        # An episode that is shorter begins again; the memories of its players go on, for all policies alike.
-        ended = [step.terminated or step.truncated for step in steps]
-        seen = [g.reset() if over else s.observation for g, s, over in zip(games, steps, ended, strict=True)]
-    for game in games:
-        game.close()
-    return Observed(np.stack(rgb), np.stack(features))
+    """Plays a population against itself and keeps what its players see."""
+    rng, policies = np.random.default_rng(seed), policy_count(theta)
+    seeds = rng.integers(1, 2**31, COPIES)
+    tables = [_ExcerptTable([0], config.environment, int(s), in_turn(i, policies, rng)) for i, s in enumerate(seeds)]
+    seen = _Seen()
+    for _ in play(tables, [Population(ALL, config, theta, COPIES, seed)], [seen]):
+        pass
+    shown = [seen.of[table] for table in tables]
+    rgb = np.concatenate([np.stack([o.rgb for o in own]) for own in shown], axis=1)
+    features = np.concatenate([np.stack([o.features for o in own]) for own in shown], axis=1)
+    return Observed(rgb, features)
+
+
+class _Seen(Observer):
+    """Keeps the observation of each step, by table."""
+
+    def __init__(self) -> None:
+        self.of: dict[Table[Any, Any], list[Observation]] = defaultdict(list)
+
+    def step(self, table: Table[Any, Any], step: Step) -> None:
+        """See `Observer`."""
+        self.of[table].append(table.observation)
+
+
+class _Excerpt:
+    """The first `STEPS` steps of a game as one episode; if an episode of the game ends before, the next one follows.
+
+    The players' memories carry over, as they do in `probabilities`.
+    """
+
+    def __init__(self, game: Environment) -> None:
+        self._game, self.spec = game, game.spec
+
+    def reset(self, seed: int | None = None) -> Observation:
+        """See `Environment`."""
+        self._left = STEPS
+        return self._game.reset(seed)
+
+    def step(self, action: NDArray[np.int32]) -> Step:
+        """See `Environment`."""
+        self._left -= 1
+        step = self._game.step(action)
+        observation = self._game.reset() if step.terminated or step.truncated else step.observation
+        return Step(observation, step.reward, truncated=not self._left)
+
+    def close(self) -> None:
+        """See `Environment`."""
+        self._game.close()
+
+
+class _ExcerptTable(SelfPlayTable):
+    """A table at which an excerpt of a game is played."""
+
+    def build(self) -> Environment:
+        """See `SelfPlayTable`."""
+        return _Excerpt(super().build())
 
 
 @torch.no_grad()
 def probabilities(config: Config, spec: EnvironmentSpec, met: Met, observed: Observed) -> Tensor:
-    """What a policy would do at each observation, with its own memory of those before: [T, R, A]."""
-    policies = len(next(iter(met.parameters.values())))
+    """A policy's action probabilities at each observation, given its memory of the earlier ones: [T, R, A]."""
+    policies = policy_count(met.parameters)
     network = make_method(config).evaluation_network(spec, policies).eval()
     network.load_state_dict(dict(met.parameters))
     rows = observed.rgb.shape[1]
-    places = arrange(np.arange(rows) % policies, policies)
-    rgb, features = (places.gather(torch.from_numpy(x), 1) for x in (observed.rgb, observed.features))
-    state = torch.zeros(*places.index.shape, network.state_size)
-    log_probs, _ = network.act(rgb, features, state, torch.zeros_like(places.index))
-    return places.scatter(log_probs.exp().transpose(1, 2), rows).transpose(0, 1)
+    arrangement = arrange(np.arange(rows) % policies, policies)
+    rgb, features = (arrangement.gather(torch.from_numpy(x), 1) for x in (observed.rgb, observed.features))
+    state = torch.zeros(*arrangement.index.shape, network.state_size)
+    log_probs, _ = network.act(rgb, features, state, torch.zeros_like(arrangement.index))
+    return arrangement.scatter(log_probs.exp().transpose(1, 2), rows).transpose(0, 1)
 
 
 def distances(folders: Sequence[RunFolder], seed: int = 0) -> list[Distances]:
     """Measures runs of one game on common observations.
 
-    The observations are what the newest population of each run sees when it plays among itself, of each as many.
+    The newest population of each run plays against itself, and each contributes as many observations.
 
     Args:
       folders: the runs'.
-      seed: of the games that are played.
+      seed: of the games played.
 
     Raises:
-      ConfigError: if the runs are of different games, or see them differently.
+      ConfigError: if the runs' games, or what their players observe, differ.
       CheckpointError: if a run's checkpoints hold fewer than two policies.
     """
     configs = [resolve(folder.read_config(), f"{folder.config}: ") for folder in folders]
     if len({config.environment.model_dump_json() for config in configs}) > 1:
         games = sorted({f"{c.environment.substrate} (block {c.environment.block})" for c in configs})
-        raise ConfigError(f"runs of different games have no observations in common: {', '.join(games)}")
+        raise ConfigError(f"these runs are of different games and have no observations in common: {', '.join(games)}")
     spec = environments.spec(configs[0].environment)
     met = [policies_met(folder) for folder in folders]
     newest = [max((m for m in own if m.kind.startswith("theta")), key=lambda m: m.updates) for own in met]
@@ -184,5 +222,5 @@ def distances(folders: Sequence[RunFolder], seed: int = 0) -> list[Distances]:
 
 
 def total_variation(x: Tensor, y: Tensor) -> Array:
-    """Total variation between two policies' [T, R, A], mean over steps: [R]."""
+    """Total variation between two policies' probabilities [T, R, A], mean over steps: [R]."""
     return np.asarray((0.5 * (x - y).abs().sum(-1)).mean(0).numpy(), np.float64)

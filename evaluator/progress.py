@@ -1,4 +1,4 @@
-"""How far an evaluation is: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the progress of an evaluation: a bar on a terminal, an occasional line elsewhere."""
 
 import os
 import sys
@@ -6,11 +6,11 @@ import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-SAY_EVERY_S = 10.0
+PRINT_EVERY_S = 10.0
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -19,19 +19,17 @@ class EpisodeProgress:
 
     Args:
       total: episodes to play.
-      what: what is played, in words that follow "evaluating".
+      what: what is played; shown after the word "evaluating".
     """
 
     def __init__(self, total: int, what: str) -> None:
-        self._bar = Progress(
-            TextColumn("evaluating {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"),
-            TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[left]}"),
-            disable=not sys.stdout.isatty(),
-        )  # fmt: skip
+        counts = TextColumn("evaluating {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes")
+        speed = TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[left]}")
+        self._bar = Progress(*counts, *speed, disable=not sys.stdout.isatty())
         self._task = self._bar.add_task(what, total=total, rate="", left="")
         self._total, self._played, self._env_steps = total, 0, 0
         self._left: float | None = None
-        self._began = self._said = time.monotonic()
+        self._began = self._printed = time.monotonic()
 
     def __enter__(self) -> "EpisodeProgress":
         self._bar.start()
@@ -41,21 +39,21 @@ class EpisodeProgress:
         self._bar.stop()
 
     def tick(self, env_steps: int) -> None:
-        """So many steps were played so far, also of episodes that have not ended."""
+        """Updates the rate and the time left; env_steps counts all steps so far, unfinished episodes included."""
         now = time.monotonic()
         elapsed = now - self._began
         rate = env_steps / elapsed if elapsed > 0 else 0.0
-        # How long episodes are is known when some have ended; before that nothing is said.
+        # The length of episodes is unknown until the first has ended.
         length = self._env_steps / self._played if self._played else None
         self._left = None if length is None or not rate else max(0.0, (length * self._total - env_steps) / rate)
         shown = "" if self._left is None else f"left {_duration(self._left)}"
         self._bar.update(self._task, rate=f"{rate:,.0f} env steps/s", left=shown)
-        if self._bar.disable and now - self._said > SAY_EVERY_S:
-            self._said = now
+        if self._bar.disable and now - self._printed > PRINT_EVERY_S:
+            self._printed = now
             print(f"{self._played} of {self._total} episodes, {rate:,.0f} env steps/s {shown}", flush=True)
 
     def step(self, env_steps: int) -> None:
-        """An episode has ended."""
+        """Counts an episode that has ended."""
         self._played += 1
         self._env_steps += env_steps
         self._bar.update(self._task, advance=1)

@@ -1,13 +1,13 @@
-"""The bots' networks, in PyTorch and for many bots at once.
+"""The bots' networks in PyTorch, batched over bots.
 
-Every puppet that DeepMind trained for the official scenarios is the same network with other weights:
+All puppets that DeepMind trained for the official scenarios share one architecture:
 
     image [88, 88, 3] / 255 -> conv 8x8 by 8, relu -> conv 4x4, relu -> flat
     flat, the last action (one-hot), INVENTORY, READY_TO_SHOOT -> dense, relu -> dense, relu -> LSTM -> dense, relu
     -> K policies [K, A], mixed by softmax(W goal)
 
-where the goal comes from a puppeteer. `evaluator/saved_model.py` reads the weights out of Melting Pot's SavedModel;
-`tests/test_puppets.py` holds the two networks against each other over hundreds of steps of play.
+where the goal comes from a puppeteer. `evaluator/saved_model.py` reads the weights from Melting Pot's SavedModels;
+`tests/test_puppets.py` compares the networks over hundreds of steps of play.
 """
 
 from functools import cache
@@ -22,20 +22,21 @@ from common.errors import SetupError
 from evaluator import saved_model
 
 FORGET_BIAS = 1.0
-# Of the first convolution's squares, in pixels; bytes of the words that are hashed; how many are remembered.
-EDGE, WORD, MOST_SQUARES = 8, 8, 1 << 16
+EDGE = 8  # of the first convolution's squares, in pixels
+WORD = 8  # bytes hashed at a time
+MOST_SQUARES = 1 << 16  # cached at most
 
 
 class Puppet:
     """One network and its weights.
 
     Args:
-      model: the `saved_model.pb` that it is read out of.
+      model: the `saved_model.pb` to read.
 
     Attributes:
-      inputs: the observations besides RGB that it sees, in order.
+      inputs: the names of its observations besides RGB, in order.
       actions: A.
-      state_size: length of a bot's recurrent state, which starts as zeros: the LSTM's hidden values, then its cells.
+      state_size: length of a bot's recurrent state, the LSTM's hidden values and cells; initially zeros.
     """
 
     def __init__(self, model: Path) -> None:
@@ -53,11 +54,11 @@ class Puppet:
     def step(
         self, rgb: Tensor, inputs: Tensor, goal: Tensor, last_action: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What R bots think now.
+        """Computes the logits of R bots.
 
         Args:
           rgb: [R, H, W, 3] uint8.
-          inputs: [R, I], the observations of `inputs` side by side.
+          inputs: [R, I], the observations named by `inputs`, concatenated.
           goal: [R, G], one-hot.
           last_action: [R] int64, 0 at the start of an episode.
           state: [R, state_size].
@@ -87,11 +88,10 @@ class Puppet:
 
 
 class _Squares:
-    """The first convolution and its relu.
+    """The first convolution and its relu, cached by square.
 
-    Its squares of 8x8 pixels do not overlap, and they are the game's sprites, of which there are few. So the outcome
-    for a square is computed when it is first seen, and looked up by a hash of the square's bytes from then on. Two
-    squares with the same hash would be taken for one; with 64 bits and thousands of squares that does not happen.
+    Its 8x8 squares do not overlap and show the game's sprites, of which there are few. The output for a square is
+    computed once, then looked up by a 64-bit hash of its bytes; among thousands of squares, collisions are negligible.
 
     Args:
       weight: [8 * 8 * 3, C].
@@ -103,7 +103,7 @@ class _Squares:
         words = EDGE * 3 // WORD
         multipliers = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, (EDGE, 1, words)) | 1
         self._multipliers = torch.from_numpy(multipliers)
-        # The table is never empty: a black square has the hash 0, and all that it gives is the bias.
+        # A black square hashes to 0 and yields the bias alone, so the cache is never empty.
         self._known = torch.zeros(1, dtype=torch.int64)
         self._outcome = F.relu(bias)[None]
 
@@ -113,12 +113,12 @@ class _Squares:
         shape = (rows, height // EDGE, width // EDGE)
         lines = rgb.view(rows, height // EDGE, EDGE, width * colours).view(torch.int64)
         hashes = (lines.unflatten(-1, (shape[2], -1)) * self._multipliers).sum((2, 4)).flatten()
-        place = torch.searchsorted(self._known, hashes)
-        # What is beyond the last place is not known either.
-        if not bool((self._known.gather(0, place.clamp(max=len(self._known) - 1)) == hashes).all()):
+        position = torch.searchsorted(self._known, hashes)
+        # Hashes beyond the last known one are unknown too.
+        if not bool((self._known.gather(0, position.clamp(max=len(self._known) - 1)) == hashes).all()):
             self._learn(rgb.view(*shape[:2], EDGE, shape[2], -1).transpose(2, 3).flatten(3).flatten(0, 2), hashes)
-            place = torch.searchsorted(self._known, hashes)
-        return self._outcome[place].view(*shape, -1)
+            position = torch.searchsorted(self._known, hashes)
+        return self._outcome[position].view(*shape, -1)
 
     def _learn(self, squares: Tensor, hashes: Tensor) -> None:
         if len(self._known) > MOST_SQUARES:
@@ -133,23 +133,24 @@ class _Squares:
 
 @cache
 def puppet(model: Path) -> Puppet:
-    """Reads a bot's network out of its SavedModel, once a process: that takes a tenth of a second.
+    """Reads a bot's network from its SavedModel, once per process; this takes a tenth of a second.
 
     Args:
       model: the SavedModel's folder.
 
     Raises:
-      SetupError: if the model is not installed, or is of another make.
+      SetupError: if the model is not installed or has another architecture.
     """
     graph = model / "saved_model.pb"
     try:
         return Puppet(graph)
     except FileNotFoundError:
         raise SetupError(
-            f"the bot {model.parent.name}/{model.name} is not installed: {graph} is missing; bidist doctor says how to "
-            "get the bots"
+            f"the bot {model.parent.name}/{model.name} is not installed: {graph} is missing; bidist doctor explains "
+            "how to get the bots"
         ) from None
     except LookupError as error:
         raise SetupError(
-            f"the bot {model.parent.name}/{model.name} is not a puppet of the known make, {error}; --reference plays it"
+            f"the bot {model.parent.name}/{model.name} does not have the known architecture: {error}; play it with "
+            "--reference"
         ) from None

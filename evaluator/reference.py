@@ -1,9 +1,11 @@
-"""The slow original: official scenarios through Melting Pot's own API, its bots in TensorFlow one at a time.
+"""The slow reference: official scenarios through Melting Pot's own API, with its bots in TensorFlow, one at a time.
 
-Here to be compared with `evaluator/rollout.py`, which has to give the same returns, and for bots whose networks that
+It steps the game by itself, as an oracle must: `tests/test_rollout.py` plays the same game through this loop and
+through `evaluator/rollout.py` and expects the same actions and returns. It also plays bots whose networks `rollout`
 cannot read.
 """
 
+import dataclasses
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,24 +18,26 @@ from torch import Tensor
 from common.config import Config
 from common.errors import SetupError
 from common.spec import EnvironmentSpec
-from common.weights import THETA, Weights
 from environments import Observation
 from environments.last import observe_last
 from environments.melting_pot import FEATURES, block_mean, light_meltingpot
-from evaluator.rollout import Episode, episode_seeds
+from evaluator.drivers import make_players, policy_count
+from evaluator.scenario_table import ScenarioResult, episode_seeds
 from evaluator.scenarios import Scenario, require_bots
-from methods import make_method
 from networks.players import Players
 
 
 def play(
-    jobs: Iterable[tuple[Scenario, int]], config: Config, theta: Mapping[str, Tensor] | None, seed: int,
-    watch: Callable[[Any], None] | None = None,
-) -> Iterator[Episode]:  # fmt: skip
-    """Plays whole episodes one after the other; arguments and result as in `evaluator.rollout.play`.
+    jobs: Iterable[tuple[Scenario, int]],
+    config: Config,
+    theta: Mapping[str, Tensor] | None,
+    seed: int,
+    count: Callable[[], None] = lambda: None,
+) -> Iterator[ScenarioResult]:
+    """Plays whole episodes one after another; arguments and results are those of `evaluator.rollout.play`.
 
-    `watch` gets Melting Pot's timestep before each step. The same number and seed draw other bots and actions here than
-    there: the two agree in distribution.
+    `count` is called after each step. For the same number and seed, focal players draw the same policies and, seeing
+    the same, the same actions here and there; the bots do not, so the two paths agree in distribution.
 
     Raises:
       SetupError: if bots, or what Melting Pot needs to run them, are not installed.
@@ -46,53 +50,75 @@ def play(
 
     for scenario, number in jobs:
         require_bots([scenario])
-        # Anew for each episode, for coins draws its map while it is built.
-        random.seed(int(episode_seeds(seed, scenario, number)[0].generate_state(1)[0]))
-        environment = scenarios.build(scenario.name)
-        yield _play(environment, scenario, number, config, theta, seed, watch)
+        game, background, focal = episode_seeds(seed, scenario, number)
+        # Built anew for each episode, because coins draws its map while it is built.
+        random.seed(int(game.generate_state(1)[0]))
+        official = scenarios.get_config(scenario.name)
+        environment = scenarios.build_from_config(dataclasses.replace(official, bots_by_role=scenario.bots))
+        random.seed(int(background.generate_state(1)[0]))
+        focal_players = _Focal(scenario.substrate, config, theta, np.random.default_rng(focal))
+        yield _play(environment, scenario, number, focal_players, count)
         environment.close()
 
 
 def _play(
-    environment: Any, scenario: Scenario, number: int, config: Config, theta: Mapping[str, Tensor] | None, seed: int,
-    watch: Callable[[Any], None] | None,
-) -> Episode:  # fmt: skip
-    background, focal = (int(s.generate_state(1)[0]) for s in episode_seeds(seed, scenario, number)[1:])
-    random.seed(background)
-    rng = np.random.default_rng(focal)
+    environment: Any, scenario: Scenario, number: int, focal: "_Focal", count: Callable[[], None]
+) -> ScenarioResult:
     names: list[Sequence[str]] = []
     rewards: list[NDArray[np.float64]] = []
-    heard = environment.observables().background
-    with heard.names.subscribe(names.append), heard.timestep.subscribe(lambda t: rewards.append(np.array(t.reward))):
+    background = environment.observables().background
+    with (
+        background.names.subscribe(names.append),
+        background.timestep.subscribe(lambda timestep: rewards.append(np.array(timestep.reward))),
+    ):
         timestep = environment.reset()
         actions = environment.action_spec()[0].num_values
-        players = len(timestep.reward)
-        acting: Players | None = None
-        policies: list[int] = []
-        returns, env_steps = np.zeros(players), 0
-        action: NDArray[np.int32] | None = None
+        returns, env_steps = np.zeros(len(timestep.reward)), 0
         while not timestep.last():
-            if watch is not None:
-                watch(timestep)
-            if theta is None:
-                action = rng.integers(0, actions, players, np.int32)
-            else:
-                seen = _observe(timestep.observation, config.environment.block)
-                if config.environment.last_action_and_reward:
-                    seen = observe_last(seen, actions, action, np.array(timestep.reward, np.float32))
-                if acting is None:
-                    shape, features = seen.rgb.shape[1:], seen.features.shape[1]
-                    spec = EnvironmentSpec(scenario.substrate, players, actions, shape, features)
-                    acting, policies = _players(spec, config, theta, rng)
-                action, _ = acting.act(seen.rgb, seen.features)
-            timestep = environment.step(action)
+            timestep = environment.step(focal.act(timestep, actions))
             returns += timestep.reward
             env_steps += 1
+            count()
     background_returns = np.sum(rewards[1:], 0)
-    return Episode(
-        scenario.name, number, float(returns.mean()),
-        float(background_returns.mean()) if len(background_returns) else math.nan, env_steps, policies, list(names[-1]),
-    )  # fmt: skip
+    return ScenarioResult(
+        scenario=scenario.name,
+        episode=number,
+        focal_return=float(returns.mean()),
+        background_return=float(background_returns.mean()) if len(background_returns) else math.nan,
+        env_steps=env_steps,
+        policies=focal.policies,
+        bots=list(names[-1]),
+    )
+
+
+class _Focal:
+    """The focal players of one episode, fed with Melting Pot's timesteps."""
+
+    def __init__(
+        self, substrate: str, config: Config, theta: Mapping[str, Tensor] | None, rng: np.random.Generator
+    ) -> None:
+        self._substrate, self._config, self._theta, self._rng = substrate, config, theta, rng
+        self._players: Players | None = None
+        self._action: NDArray[np.int32] | None = None
+        self.policies: list[int] = []
+
+    def act(self, timestep: Any, actions: int) -> NDArray[np.int32]:
+        """Chooses the players' actions, each from 0 to actions - 1: [N]."""
+        count = len(timestep.reward)
+        if self._theta is None:
+            return self._rng.integers(0, actions, count, np.int32)
+        seen = _observe(timestep.observation, self._config.environment.block)
+        if self._config.environment.last_action_and_reward:
+            seen = observe_last(seen, actions, self._action, np.array(timestep.reward, np.float32))
+        if self._players is None:
+            shape, features = seen.rgb.shape[1:], seen.features.shape[1]
+            spec = EnvironmentSpec(self._substrate, count, actions, shape, features)
+            drawn = self._rng.integers(0, policy_count(self._theta), count)
+            self._players, self.policies = make_players(self._config, self._theta, spec, count), drawn.tolist()
+            self._players.assign(drawn)
+        race = self._rng.standard_exponential((count, actions))
+        self._action, _ = self._players.act(seen.rgb, seen.features, race)
+        return self._action
 
 
 def _observe(observations: Sequence[Mapping[str, Any]], block: int) -> Observation:
@@ -101,14 +127,3 @@ def _observe(observations: Sequence[Mapping[str, Any]], block: int) -> Observati
     features = np.array(rows, np.float32).reshape(len(observations), -1)
     rgb = block_mean([seen["RGB"] for seen in observations], block)
     return Observation(rgb, features, np.ones(len(rgb), bool))
-
-
-def _players(
-    spec: EnvironmentSpec, config: Config, theta: Mapping[str, Tensor], rng: np.random.Generator
-) -> tuple[Players, list[int]]:
-    policies = len(next(iter(theta.values())))
-    drawn = rng.integers(0, policies, spec.players)
-    players = Players(make_method(config).evaluation_network(spec, policies), spec.players, int(rng.integers(2**62)))
-    players.load(THETA, Weights(0, theta))
-    players.assign(drawn)
-    return players, drawn.tolist()

@@ -1,4 +1,4 @@
-"""The rows that an evaluation leaves, one an episode, and how they are read back."""
+"""The rows that an evaluation writes, one per episode, and how to read them back."""
 
 import re
 from collections import defaultdict
@@ -9,7 +9,7 @@ from typing import Any
 from common.errors import ConfigError
 from common.files import read_lines
 
-# What follows a checkpoint's name where its average of theta was played.
+# Appended to a checkpoint's name where its running average of theta was played.
 AVERAGED = "-average"
 
 KEYS = ("run", "checkpoint", "weights", "scenario", "episode", "evaluation_seed", "reference")
@@ -19,7 +19,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def episode_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What makes two rows the same episode."""
+    """Identifies a row's episode."""
     return tuple(row[name] for name in KEYS)
 
 
@@ -27,7 +27,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     """Reads one file of results.
 
     Raises:
-      ConfigError: if it holds something else.
+      ConfigError: if it cannot be read or holds something else.
     """
     try:
         rows = read_lines(path)
@@ -35,18 +35,20 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         raise ConfigError(f"{path}: {error.strerror}") from None
     for row in rows:
         if missing := NEEDED - row.keys():
-            raise ConfigError(f"{path}: no results of bidist evaluate, for a line lacks {', '.join(sorted(missing))}")
+            raise ConfigError(
+                f"{path}: not a results file of bidist evaluate: a line lacks {', '.join(sorted(missing))}"
+            )
         if not re.search(r"_\d+$", str(row["scenario"])):
-            raise ConfigError(f"{path}: {row['scenario']!r} is no name of a scenario, which end in a number")
-        row.setdefault("weights", "")  # of versions that did not write it
+            raise ConfigError(f"{path}: {row['scenario']!r} is not a scenario; their names end in a number")
+        row.setdefault("weights", "")  # older versions did not write it
     return rows
 
 
 def read_results(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Reads files of results, or those in folders; an episode that stands in two of them counts once.
+    """Reads results files, given directly or by folder; an episode that is in two files counts once.
 
     Raises:
-      ConfigError: if a path holds no results, or two runs have one name.
+      ConfigError: if a path holds no results, or two runs have the same name.
     """
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for path in paths:
@@ -62,7 +64,7 @@ def read_results(paths: Iterable[Path]) -> list[dict[str, Any]]:
         who[row["run"], row["checkpoint"]].add((row["weights"],))
     for (run, *_), kinds in who.items():
         if len(kinds - {("",)}) > 1:
-            raise ConfigError(f"two runs are called {run!r}: rename the folder of one, its name in it, or leave it out")
+            raise ConfigError(f"two runs are called {run!r}: rename one, its folder and its run.name, or leave it out")
     return list(rows.values())
 
 

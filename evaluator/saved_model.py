@@ -1,8 +1,8 @@
-"""Reads the constants of a bot's network out of its SavedModel, without TensorFlow.
+"""Reads the constants of a bot's network from its SavedModel, without TensorFlow.
 
-DeepMind published the bots as frozen JAX programs: every weight is a constant in the graph of the function `step`. The
-puppets are all of one make (`evaluator/puppets.py` says which); a weight is found by the name of the layer that
-multiplies by it, and by nothing else. A model of another make is refused.
+DeepMind published the bots as frozen JAX programs: each weight is a constant in the graph of the function `step`. All
+puppets share the architecture in `evaluator/puppets.py`; a weight is identified by the name of the layer that uses it.
+Models with another architecture are rejected.
 """
 
 from pathlib import Path
@@ -25,44 +25,44 @@ LAYERS = {
     "policy_2": "policy/linear_1/jit_dot_/XlaDotV2",
     "goal": "goal_embedding/linear_0/jit_dot_/XlaDotV2",
 }
-# What the torso's first layer sees behind image and last action, in this order as far as the model has it.
+# Inputs of the torso's first layer after the image and the last action, in this order, if the model has them.
 INPUTS = ("INVENTORY", "READY_TO_SHOOT")
 
 Array = NDArray[np.float32]
 
 
 def read(path: Path) -> tuple[dict[str, Array], dict[str, Array], list[str]]:
-    """Weights and biases by the names of `LAYERS`, and the observations besides RGB that the network sees.
+    """Reads weights and biases by the names in `LAYERS`, and the names of the observations besides RGB.
 
     Args:
       path: a `saved_model.pb`.
 
     Raises:
-      LookupError: if it is of another make; the message says what was found.
+      LookupError: if the architecture is another; the message says what was found.
     """
     try:
         functions = _functions(path.read_bytes())
     except (DecodeError, IndexError):
-        raise LookupError("for it is no SavedModel") from None
+        raise LookupError("not a SavedModel") from None
     found = [f for f in functions if any(node.name.endswith(LAYERS["lstm"]) for node in f.node_def)]
     if len(found) != 1:
-        raise LookupError(f"{len(found)} of its functions have an LSTM, expected one")
+        raise LookupError(f"{len(found)} functions with an LSTM, expected one")
     graph = _Graph(found[0])
     nodes = {name: graph.ending_with(suffix) for name, suffix in LAYERS.items()}
     strides = [graph.constant(nodes[name].input[2]).tolist() for name in ("conv_1", "conv_2")]
     if strides != [[8, 8], [1, 1]]:
-        raise LookupError(f"its convolutions have strides {strides}")
+        raise LookupError(f"convolutions with strides {strides}, expected 8 and 1")
     arguments = [arg.name for function in functions for arg in function.signature.input_arg]
     seen = {name.rpartition("observation_")[2].upper() for name in arguments if "observation_" in name}
     if seen - {*INPUTS} != {"RGB", "GOAL"}:
-        raise LookupError(f"it sees {', '.join(sorted(seen))}")
+        raise LookupError(f"observations {', '.join(sorted(seen))}, expected RGB, GOAL and some of {', '.join(INPUTS)}")
     weights = {name: graph.constant(node.input[1]) for name, node in nodes.items()}
     biases = {name: graph.constant(graph.user(node.name, "AddV2").input[1]) for name, node in nodes.items()}
     return weights, biases, [name for name in INPUTS if name in seen]
 
 
 def _functions(data: bytes) -> Any:
-    # Of a SavedModel's own message this is all that is needed: field 2 is a list of graphs.
+    # The only field needed of a SavedModel message is number 2, its list of graphs.
     file = descriptor_pb2.FileDescriptorProto(name="saved_model.proto", package="bidist", syntax="proto3")
     kind = descriptor_pb2.FieldDescriptorProto
     message = file.message_type.add(name="SavedModel")
@@ -81,21 +81,21 @@ class _Graph:
         self._nodes = {node.name: node for node in function.node_def}
 
     def ending_with(self, suffix: str) -> Any:
-        """The one node whose name ends so."""
+        """Finds the one node whose name has this ending."""
         found = [node for name, node in self._nodes.items() if name.endswith(f"/{suffix}")]
         if len(found) != 1:
-            raise LookupError(f"{len(found)} of its nodes are called {suffix}, expected one")
+            raise LookupError(f"{len(found)} nodes called {suffix}, expected one")
         return found[0]
 
     def user(self, name: str, operation: str) -> Any:
-        """The one node that does this to what another one gives."""
+        """Finds the one node that applies an operation to the output of another."""
         found = [n for n in self._nodes.values() if n.op == operation and _source(n.input[0]) == name]
         if len(found) != 1:
-            raise LookupError(f"{len(found)} nodes {operation} follow {name}, expected one")
+            raise LookupError(f"{len(found)} {operation} nodes after {name}, expected one")
         return found[0]
 
     def constant(self, name: str) -> Array:
-        """The constant behind what only gives it another shape."""
+        """Reads the constant behind any operations that only reshape it."""
         node = self._nodes[_source(name)]
         while node.op in ("BroadcastTo", "Reshape", "Identity"):
             node = self._nodes[_source(node.input[0])]

@@ -1,7 +1,7 @@
-"""The official scenarios: who plays in which game, and by which bots the other slots are filled.
+"""The official scenarios: the game, the focal players, and the bots that can fill the other seats.
 
-All of it is Melting Pot's configuration, read without importing what runs it there. What is drawn anew for each episode
-is drawn as Melting Pot draws it: for every background slot one of the bots of its role, with replacement.
+All of it is Melting Pot's configuration, read without importing the code that runs it there. As in Melting Pot, each
+episode draws, for every background seat, one of the bots of its role, with replacement.
 """
 
 import difflib
@@ -23,11 +23,11 @@ class Scenario:
     """One scenario.
 
     Attributes:
-      name: Melting Pot's name of it.
+      name: Melting Pot's name for it.
       substrate: the game.
-      roles: one a player.
-      is_focal: which players are of the population that is evaluated.
-      bots: for each role the names of the bots that can fill it, sorted.
+      roles: one per player.
+      is_focal: which players belong to the evaluated population.
+      bots: for each role, the sorted names of the bots that can fill it.
     """
 
     name: str
@@ -38,20 +38,20 @@ class Scenario:
 
     @property
     def focal(self) -> list[int]:
-        """The focal players, from 0."""
+        """The seats of the focal players, from 0."""
         return [i for i, focal in enumerate(self.is_focal) if focal]
 
     @property
     def background(self) -> list[int]:
-        """The players that bots play, from 0."""
+        """The seats that bots play, from 0."""
         return [i for i, focal in enumerate(self.is_focal) if not focal]
 
 
 def scenario(name: str) -> Scenario:
-    """The scenario of a name.
+    """Finds a scenario by name.
 
     Raises:
-      ConfigError: if there is none; the message lists the near ones.
+      ConfigError: if there is none; the message lists similar names.
       SetupError: if Melting Pot is not installed.
     """
     configs = _scenario_configs()
@@ -64,7 +64,7 @@ def scenario(name: str) -> Scenario:
 
 
 def scenarios_of(substrate: str, count: int | None = OFFICIAL) -> list[Scenario]:
-    """A game's first scenarios, by number; all of them if `count` is None.
+    """The first scenarios of a game, by number; all if `count` is None.
 
     Raises:
       ConfigError: if it has none.
@@ -73,17 +73,17 @@ def scenarios_of(substrate: str, count: int | None = OFFICIAL) -> list[Scenario]
         int(name.rpartition("_")[2]): name for name, c in _scenario_configs().items() if c.substrate == substrate
     }
     if not numbers:
-        raise ConfigError(f"{substrate!r} has no official scenarios: they are Melting Pot's")
+        raise ConfigError(f"{substrate!r} has no official scenarios; only Melting Pot's substrates do")
     return [scenario(numbers[number]) for number in sorted(numbers)[:count]]
 
 
 @dataclass(frozen=True)
 class BotConfig:
-    """What plays a background slot.
+    """A bot for a background seat.
 
     Attributes:
       model: the folder of its SavedModel; None if it does nothing.
-      puppeteer: makes the puppeteer that decides its goals; None if it has no goals.
+      puppeteer: creates the puppeteer that chooses its goals; None if it has no goals.
     """
 
     model: Path | None
@@ -91,7 +91,7 @@ class BotConfig:
 
 
 def bot_config(name: str) -> BotConfig:
-    """The configuration of a bot by its name."""
+    """Finds a bot's configuration by name."""
     if name == NOOP:
         return BotConfig(None, None)
     light_meltingpot()
@@ -102,16 +102,16 @@ def bot_config(name: str) -> BotConfig:
 
 
 def models_of(scenarios: list[Scenario]) -> set[Path]:
-    """The folders of all networks that the bots of some scenarios have."""
+    """The SavedModel folders of all bots of some scenarios."""
     names = {name for s in scenarios for bots in s.bots.values() for name in bots}
     return {config.model for name in names if (config := bot_config(name)).model is not None}
 
 
 def require_bots(scenarios: list[Scenario]) -> None:
-    """Says which bots are not there.
+    """Checks that all bots of some scenarios are installed.
 
     Raises:
-      SetupError: if any that these scenarios need is not installed.
+      SetupError: if not; the message names the missing ones.
     """
     missing = {
         s.name: [f"{m.parent.name}/{m.name}" for m in models_of([s]) if not (m / "saved_model.pb").is_file()]
@@ -121,8 +121,8 @@ def require_bots(scenarios: list[Scenario]) -> None:
     if lacking:
         bots = sorted({bot for bots in missing.values() for bot in bots})
         raise SetupError(
-            f"{', '.join(lacking)}: bots that are not installed: {', '.join(bots)}; set BIDIST_MELTINGPOT_ASSETS to "
-            "Melting Pot's archive of assets and run `make setup` (bidist doctor says more); training needs none"
+            f"{', '.join(lacking)}: these bots are not installed: {', '.join(bots)}; set BIDIST_MELTINGPOT_ASSETS to "
+            "Melting Pot's asset archive and run `make setup` (see bidist doctor); training needs no bots"
         )
 
 

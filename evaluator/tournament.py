@@ -1,8 +1,8 @@
-"""Every population's focal players among every other's: plays what is missing, and keeps a row for each episode."""
+"""Plays every population against every other, skipping episodes played before, and writes a row for each episode."""
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,24 @@ import environments
 from common.errors import ConfigError
 from common.files import append_line, locked, read_lines
 from evaluator import crossplay
-from evaluator.crossplay import ALL, Match, Played, splits
+from evaluator.crossplay import ALL, Match, MatchResult, splits
 from evaluator.evaluate import Population, versions
+from evaluator.play import OnStep
 from evaluator.progress import EpisodeProgress, cores
-from evaluator.workers import Task, play
+from evaluator.workers import Person, Task, play
 
 ROWS = "crossplay.jsonl"
 KEYS = (
-    "run", "checkpoint", "weights", "background_run", "background_checkpoint", "background_weights", "split",
-    "episode", "evaluation_seed",
-)  # fmt: skip
+    "run",
+    "checkpoint",
+    "weights",
+    "background_run",
+    "background_checkpoint",
+    "background_weights",
+    "split",
+    "episode",
+    "evaluation_seed",
+)
 NEEDED = {*KEYS, "method", "background_method", "substrate", "focal_return", "background_return"}
 
 
@@ -32,18 +40,18 @@ def crossplay_all(
     workers: int = 0,
     stopping: threading.Event | None = None,
 ) -> bool:
-    """Plays every pair in both roles, and each population among itself; returns whether all of it was played.
+    """Plays each pair in both roles, and each population against itself; returns whether everything was played.
 
     Args:
       people: the populations.
-      episodes: of each pair and split.
-      out: a folder; rows are appended to `crossplay.jsonl` in it; episodes already in it are skipped.
-      seed: of the evaluation; the same seed and number is the same episode.
-      workers: processes; 0 takes one a core.
-      stopping: set to stop, after the episodes that have begun.
+      episodes: how many of each pair and split.
+      out: a folder; rows are appended to its `crossplay.jsonl`, and episodes already there are skipped.
+      seed: of the evaluation; the same seed and number give the same episode.
+      workers: processes; 0 starts one per core.
+      stopping: set to stop after the episodes in progress.
 
     Raises:
-      ConfigError: if the populations play different games, two are the same, or another process writes to the file.
+      ConfigError: if the populations play different games, two are the same, or another process is writing to the file.
     """
     check(people)
     stopping = stopping or threading.Event()
@@ -54,19 +62,19 @@ def crossplay_all(
             jobs = [m for m in matches(people, episodes) if tuple(_row(people, m, seed)[k] for k in KEYS) not in done]
             if not jobs:
                 return True
-            with EpisodeProgress(len(jobs), f"{len(people)} populations among one another") as progress:
+            with EpisodeProgress(len(jobs), f"{len(people)} populations against one another") as progress:
                 task = Task([(person.config, person.theta) for person in people], jobs)
-                player = partial(crossplay.play, seed=seed)
-                for _, played in play([task], player, min(workers or cores(), len(jobs)), stopping, progress.tick):
-                    append_line(out / ROWS, _row(people, played.match, seed) | _outcome(played))
-                    progress.step(played.env_steps)
+                player = partial(_play, seed=seed)
+                for _, result in play([task], player, min(workers or cores(), len(jobs)), stopping, progress.tick):
+                    append_line(out / ROWS, _row(people, result.match, seed) | _outcome(result))
+                    progress.step(result.env_steps)
     except TimeoutError:
-        raise ConfigError(f"{out}: another cross-play writes to it; give this one another --out") from None
+        raise ConfigError(f"{out}: another cross-play is writing to it; give this one another --out") from None
     return not stopping.is_set()
 
 
 def matches(people: Sequence[Population], episodes: int) -> list[Match]:
-    """All episodes, pair by pair, so that few networks share a moment."""
+    """All episodes, pair by pair, so that few networks are in use at a time."""
     players = environments.spec(people[0].config.environment).players
     found = []
     for a, b in itertools.combinations_with_replacement(range(len(people)), 2):
@@ -79,7 +87,7 @@ def check(people: Sequence[Population]) -> None:
     """Checks that populations can meet.
 
     Raises:
-      ConfigError: if not, saying why.
+      ConfigError: if they cannot; the message says why.
     """
     if len(people) < 2:
         raise ConfigError(f"cross-play needs two populations or more, found {len(people)}")
@@ -91,7 +99,7 @@ def check(people: Sequence[Population]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
-                f"two populations are called {name}: name each run once, and give runs names of their own"
+                f"two populations are called {name}: name each run once, and give each run a name of its own"
             )
 
 
@@ -108,19 +116,38 @@ def read_rows(out: Path) -> list[dict[str, Any]]:
     return list({tuple(row[key] for key in KEYS): row for row in rows}.values())
 
 
+def _play(
+    people: Sequence[Person], jobs: Iterator[Match], count: Callable[[], None], *, seed: int
+) -> Iterator[MatchResult]:
+    """Plays matches in a worker process."""
+    return crossplay.play(people, jobs, seed, observers=[OnStep(count)])
+
+
 def _row(people: Sequence[Population], match: Match, seed: int) -> dict[str, Any]:
     focal, background = people[match.focal], people[match.background]
     return {
-        "run": focal.run, "method": focal.method, "seed": focal.seed, "checkpoint": focal.checkpoint,
-        "weights": focal.weights, "player_steps": focal.player_steps, "substrate": focal.config.environment.substrate,
-        "background_run": background.run, "background_method": background.method,
-        "background_checkpoint": background.checkpoint, "background_weights": background.weights,
-        "split": match.split, "episode": match.episode, "evaluation_seed": seed,
-    }  # fmt: skip
+        "run": focal.run,
+        "method": focal.method,
+        "seed": focal.seed,
+        "checkpoint": focal.checkpoint,
+        "weights": focal.weights,
+        "player_steps": focal.player_steps,
+        "substrate": focal.config.environment.substrate,
+        "background_run": background.run,
+        "background_method": background.method,
+        "background_checkpoint": background.checkpoint,
+        "background_weights": background.weights,
+        "split": match.split,
+        "episode": match.episode,
+        "evaluation_seed": seed,
+    }
 
 
-def _outcome(played: Played) -> dict[str, Any]:
+def _outcome(result: MatchResult) -> dict[str, Any]:
     return {
-        "focal_return": played.focal_return, "background_return": played.background_return,
-        "env_steps": played.env_steps, "seats": played.seats, "versions": versions(),
-    }  # fmt: skip
+        "focal_return": result.focal_return,
+        "background_return": result.background_return,
+        "env_steps": result.env_steps,
+        "seats": result.seats,
+        "versions": versions(),
+    }

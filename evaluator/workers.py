@@ -1,4 +1,4 @@
-"""The processes that play episodes: each takes the next job when one of its tables is free, and waits for no other."""
+"""Worker processes that play episodes; each takes the next job whenever one of its tables is free."""
 
 import contextlib
 import itertools
@@ -28,15 +28,15 @@ TICK_STEPS = 200
 NO_MORE = 2**62
 
 Person = tuple[Config, Mapping[str, Tensor] | None]
-"""A population: its run's configuration and its policies, None for players who act at random."""
+"""A population: its run's configuration and its policies; None for players who act at random."""
 
-Player = Callable[[Sequence[Person], Iterator[Any], Callable[[Any], None]], Iterator[Any]]
-"""Plays jobs by populations and yields episodes as they end; calls its last argument once a step of a game."""
+Player = Callable[[Sequence[Person], Iterator[Any], Callable[[], None]], Iterator[Any]]
+"""Plays jobs with some populations and yields results as episodes end; calls its last argument after each step."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Jobs, and the populations that play them."""
+    """Jobs and the populations that play them."""
 
     people: Sequence[Person]
     jobs: list[Any]
@@ -45,47 +45,38 @@ class Task:
 def play(
     tasks: Sequence[Task], player: Player, workers: int, stopping: threading.Event, tick: Callable[[int], None]
 ) -> Iterator[tuple[int, Any]]:
-    """Yields episodes as they end, each with the number of its task.
+    """Yields the results of episodes as they end, each with the number of its task.
 
-    When it is to stop, those that have begun are still played to their end: long ones would be missing otherwise.
+    After `stopping` is set, episodes in progress are still finished; otherwise long ones would be missing.
 
     Args:
-      tasks: worked on one after the other.
-      player: plays a task's jobs; it is sent to the processes, so a function of a module or a `partial` of one.
+      tasks: worked on in order.
+      player: plays a task's jobs; must be picklable: a module's function or a `partial` of one.
       workers: processes.
-      stopping: set when it is to stop.
-      tick: told now and then how many steps were played so far.
+      stopping: set to stop.
+      tick: called now and then with the number of steps played so far.
 
     Raises:
-      BidistError: if a worker cannot go on.
+      BidistError: if a worker fails.
     """
     spawn = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bidist-")))
-        told = [
-            _Told(
-                [
-                    (config, _store(theta, folder / f"{i}-{k}.safetensors"))
-                    for k, (config, theta) in enumerate(task.people)
-                ],
-                task.jobs,
-            )
-            for i, task in enumerate(tasks)
-        ]
-        counters = [spawn.Value("q", 0) for _ in told]
+        stored = [_store(task, folder / str(i)) for i, task in enumerate(tasks)]
+        counters = [spawn.Value("q", 0) for _ in stored]
         results: Any = spawn.Queue()
         steps = spawn.Value("q", 0)
-        options = (told, player, counters, steps, results)
+        options = (stored, player, counters, steps, results)
         processes = [spawn.Process(target=_work, args=options, daemon=True) for _ in range(workers)]
         for process in processes:
             process.start()
             stack.callback(process.join)
             stack.callback(process.terminate)
-        left, told_to_stop = len(processes), False
+        left, draining = len(processes), False
         while left:
             tick(steps.value)
-            if stopping.is_set() and not told_to_stop:
-                told_to_stop = True
+            if stopping.is_set() and not draining:
+                draining = True
                 for counter in counters:
                     counter.value = NO_MORE
                 log.info("finishing the episodes in progress; press Ctrl-C again to abandon them")
@@ -94,7 +85,7 @@ def play(
             except queue.Empty:
                 dead = [process.exitcode for process in processes if process.exitcode not in (None, 0)]
                 if dead:
-                    raise BidistError(f"a worker died with status {dead[0]}; what was played is kept") from None
+                    raise BidistError(f"a worker died with exit status {dead[0]}; finished episodes are kept") from None
                 continue
             if result is None:
                 left -= 1
@@ -105,30 +96,38 @@ def play(
 
 
 @dataclass(frozen=True)
-class _Told:
-    """A task as a worker gets it: policies in files."""
+class _Stored:
+    """A task as it is sent to workers, with the policies in files."""
 
     people: list[tuple[Config, Path | None]]
     jobs: list[Any]
 
 
-def _store(theta: Mapping[str, Tensor] | None, path: Path) -> Path | None:
-    if theta is None:
-        return None
-    safetensors.torch.save_file({name: x.contiguous() for name, x in theta.items()}, path)
-    return path
+def _store(task: Task, folder: Path) -> _Stored:
+    folder.mkdir()
+    people: list[tuple[Config, Path | None]] = []
+    for i, (config, theta) in enumerate(task.people):
+        if theta is None:
+            people.append((config, None))
+            continue
+        path = folder / f"{i}.safetensors"
+        safetensors.torch.save_file({name: x.contiguous() for name, x in theta.items()}, path)
+        people.append((config, path))
+    return _Stored(people, task.jobs)
 
 
 def _work(
-    tasks: list[_Told], player: Player, counters: list["Synchronized[int]"], steps: "Synchronized[int]", results: Any
+    tasks: list[_Stored], player: Player, counters: list["Synchronized[int]"], steps: "Synchronized[int]", results: Any
 ) -> None:
-    """A worker's life: the tasks one after the other, the jobs of each as they come; None at its end."""
+    """Runs a worker: plays the tasks in order and sends results, an error's text, or None when done."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says when to stop
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal sends it to all processes; the parent decides when to stop
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     played = itertools.count(1)
 
-    def count(_: Any) -> None:
+    def count() -> None:
         if next(played) % TICK_STEPS == 0:
             with steps.get_lock():
                 steps.value += TICK_STEPS
@@ -144,7 +143,7 @@ def _work(
 
 
 def _leave_with_parent() -> None:
-    """Ends this process when its parent is gone, whatever ended that."""
+    """Exits when the parent process is gone, however it ended."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -25,20 +25,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Column, Table
 
-import environments
 from common.config import Config
 from common.errors import ConfigError
 from common.run_folder import RunFolder
 from common.settings import load_config
 from common.unroll import Unroll
-from common.weights import THETA, Weights
 from deploy.redis_server import RedisServer
 from deploy.serial import Serial
 from environments.matrix_game import PAYOFFS
+from experiments.strangers import meet
 from methods import METHODS, make_method, resolve
-from networks.players import Players
 from reports.provenance import circumstances
-from reports.statistics import interval, permutation_test
+from reports.statistics import holm, interval, permutation_test
 from reports.style import BLUE, GREY, ORANGE, STYLE
 
 GAME, LENGTH = "matrix_conventions", 16
@@ -57,7 +55,6 @@ SETTINGS = [
     f"actor.unroll_length={LENGTH}", f"distiller.burn_in={LENGTH // 4}", "actor.environments=32",
     "network.dense=32", "network.core_size=32", "learner.device=cpu", "learner.threads=1", "run.name=run",
 ]  # fmt: skip
-EPISODES = 50
 KEPT = 0.9
 """Share of an episode's steps in one action from which on a player is said to keep a convention."""
 MET = 0.01
@@ -151,31 +148,6 @@ def _watched(serial: Serial) -> Iterator[list[Unroll]]:
     yield unrolls
 
 
-def meet(config: Config, theta: dict[str, Any], stranger: int | None, seed: int) -> tuple[float, NDArray[np.int32]]:
-    """Lets theta play episodes with a stranger who keeps a convention, or with itself if there is none.
-
-    Returns: theta's reward per step, and what it did: [EPISODES, LENGTH].
-    """
-    games = [environments.build(config.environment, seed + i) for i in range(EPISODES)]
-    spec, policies = games[0].spec, len(next(iter(theta.values())))
-    rng = np.random.default_rng(seed)
-    players = Players(make_method(config).evaluation_network(spec, policies), EPISODES * spec.players, seed)
-    players.load(THETA, Weights(0, theta))
-    players.assign(rng.integers(0, policies, EPISODES * spec.players))
-    seen = [game.reset() for game in games]
-    rewards, actions = [], []
-    for _ in range(LENGTH):
-        action, _ = players.act(np.concatenate([s.rgb for s in seen]), np.concatenate([s.features for s in seen]))
-        action = action.reshape(EPISODES, spec.players)
-        if stranger is not None:
-            action[:, 1] = stranger
-        steps = [game.step(own) for game, own in zip(games, action, strict=True)]
-        seen = [step.observation for step in steps]
-        rewards.append([step.reward[0] for step in steps])
-        actions.append(action[:, 0])
-    return float(np.mean(rewards)), np.stack(actions, 1)
-
-
 def experiment(what: str, seed: int, updates: int) -> Outcome:
     """One run, and how its population does among strangers."""
     config, theta, learning, partners = train(what, seed, updates)
@@ -250,10 +222,9 @@ def summarise(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[st
             "away": _mean(away),
             "p": permutation_test([o.other for o in own], base) if base and name != "mappo" else None,
         })  # fmt: skip
-    compared = sorted((row for row in rows if row["p"] is not None), key=lambda row: row["p"])
-    least = 0.0
-    for i, row in enumerate(compared):
-        least = row["p"] = min(1.0, max(least, row["p"] * (len(compared) - i)))
+    compared = [row for row in rows if row["p"] is not None]
+    for row, p in zip(compared, holm([row["p"] for row in compared]), strict=True):
+        row["p"] = p
     return rows
 
 

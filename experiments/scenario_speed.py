@@ -12,7 +12,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -22,6 +21,7 @@ from common.config import Config, EnvironmentConfig
 from common.errors import ConfigError, SetupError
 from common.files import write
 from evaluator import reference, rollout
+from evaluator.play import OnStep
 from evaluator.scenarios import Scenario, require_bots, scenario
 from reports.provenance import circumstances
 
@@ -110,8 +110,8 @@ class Clock:
         self._began: float | None = None
         self.env_steps, self.elapsed_s = 0, 0.0
 
-    def tick(self, _: Any) -> None:
-        """Another step is about to be played."""
+    def tick(self) -> None:
+        """Another step was played."""
         now = time.monotonic()
         self._first = self._first or now
         if self._began is None:
@@ -139,8 +139,11 @@ def env_steps_per_s(path: str, name: str, seconds: float, core: int) -> float:
     config = Config(environment=EnvironmentConfig(substrate=played.substrate))
     clock = Clock(seconds)
     jobs = ((played, i) for i in range(EPISODES))
-    play = reference.play if path == "reference" else rollout.play
+    if path == "reference":
+        episodes = reference.play(jobs, config, None, 0, clock.tick)
+    else:
+        episodes = rollout.play(jobs, config, None, 0, observers=[OnStep(clock.tick)])
     with contextlib.suppress(_Over):
-        for _ in play(jobs, config, None, 0, watch=clock.tick):
+        for _ in episodes:
             pass
     return clock.env_steps / clock.elapsed_s

@@ -1,5 +1,5 @@
-"""Tables, pictures and statistics of what runs and evaluations left behind.
+"""Tables, figures and statistics from the files of runs and evaluations.
 
-A module belongs here if it turns files of results into something for people to read, or says how sure a number is.
-Nothing here trains; what measures (plays episodes, times processes) belongs to the evaluator or to `experiments`.
+A module belongs here if it turns results into something for people to read, or quantifies their uncertainty. Nothing
+here trains; what measures (plays episodes, times processes) belongs to the evaluator or to `experiments`.
 """

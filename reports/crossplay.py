@@ -23,26 +23,23 @@ WORDS = {ONE: "one focal player among the others", HALF: "half of the players fo
 
 
 def rows_of_people(rows: Rows, people: Sequence[Population], episodes: int, seed: int) -> list[Mapping[str, Any]]:
-    """The first so many episodes of those pairs whose populations are both among some, as they are now."""
+    """The rows of the first `episodes` episodes of each pair whose populations are both in `people`, same weights."""
     known = {(person.run, person.checkpoint, person.weights) for person in people}
 
     def of(row: Mapping[str, Any], prefix: str) -> tuple[Any, ...]:
         return tuple(row[f"{prefix}{key}"] for key in ("run", "checkpoint", "weights"))
 
-    return [
-        row for row in rows
-        if row["evaluation_seed"] == seed and row["episode"] < episodes
-        and of(row, "") in known and of(row, "background_") in known
-    ]  # fmt: skip
+    wanted = [row for row in rows if row["evaluation_seed"] == seed and row["episode"] < episodes]
+    return [row for row in wanted if of(row, "") in known and of(row, "background_") in known]
 
 
 def write_report(rows: Rows, out: Path, command: str) -> list[Standing]:
-    """Writes the report of rows into a folder; returns the standings, none if no two populations have met yet.
+    """Writes the report into a folder; returns the standings, which are empty if no two populations have met yet.
 
     Args:
       rows: of the populations to compare.
       out: the folder.
-      command: that made them.
+      command: the command that produced the rows.
     """
     found = standings(rows)
     if not found:
@@ -61,41 +58,49 @@ def write_report(rows: Rows, out: Path, command: str) -> list[Standing]:
     }
     write(out / "crossplay.json", json.dumps(document, indent=1).encode())
     _draw(names, matrices, out / "crossplay.png")
-    lines = [
-        f"# Cross-play in {rows[0]['substrate']}", "",
-        "Mean return per focal player, with 95% bootstrap intervals over episodes. A stranger is a population of",
-        "another run. Intervals do not cover variation between training seeds. Made by", "",
-        "```", command, "```", "",
-        "![Returns of focal players](crossplay.png)", "",
-        "| population | among itself | among strangers | worst stranger | with | rating |",
-        "|---" * 6 + "|",
-        *map(_line, found), "",
-        "The rating is that of the Plackett-Luce model (openskill): populations that met the same strangers, in the",
-        "same game and seats, rank by their returns; a new population has 25 ± 8.3.",
-    ]  # fmt: skip
+    head = HEAD.format(substrate=rows[0]["substrate"], command=command, standings="\n".join(map(_line, found)))
+    parts = [head]
     for split, matrix in matrices.items():
-        lines += [
-            "",
-            f"## {WORDS[split][0].upper()}{WORDS[split][1:]}",
-            "",
-            "Rows are focal, columns are background.",
-            "",
-        ]
-        lines += [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-        lines += [f"| {a} | {' | '.join(_text(matrix.get((a, b))) for b in names)} |" for a in names]
+        title = f"## {WORDS[split][0].upper()}{WORDS[split][1:]}"
+        parts += [title, "Rows are focal, columns are background.", _matrix(names, matrix)]
     methods = list(dict.fromkeys(standing.method for standing in found))
-    if len(methods) < len(found):  # some have several runs
-        pairs = by_method(rows)
-        lines += ["", "## By method", "", "Mean focal return over pairs of different runs, splits alike. Intervals are",
-                  "over focal runs: a bootstrap where there are three or more, else their range.", ""]  # fmt: skip
-        lines += [f"| | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
-        lines += [f"| {a} | {' | '.join(_text(pairs.get((a, b))) for b in methods)} |" for a in methods]
-    write(out / "crossplay.md", ("\n".join(lines) + "\n").encode())
+    if len(methods) < len(found):  # some methods have several runs
+        parts += ["## By method", BY_METHOD, _matrix(methods, by_method(rows))]
+    write(out / "crossplay.md", ("\n\n".join(parts) + "\n").encode())
     return found
 
 
+HEAD = """\
+# Cross-play in {substrate}
+
+Mean return per focal player, with 95% bootstrap intervals over episodes. A stranger is a population of another run.
+Intervals do not cover variation between training seeds. Produced by
+
+```
+{command}
+```
+
+![Returns of focal players](crossplay.png)
+
+| population | against itself | among strangers | worst stranger | with | rating |
+|---|---|---|---|---|---|
+{standings}
+
+Ratings are those of the Plackett-Luce model (openskill): populations that met the same strangers, in the same game and
+seats, are ranked by their returns; a new population has 25 ± 8.3."""
+BY_METHOD = """\
+Mean focal return over pairs of different runs, all splits weighted equally. Intervals are over focal runs: a bootstrap
+for three runs or more, otherwise the range."""
+
+
+def _matrix(names: Sequence[str], cells: Mapping[tuple[str, str], Interval]) -> str:
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    lines += [f"| {a} | {' | '.join(_text(cells.get((a, b))) for b in names)} |" for a in names]
+    return "\n".join(lines)
+
+
 def show(found: Sequence[Standing], out: Path) -> None:
-    """Prints the standings; intervals are in the report."""
+    """Prints the standings without their intervals, which are in the report."""
     table = Table("population", "itself", "strangers", "worst", "rating", box=None)
     for s in found:
         itself = "" if s.among_itself is None else f"{s.among_itself.mean:.2f}"
@@ -121,7 +126,7 @@ def _rating(standing: Standing) -> str:
 
 
 def _draw(names: Sequence[str], matrices: Mapping[str, Mapping[tuple[str, str], Interval]], path: Path) -> None:
-    """A heat map for each split: rows are focal, columns background, the diagonal is a population among itself."""
+    """Draws a heat map per split: rows are focal, columns background; on the diagonal a population plays itself."""
     size = max(2.6, 0.55 * len(names))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.2 + (size + 0.4) * len(matrices) + 0.8, size + 1.9))

@@ -1,4 +1,4 @@
-"""Learning curves: pictures, and the numbers in them."""
+"""Learning curves: figures, and the numbers in them."""
 
 import csv
 import json
@@ -27,11 +27,11 @@ Lines = Sequence[dict[str, Any]]
 def draw_run(folder: RunFolder, path: Path) -> None:
     """Draws one run: returns over player steps and, if it distils, the KL before and after each event below.
 
-    The random population's return is drawn if the run's summary has it.
+    If the run's summary has it, the random population's return is drawn too.
 
     Args:
       folder: the run's.
-      path: the picture.
+      path: the figure.
 
     Raises:
       ConfigError: if the folder holds no run.
@@ -54,16 +54,16 @@ def draw_run(folder: RunFolder, path: Path) -> None:
 
 
 def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[str] = ()) -> None:
-    """Draws the training returns of several runs in one picture: a panel for each game, a colour for each label.
+    """Draws the training returns of several runs: a panel for each game, a colour for each label.
 
-    Runs of one label in one game are taken for seeds of one thing: their mean is drawn as far as all of them have come,
-    with a band from the lowest to the highest, and each of them thinly. The random population's return is drawn where a
-    run's summary has it.
+    Runs of the same label and game are seeds of one experiment: each is drawn thinly, and their mean, with a band from
+    the lowest to the highest, as far as all of them have come. If a run's summary has it, the random population's
+    return is drawn too.
 
     Args:
       folders: the runs'.
-      path: the picture.
-      labels: one a run; the methods' names if there are none.
+      path: the figure.
+      labels: one per run; the methods' names by default.
 
     Raises:
       ConfigError: if a folder holds no run.
@@ -73,7 +73,7 @@ def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[st
     runs = [_Curve(f, c, read_lines(f.metrics), n) for f, c, n in zip(folders, configs, named, strict=True)]
     for run in runs:
         if not run.lines:
-            raise ConfigError(f"{run.folder.metrics}: no update to draw")
+            raise ConfigError(f"{run.folder.metrics}: no updates to draw")
     games = list(dict.fromkeys(run.config.environment.substrate for run in runs))
     known = list(dict.fromkeys(named))
     looks = {n: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, n in enumerate(known)}
@@ -104,7 +104,7 @@ class _Curve:
 
 
 def _seeds(axis: Any, runs: Sequence[_Curve], colour: str, dashes: str) -> None:
-    """Draws the runs of one label: each thinly, their mean where all of them are, and a band around it."""
+    """Draws the runs of one label: each thinly, and their mean with a band where all runs have data."""
     shown = training_return([line for run in runs for line in run.lines])
     runs = [run for run in runs if any(line.get(shown) is not None for line in run.lines)]
     if not runs:
@@ -122,7 +122,7 @@ def _seeds(axis: Any, runs: Sequence[_Curve], colour: str, dashes: str) -> None:
     for x, y in points:
         axis.plot(x, y, color=colour, lw=0.6, alpha=0.35)
     first, last = max(x[0] for x, _ in points), min(x[-1] for x, _ in points)
-    if first >= last:  # one of them has only just begun
+    if first >= last:  # one run has only just begun
         axis.plot([], [], color=colour, lw=1.8, label=text, linestyle=dashes)
         return
     grid = np.linspace(first, last, GRID)
@@ -132,12 +132,12 @@ def _seeds(axis: Any, runs: Sequence[_Curve], colour: str, dashes: str) -> None:
 
 
 def write_numbers(folders: Sequence[RunFolder], path: Path, points: int = 100) -> None:
-    """Writes what the pictures show as CSV: about `points` rows a run, its last update among them.
+    """Writes the curves as CSV: about `points` evenly spaced updates per run, the last one included.
 
     Args:
       folders: the runs'.
       path: the file.
-      points: rows a run; in between, updates are left out.
+      points: rows per run.
     """
     columns = ("player_steps", "return_learning", "return_fictitious", "policy_lag_mean", "entropy_nats")
     with path.open("w", newline="") as file:
@@ -169,7 +169,7 @@ def _random(axis: Any, random: tuple[float, float, float] | None) -> None:
 
 
 def _distillation(axis: Any, lines: Lines, events: Lines) -> None:
-    """A line for each event, from eq. 2 before it to eq. 2 after it, where its head is."""
+    """Draws a line for each event, from eq. 2 before it to eq. 2 after it; the marker is at the latter."""
     steps = {line["updates"]: line["player_steps"] for line in lines}
     for direction, colour, marker in (("forward", BLUE, "v"), ("reverse", VERMILLION, "^")):
         found = [e for e in events if e["direction"] == direction and e["update"] in steps]

@@ -1,4 +1,4 @@
-"""How different the policies are that were met in training: the numbers with their intervals, and a picture."""
+"""How diverse the policies met in training are: the distances with their intervals, and a figure."""
 
 import json
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from matplotlib.figure import Figure
 from common.files import write
 from common.run_folder import RunFolder
 from evaluator.diversity import Distances, distances
-from reports.statistics import DRAWS, limits
+from reports.statistics import limits, mean_draws
 from reports.style import COLOURS, STYLE
 
 
 @dataclass(frozen=True)
 class Diversity:
-    """What was found of one run.
+    """The diversity of one run.
 
     Attributes:
-      run, method: whose.
-      policies: labels of the policies that were met, in the order of `distances`.
-      distances: total variation between each two, mean over observations.
-      mean: over all pairs; low, high: its 95% interval by a bootstrap over the observed players.
+      run, method: the run's name and method.
+      policies: labels of the policies met, in the order of `distances`.
+      distances: total variation of each pair, mean over observations.
+      mean, low, high: mean over all pairs, and its 95% interval by a bootstrap over the observed players.
       by_kind: mean distance of the newest theta from the policies of each kind.
     """
 
@@ -43,8 +43,8 @@ def compare(folders: Sequence[RunFolder], out: Path, seed: int = 0) -> list[Dive
 
     Args:
       folders: the runs'.
-      out: a folder; made if missing.
-      seed: of the games that are played.
+      out: a folder; created if missing.
+      seed: of the games played.
 
     Raises: as `evaluator.diversity.distances`.
     """
@@ -58,8 +58,6 @@ def compare(folders: Sequence[RunFolder], out: Path, seed: int = 0) -> list[Dive
 def _diversity(measured: Distances) -> Diversity:
     met, config = measured.met, measured.config
     pairs = measured.apart[np.triu_indices(len(met), 1)]
-    rng = np.random.default_rng(0)
-    draws = rng.choice(pairs.mean(0), (DRAWS, pairs.shape[1])).mean(1)
     mean = measured.apart.mean(-1)
     own = mean[measured.newest]
     kinds = sorted({m.kind for m in met})
@@ -67,11 +65,17 @@ def _diversity(measured: Distances) -> Diversity:
         k: [d for i, (m, d) in enumerate(zip(met, own, strict=True)) if m.kind == k and i != measured.newest]
         for k in kinds
     }
-    low, high = limits(draws)
+    low, high = limits(mean_draws(pairs.mean(0), np.random.default_rng(0)))
     return Diversity(
-        config.run.name, config.method.name, [m.label for m in met], np.round(mean, 4).tolist(),
-        float(pairs.mean()), low, high, {k: float(np.mean(ds)) for k, ds in by_kind.items() if ds},
-    )  # fmt: skip
+        run=config.run.name,
+        method=config.method.name,
+        policies=[m.label for m in met],
+        distances=np.round(mean, 4).tolist(),
+        mean=float(pairs.mean()),
+        low=low,
+        high=high,
+        by_kind={k: float(np.mean(ds)) for k, ds in by_kind.items() if ds},
+    )
 
 
 def _draw(found: Sequence[Diversity], path: Path) -> None:

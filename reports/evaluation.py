@@ -1,8 +1,8 @@
-"""From rows of results to a report: what was measured, how sure it is, and how it stands to what was published.
+"""Turns rows of results into a report: returns, their uncertainty, and how they compare with published ones.
 
-A cell that was not played stays empty. Of each run that checkpoint counts that was evaluated in the most scenarios, and
-of several the newest; others are drawn in the picture over training alone. Episodes that went through Melting Pot's own
-API stand beside the others in a table of their own.
+Cells that were not played stay empty. Each run counts with the checkpoint that was evaluated in the most scenarios, the
+newest of several; other checkpoints appear only in the figure over training. Episodes played through Melting Pot's own
+API have a table of their own.
 """
 
 import csv
@@ -25,18 +25,23 @@ ABLATIONS = ("bidist", "bidist-forward-only", "bidist-no-distillation", "bidist-
 
 
 def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
-    """Writes `report.md`, `returns.csv` and pictures.
+    """Writes `report.md`, `returns.csv` and figures.
 
     Args:
       rows: results.
-      folder: where; made if missing.
-      curves: a picture of the runs' learning curves in the folder, if there is one.
+      folder: where to write; created if missing.
+      curves: a figure of the runs' learning curves in the folder, if there is one.
 
     Returns: the path of `report.md`.
+
+    Raises:
+      ConfigError: if all rows were played through Melting Pot's own API.
     """
     results, scale = Results(rows), Scale()
     if not results.rows:
-        raise ConfigError("these results went through Melting Pot's own API alone; a report is about ours beside them")
+        raise ConfigError(
+            "all of these episodes were played with --reference; a report needs episodes of the evaluator itself"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (*folder.glob("ablations*.png"), folder / "across.png", folder / "over_training.png"):
         stale.unlink(missing_ok=True)
@@ -53,36 +58,36 @@ def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
     by_theta = [row for row in rows if not row["checkpoint"].endswith(AVERAGED)]
     if draw_over_training(by_theta, folder / "over_training.png"):
         parts += ["## Over training", "Focal returns of several checkpoints.", "![Over training](over_training.png)"]
-    if (both := _beside_the_original(rows)) is not None:
-        parts += ["## Beside Melting Pot's own loop", ORIGINAL, both]
+    if (both := _beside_the_reference(rows)) is not None:
+        parts += ["## Beside Melting Pot's own loop", REFERENCE, both]
     path = folder / "report.md"
     write(path, ("\n\n".join(part for part in parts if part) + "\n").encode())
     return path
 
 
 RETURNS = """\
-Focal return per capita: mean over focal players, episodes and those runs that played the scenario, with the 95%
-interval of a bootstrap over runs (drawn together for the scenarios of a game) and episodes. With one run the interval
-knows nothing of other seeds. `published` are DeepMind's returns of random players and of ACB, trained for about 1e9
+Focal return per capita: mean over focal players, episodes and the runs that played the scenario, with a 95% bootstrap
+interval over runs (drawn together for all scenarios of a game) and episodes. With a single run, the interval does not
+cover variation between seeds. `published` are DeepMind's returns of random players and of ACB, trained for about 1e9
 steps."""
 SCALED = """\
-(x - random) / (ACB - random), by DeepMind's published returns, so that a number does not hang on which methods were
+(x - random) / (ACB - random), with DeepMind's published returns, so that a score does not depend on which methods were
 run. Empty where nothing was published, or where the two hardly differ (`coop_mining_2`)."""
 TABLE_1 = """\
-As the paper has it: within a scenario the worst of its six methods is 0 and the best 1, so a number says nothing
-without the others beside it, and with fewer than six it is not the paper's. Ours / the paper's; ours is empty where not
-at least two of the six were run, or all earned the same."""
+As in the paper, the worst of its six methods in a scenario scores 0 and the best scores 1, so a score means nothing
+without the others, and with fewer than six methods it is not comparable with the paper's. Ours / the paper's; ours is
+empty if fewer than two of the six were run, or all earned the same."""
 ACROSS = """\
 Interquartile mean of the scaled returns over runs and over the scenarios that all of these methods played."""
 FEW_RUNS = """\
-**Fewer than two runs of a method: no interval is given, for it would know nothing of other seeds.**"""
+**Fewer than two runs of a method: no interval is given, because it could not cover variation between seeds.**"""
 SOME_RUNS = """\
-**Fewer than five runs of a method: a bootstrap over so few is too narrow. Of intervals that say 95%, about 70% hold the
-truth with two runs, 80% with three, 90% with five.**"""
-ORIGINAL = """\
-The same populations, played by our evaluator and through Melting Pot's own API; p is of a permutation test of the
-difference of the means."""
-IMPROVEMENT = "Probability that a run of X does better than one of Y in a scenario that both methods played."
+**Fewer than five runs of a method: a bootstrap over so few runs is too narrow. Nominal 95% intervals cover the true
+value about 70% of the time with two runs, 80% with three and 90% with five.**"""
+REFERENCE = """\
+The same populations, played by our evaluator and through Melting Pot's own API; p is from a permutation test of the
+difference of means."""
+IMPROVEMENT = "Probability that a run of X beats a run of Y in a scenario that both methods played."
 
 
 def _who(results: Results) -> str:
@@ -155,7 +160,7 @@ def _across(results: Results, scale: Scale, picture: Path) -> list[str]:
     learnt = [m for m in results.methods if m != RANDOM]
     shared = _shared(results, scale, learnt)
     if len(learnt) < 2 or not shared:
-        return ["Empty: there are not two methods with scaled returns in the same scenarios."]
+        return ["Empty: no two methods have scaled returns in the same scenarios."]
     lines: list[list[str]] = []
     bars: dict[str, tuple[float, float, float]] = {}
     counts: set[int] = set()
@@ -180,7 +185,7 @@ def _across(results: Results, scale: Scale, picture: Path) -> list[str]:
 
 
 def _shared(results: Results, scale: Scale | None, methods: Sequence[str]) -> dict[str, list[str]]:
-    """By game, the scenarios that some run of each of these methods played, and that have a scale."""
+    """The scenarios, by game, that some run of each of these methods played and that have a scale."""
     found = {}
     for game, scenarios in results.games.items():
         names = [s for s in scenarios if scale is None or scale.span(s) is not None]
@@ -193,7 +198,7 @@ def _shared(results: Results, scale: Scale | None, methods: Sequence[str]) -> di
 def _scores(
     results: Results, scale: Scale, method: str, shared: Mapping[str, list[str]]
 ) -> list[tuple[Array, Array]] | None:
-    """By game, scaled means [runs, scenarios], and draws of them, [draws, runs, scenarios]; None if one has none."""
+    """Scaled means [runs, scenarios] and draws of them [draws, runs, scenarios], by game; None if a game has none."""
     found = []
     for names in shared.values():
         if (measured := results.means(method, names)) is None:
@@ -204,7 +209,7 @@ def _scores(
 
 
 def _improvement(results: Results, scale: Scale, x: str, y: str) -> list[str]:
-    """How many scenarios both played, and the probability of improvement there; nothing if there are none."""
+    """The number of scenarios both played and the probability of improvement there; empty if there are none."""
     shared = _shared(results, scale, [x, y])
     mine, theirs = _scores(results, scale, x, shared), _scores(results, scale, y, shared)
     if not mine or not theirs:
@@ -218,7 +223,7 @@ def _improvement(results: Results, scale: Scale, x: str, y: str) -> list[str]:
 
 
 def _with_limits(at: float, draws: Array, runs: int) -> tuple[float, float, float]:
-    """A number and its interval; the number alone where there is one run."""
+    """A value with its interval, which is the value itself for a single run."""
     return (at, *limits(draws)) if runs > 1 else (at, at, at)
 
 
@@ -244,7 +249,7 @@ def _ablations(results: Results, folder: Path) -> list[str]:
     return parts
 
 
-def _beside_the_original(rows: Rows) -> str | None:
+def _beside_the_reference(rows: Rows) -> str | None:
     groups: dict[tuple[str, str, str], dict[bool, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         groups[row["run"], row["checkpoint"], row["scenario"]][row["reference"]].append(row["focal_return"])
@@ -272,11 +277,13 @@ def _write_numbers(results: Results, scale: Scale, path: Path) -> None:
                     runs = results.runs(m, s)
                     paper = theirs.get(m, {}).get(game, [])
                     scaled = scale(s, cell[0])
-                    out.writerow([
-                        game, s, m, len(runs), sum(map(len, runs)), *(f"{x:.6g}" for x in cell),
-                        "" if scaled is None else f"{scaled:.6g}", f"{normalised[m]:.6g}" if m in normalised else "",
-                        paper[number_of(s)] if number_of(s) < len(paper) else "",
-                    ])  # fmt: skip
+                    line = [game, s, m, len(runs), sum(map(len, runs)), *map(_rounded, cell)]
+                    theirs_here = paper[number_of(s)] if number_of(s) < len(paper) else ""
+                    out.writerow([*line, _rounded(scaled), _rounded(normalised.get(m)), theirs_here])
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -285,7 +292,7 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _interval(cell: Any) -> str:
-    """A number with its interval, or alone where it has none."""
+    """Formats a value with its interval, if it has one."""
     if cell is None or cell[1] == cell[2]:
         return "" if cell is None else f"{cell[0]:.2f}"
     return f"{cell[0]:.2f} ({min(cell[1:]):.2f} to {max(cell[1:]):.2f})"

@@ -1,4 +1,4 @@
-"""The report's pictures."""
+"""The figures of the report on scenarios."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -16,7 +16,7 @@ from reports.style import COLOURS, GREY, STYLE
 
 
 def draw_returns(results: Results, scale: Scale, path: Path) -> None:
-    """Draws the returns of all methods in all scenarios: a panel for each game."""
+    """Draws the returns of all methods in all scenarios, a panel for each game."""
     games = list(results.games)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 0.6 + 0.25 * (len(results.methods) // 4 + 1) + 2.4 * len(games)))
@@ -26,11 +26,11 @@ def draw_returns(results: Results, scale: Scale, path: Path) -> None:
         for axes, game in zip(panels, games, strict=True):
             for k, m in enumerate(results.methods):
                 cells = [results.cell(m, s) for s in results.games[game]]
-                places = [i + (k + 0.5) * width - 0.4 for i, c in enumerate(cells) if c is not None]
+                positions = [i + (k + 0.5) * width - 0.4 for i, c in enumerate(cells) if c is not None]
                 present = np.array([c for c in cells if c is not None]).reshape(-1, 3)
-                axes.bar(places, present[:, 0], width * 0.9, color=colours[m])
+                axes.bar(positions, present[:, 0], width * 0.9, color=colours[m])
                 errors = np.abs(present[:, 1:].T - present[:, 0])
-                axes.errorbar(places, present[:, 0], errors, fmt="none", ecolor="#202020", elinewidth=1)
+                axes.errorbar(positions, present[:, 0], errors, fmt="none", ecolor="#202020", elinewidth=1)
             for i, s in enumerate(results.games[game]):
                 if s in scale.returns:
                     level = np.mean(scale.returns[s]["acb"])
@@ -45,7 +45,7 @@ def draw_returns(results: Results, scale: Scale, path: Path) -> None:
 
 
 def draw_bars(bars: dict[str, tuple[float, float, float]], label: str, path: Path) -> None:
-    """Draws intervals, (mean, low, high) by name, one below the other."""
+    """Draws intervals, (mean, low, high) by name, one below another."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, 0.8 + 0.4 * len(bars)))
         axes = figure.subplots()
@@ -58,8 +58,12 @@ def draw_bars(bars: dict[str, tuple[float, float, float]], label: str, path: Pat
 
 
 def draw_over_training(rows: Rows, path: Path) -> bool:
-    """Draws focal returns over player steps where runs have several evaluated checkpoints: a panel for each scenario, a
-    colour for each method, a line for each run. Says whether there are any."""
+    """Draws focal returns over player steps for runs with several evaluated checkpoints.
+
+    There is a panel for each scenario, a colour for each method and a line for each run.
+
+    Returns: whether there was anything to draw.
+    """
     curves: dict[str, dict[tuple[str, str], dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         if not row["reference"]:

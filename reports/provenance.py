@@ -1,4 +1,4 @@
-"""On what a figure was measured: processor, versions, commit."""
+"""What a figure was measured on: processor, versions, commit."""
 
 import os
 import platform
@@ -11,12 +11,12 @@ PACKAGES = ("bidist", "torch", "numpy", "dm-meltingpot", "dmlab2d")
 
 
 def circumstances() -> dict[str, Any]:
-    """All three, for a JSON file."""
+    """Hardware, versions and commit, for a JSON file."""
     return {"hardware": hardware(), "versions": versions(), "commit": commit()}
 
 
 def hardware() -> dict[str, Any]:
-    """The cores that this process may use, the processor's name, and the GPU's if torch sees one."""
+    """The number of usable cores, the processor's name, and the GPU's if torch finds one."""
     import torch
 
     model = platform.processor() or platform.machine()
@@ -29,7 +29,7 @@ def hardware() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of the project and of what its speed and its games hang on."""
+    """The versions of Python, the project, and the packages that its speed and games depend on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -40,7 +40,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit that is checked out, with `-dirty` behind it if files were changed; None outside of a repository."""
+    """The checked-out commit, with `-dirty` appended if files were changed; None outside a repository."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

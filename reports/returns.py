@@ -1,4 +1,4 @@
-"""What was measured, from rows of results: by game, method and run."""
+"""Returns by game, method and run, from rows of results."""
 
 import zlib
 from collections import defaultdict
@@ -15,16 +15,16 @@ RANDOM = "random"
 ORDER = ("mappo", "randnet", "opre", "pp", "rpm", "bidist")
 
 Cell = tuple[float, float, float] | None
-"""A mean and its 95% interval, or nothing if it was not played."""
+"""A mean and its 95% interval; None if it was not played."""
 
 
 @dataclass
 class Results:
-    """What was measured, by game, method and run.
+    """Returns by game, method and run.
 
     Attributes:
-      rows: by our evaluator, of one checkpoint of each run: of those with the most scenarios the newest.
-      games: names of the substrates, each with its scenarios.
+      rows: those of our evaluator, for one checkpoint per run: the newest of those with the most scenarios.
+      games: the scenarios of each substrate.
       methods: in the paper's order, then others, then random players.
     """
 
@@ -40,9 +40,11 @@ class Results:
             key = row["run"], row["checkpoint"]
             played[key].add(row["scenario"])
             updates[key] = row["updates"]
-        # Of theta and its average at the same update, theta counts: its name is the shorter one.
-        best = {run: max((len(played[k]), updates[k], -len(k[1]), k[1]) for k in played if k[0] == run)
-                for run, _ in played}  # fmt: skip
+        # If theta and its average were both evaluated at an update, theta counts: its name is shorter.
+        best: dict[str, tuple[int, int, int, str]] = {}
+        for (run, name), scenarios in played.items():
+            found = len(scenarios), updates[run, name], -len(name), name
+            best[run] = max(best.get(run, found), found)
         self.rows = [row for row in ours if row["checkpoint"] == best[row["run"]][-1]]
         games: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
@@ -54,7 +56,7 @@ class Results:
 
     @cached_property
     def returns(self) -> dict[tuple[str, str], dict[str, dict[str, list[float]]]]:
-        """Returns of episodes: by method and game, then by run and scenario."""
+        """The returns of episodes, by method and game, then by run and scenario."""
         found: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {}
         for row in self.rows:
             runs = found.setdefault((row["method"], row["substrate"]), {})
@@ -62,34 +64,36 @@ class Results:
         return found
 
     def runs(self, method: str, scenario: str) -> list[list[float]]:
-        """Returns of the episodes of those runs of a method that played a scenario."""
+        """The returns of a method's episodes in a scenario, one list per run that played it."""
         runs = self.returns.get((method, game_of(scenario)), {})
         return [run[scenario] for run in runs.values() if scenario in run]
 
     def means(self, method: str, scenarios: Sequence[str]) -> tuple[Array, Array] | None:
-        """Means over episodes of the runs of a method that played all of some scenarios of one game, [runs, scenarios],
-        and draws of them, [draws, runs, scenarios]; None if no run did."""
+        """Means over episodes for the runs of a method that played all of these scenarios of one game.
+
+        Returns: the means, [runs, scenarios], and draws of them, [draws, runs, scenarios]; None if no run did.
+        """
         runs = self.returns.get((method, game_of(scenarios[0])), {})
         values = [[run[s] for s in scenarios] for run in runs.values() if run.keys() >= set(scenarios)]
         if not values:
             return None
-        # What is drawn for a method hangs on nothing else that is in the report.
+        # A method's draws do not depend on what else is in the report.
         rng = np.random.default_rng(zlib.crc32(f"{method} {' '.join(scenarios)}".encode()))
         return np.array([[np.mean(episodes) for episodes in run] for run in values]), resample(values, rng)
 
     def cell(self, method: str, scenario: str) -> Cell:
-        """The mean return over those runs of a method that played a scenario."""
+        """The mean return over the runs of a method that played a scenario."""
         found = self.means(method, [scenario])
         return None if found is None else (float(found[0].mean()), *limits(found[1].mean((1, 2))))
 
     def normalised(self, scenario: str) -> dict[str, float]:
-        """Min-max over the methods of the paper's Table 1; nothing if there are not two of them that differ."""
+        """Min-max scores over the methods of the paper's Table 1; empty unless two of them differ."""
         cells = {m: cell[0] for m in ORDER if (cell := self.cell(m, scenario)) is not None}
         low, high = min(cells.values(), default=0.0), max(cells.values(), default=0.0)
         return {m: (x - low) / (high - low) for m, x in cells.items()} if len(cells) > 1 and high > low else {}
 
     def warnings(self) -> list[str]:
-        """What speaks against taking the runs of a method for repetitions of one another."""
+        """Reasons why the runs of a method may not be repetitions of one experiment."""
         found = []
         for game in self.games:
             for method in self.methods:

@@ -1,4 +1,4 @@
-"""What a cross-play came to: a matrix of returns, means and worst cases over strangers, and a rating."""
+"""The outcome of a cross-play: a matrix of returns, means and worst cases over strangers, and ratings."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,23 @@ import numpy as np
 from openskill.models import PlackettLuce
 
 from evaluator.crossplay import ALL
-from reports.statistics import DRAWS, Array, Interval, interval, limits
+from reports.statistics import Array, Interval, interval, limits, mean_draws
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One population.
+    """The standing of one population.
 
     Attributes:
       population: its label.
       method: its method.
       among_itself: return per player where it plays all seats; None if that was not played.
-      strangers: mean over the populations of other runs of its focal return among them.
-      worst: the lowest of these means, and `worst_with` whom it is with.
+      strangers: its focal return among the populations of other runs, mean over them.
+      worst, worst_with: the lowest of these returns, and the population it was among.
       rating, uncertainty: of the Plackett-Luce model, in its own units (a new population has 25 ± 8.3); None with
-        fewer than three populations, for then no two have met the same one.
+        fewer than three populations, because no two have met the same one.
     """
 
     population: str
@@ -39,12 +39,12 @@ class Standing:
 
 
 def label(row: Mapping[str, Any], prefix: str = "") -> str:
-    """What a population is called: by its run, of which one checkpoint takes part."""
+    """The name of a population: its run's, of which one checkpoint takes part."""
     return str(row[f"{prefix}run"])
 
 
 def cells(rows: Rows, split: str) -> dict[tuple[str, str], Interval]:
-    """Focal returns by focal and background population; on the diagonal those of a population among itself."""
+    """Focal returns by focal and background population; on the diagonal, a population plays all seats."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         if row["split"] in (split, ALL):
@@ -53,9 +53,9 @@ def cells(rows: Rows, split: str) -> dict[tuple[str, str], Interval]:
 
 
 def standings(rows: Rows) -> list[Standing]:
-    """Every population's, the best mean among strangers first.
+    """The standings of all populations, sorted by their mean return among strangers, the best first.
 
-    The interval of a mean over strangers draws episodes, within each stranger and split; it does not cover variation
+    The interval of a mean over strangers resamples episodes within each stranger and split; it does not cover variation
     between training seeds.
 
     Args:
@@ -84,19 +84,23 @@ def standings(rows: Rows) -> list[Standing]:
         rating = ratings.get(name, (None, None))
         found.append(
             Standing(
-                name, method, interval(itself) if itself else None,
-                Interval(strangers[0], *limits(strangers[1]), sum(episodes.values())),
-                Interval(each[worst][0], *limits(each[worst][1]), episodes[worst]), worst, *rating,
+                population=name,
+                method=method,
+                among_itself=interval(itself) if itself else None,
+                strangers=Interval(strangers[0], *limits(strangers[1]), sum(episodes.values())),
+                worst=Interval(each[worst][0], *limits(each[worst][1]), episodes[worst]),
+                worst_with=worst,
+                rating=rating[0],
+                uncertainty=rating[1],
             )
-        )  # fmt: skip
+        )
     return sorted(found, key=lambda standing: -standing.strangers.mean)
 
 
 def by_method(rows: Rows) -> dict[tuple[str, str], Interval]:
-    """Focal returns by focal and background method, over pairs of different runs; splits count alike.
+    """Focal returns by focal and background method, over pairs of different runs, all splits weighted equally.
 
-    With three focal runs or more the interval is that of a bootstrap over them, each with all that it met; with fewer
-    it is the range over them.
+    With three or more focal runs the interval is a bootstrap over them; with fewer it is their range.
     """
     met: dict[tuple[str, str], dict[str, dict[tuple[str, str], list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
@@ -114,16 +118,16 @@ def by_method(rows: Rows) -> dict[tuple[str, str], Interval]:
 
 
 def _mean_of_means(groups: Sequence[Sequence[float]], rng: np.random.Generator) -> tuple[float, Array]:
-    """The mean of the groups' means, each counting alike, and draws of it by the bootstrap within each: [DRAWS]."""
-    drawn = [rng.choice(values, (DRAWS, len(values))).mean(1) for values in groups]
+    """The unweighted mean of the groups' means, and bootstrap draws of it within each group: [DRAWS]."""
+    drawn = [mean_draws(values, rng) for values in groups]
     return float(np.mean([np.mean(values) for values in groups])), np.mean(drawn, 0)
 
 
 def rate(rows: Rows) -> dict[str, tuple[float, float]]:
     """Rates populations by their focal returns: mu and sigma of the Plackett-Luce model (Weng and Lin 2011).
 
-    A match is one episode's number with one background population in one split: all focal populations played the same
-    game in the same seats, and rank by their returns. Matches count in an order drawn at random, the same each time.
+    A match is one episode number with one background population in one split: all focal populations played the same
+    game in the same seats, and are ranked by their returns. Matches are rated in a fixed random order.
     """
     matches: dict[tuple[str, str, int], dict[str, float]] = defaultdict(dict)
     for row in rows:

@@ -1,10 +1,11 @@
-"""Means that say how sure they are: the bootstrap over episodes, and over runs and episodes (Agarwal et al. 2021)."""
+"""Means that say how certain they are: bootstraps over episodes, and over runs and episodes (Agarwal et al. 2021)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 DRAWS = 10_000
 STRATIFIED_DRAWS = 2_000
@@ -14,7 +15,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over episodes, and its 95% interval by the bootstrap."""
+    """A mean over episodes, with its 95% bootstrap interval."""
 
     mean: float
     low: float
@@ -23,14 +24,22 @@ class Interval:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The mean of episodes' returns and the bootstrap's 95% interval, by the percentiles of resampled means."""
-    draws = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(1)
-    low, high = limits(draws)
+    """The mean of the returns of episodes, with its 95% interval by the percentile bootstrap."""
+    low, high = limits(mean_draws(values, np.random.default_rng(0)))
     return Interval(float(np.mean(values)), low, high, len(values))
 
 
+def mean_draws(values: ArrayLike, rng: np.random.Generator) -> Array:
+    """Bootstrap draws of the mean of some values: [DRAWS]."""
+    sample = np.asarray(values, np.float64)
+    if len(sample) == 1:  # scipy refuses it
+        return np.repeat(sample, DRAWS)
+    found = stats.bootstrap((sample,), np.mean, n_resamples=DRAWS, method="percentile", rng=rng)
+    return np.asarray(found.bootstrap_distribution)
+
+
 def limits(draws: Array) -> tuple[float, float]:
-    """The middle 95% of a statistic's draws."""
+    """The middle 95% of draws of a statistic."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
@@ -38,12 +47,12 @@ def limits(draws: Array) -> tuple[float, float]:
 def resample(runs: Sequence[Sequence[Sequence[float]]], rng: np.random.Generator) -> Array:
     """Draws what the mean returns of a game's runs might have been.
 
-    Runs are drawn with replacement, each together with all its scenarios, for how well a run has learnt shows in all of
-    them; then episodes are drawn within each run and scenario.
+    Runs are drawn with replacement, each together with all its scenarios, because how well a run has learnt shows in
+    all of them; then episodes are drawn within each run and scenario. `scipy.stats.bootstrap` draws on one level only.
 
     Args:
       runs: for each run, for each scenario, the returns of its episodes.
-      rng: where to draw from.
+      rng: draws.
 
     Returns: [draws, runs, scenarios], means over episodes.
     """
@@ -51,21 +60,19 @@ def resample(runs: Sequence[Sequence[Sequence[float]]], rng: np.random.Generator
     drawn = rng.integers(0, count, (STRATIFIED_DRAWS, count))
     means = np.empty((STRATIFIED_DRAWS, count, scenarios))
     for r, run in enumerate(runs):
-        draw, place = np.nonzero(drawn == r)
+        draw, position = np.nonzero(drawn == r)
         for s, values in enumerate(run):
-            means[draw, place, s] = rng.choice(values, (len(draw), len(values))).mean(1)
+            means[draw, position, s] = rng.choice(values, (len(draw), len(values))).mean(1)
     return means
 
 
 def iqm(scores: Array) -> Array:
     """The interquartile mean over the last axis: the mean of the middle half."""
-    ordered = np.sort(scores, axis=-1)
-    cut = ordered.shape[-1] // 4
-    return np.asarray(ordered[..., cut : ordered.shape[-1] - cut].mean(-1))
+    return np.asarray(stats.trim_mean(scores, 0.25, axis=-1))
 
 
 def improvement(x: Array, y: Array) -> Array:
-    """The probability that a run of X does better than one of Y in a scenario, mean over scenarios; ties count half.
+    """The probability that a run of X beats a run of Y in a scenario, averaged over scenarios; ties count half.
 
     Args:
       x: [..., runs of X, scenarios].
@@ -78,9 +85,28 @@ def improvement(x: Array, y: Array) -> Array:
 
 
 def permutation_test(x: Sequence[float], y: Sequence[float]) -> float:
-    """How often two samples that were dealt anew at random have means at least as far apart as these: a p-value."""
-    rng = np.random.default_rng(0)
-    both, n = np.concatenate([x, y]), len(x)
-    dealt = rng.permuted(np.tile(both, (DRAWS, 1)), axis=1)
-    apart = np.abs(dealt[:, :n].mean(1) - dealt[:, n:].mean(1))
-    return float((1 + np.sum(apart >= abs(np.mean(x) - np.mean(y)) - 1e-12)) / (1 + DRAWS))
+    """The p-value of the difference of two means: how often randomly dealt samples differ at least as much.
+
+    All deals are counted if there are at most `DRAWS` of them, else so many are drawn at random.
+    """
+    if min(len(x), len(y)) == 1:  # scipy refuses it
+        both = np.concatenate([x, y])
+        apart = np.abs(both - (both.sum() - both) / (len(both) - 1))
+        return float(np.mean(apart >= abs(np.mean(x) - np.mean(y)) - 1e-12))
+    found = stats.permutation_test(
+        (x, y), _apart, n_resamples=DRAWS, alternative="greater", rng=np.random.default_rng(0)
+    )
+    return float(found.pvalue)
+
+
+def _apart(x: Array, y: Array, axis: int = -1) -> Array:
+    return np.asarray(np.abs(x.mean(axis) - y.mean(axis)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p-values for as many comparisons by Holm's step-down method, in the order given."""
+    adjusted, least = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(np.argsort(p_values)):
+        least = max(least, (len(p_values) - rank) * p_values[i])
+        adjusted[i] = min(1.0, least)
+    return adjusted

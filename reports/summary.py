@@ -1,4 +1,4 @@
-"""What a run came to: its returns beside those of a random population, its speed, and its learning curve."""
+"""A run's summary: its returns beside those of a random population, its speed, and its learning curve."""
 
 import json
 import sys
@@ -21,24 +21,24 @@ from reports.provenance import circumstances
 from reports.statistics import Interval, interval
 
 EPISODES = 16
-# Between two updates of one life of the learner nothing takes as long, save a stop and a resumption.
+# Only a stop and a resumption leave a longer gap between two updates.
 PAUSE_S = 30.0
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summary.json` holds.
+    """The contents of `summary.json`.
 
     Attributes:
-      run, method, substrate, seed: what was run.
-      player_steps, updates: how much.
-      wall_s: from the first batch's wait to the last update, without the time between a stop and a resumption.
-      player_steps_per_s: the mean over `wall_s`.
+      run, method, substrate, seed: identify the run.
+      player_steps, updates: its length.
+      wall_s: from waiting for the first batch to the last update, without the time between a stop and a resumption.
+      player_steps_per_s: mean over `wall_s`.
       return_learning, return_fictitious: at the end of training, per player, means over the newest 20 episodes.
-      trained, random: return per player of the newest checkpoint's population among itself, and of random players;
-        None if no games were asked for.
+      trained, random: return per player of the newest checkpoint's population playing itself, and of random players;
+        None if no games were played.
       checkpoint: the name of that checkpoint.
-      ledger: what became of every unroll, in words.
+      ledger: what became of all unrolls, in words.
       circumstances: hardware, versions, commit.
     """
 
@@ -60,27 +60,27 @@ class Summary:
 
 
 def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "") -> Summary:
-    """Plays the newest checkpoint and random players, writes `summary.json` and `learning_curve.png`, prints a table.
+    """Plays the newest checkpoint and random players; writes `summary.json` and `learning_curve.png`; prints a table.
 
     Args:
       folder: the run's.
-      episodes: how many each of the two populations plays; 0 plays none.
+      episodes: how many each of the two populations plays; 0 skips them.
       ledger: the run's ledger, in words.
 
     Raises:
-      CheckpointError: if the run has made no update, or has no whole checkpoint.
+      CheckpointError: if the run has made no update, or has no complete checkpoint.
     """
     config, lines = folder.read_config(), read_lines(folder.metrics)
     if not lines:
-        raise CheckpointError(f"{folder.metrics}: no update to summarise")
+        raise CheckpointError(f"{folder.metrics}: no updates to summarise")
     saved = read_checkpoint(folder)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # for batches as small as here more threads take longer
+    torch.set_num_threads(1)  # more threads slow such small batches down
     try:
         played: dict[str, Interval | None] = dict.fromkeys(("trained", "random"))
         with _progress() as progress:
             for name, theta in (("trained", saved.tensors["theta"]), ("random", None)) if episodes else ():
-                # Without a forward pass to share, one game at a time is kinder to the processor's cache.
+                # Without a forward pass to share, one game at a time makes better use of the processor's cache.
                 games = play(config, theta, episodes, config.run.seed, copies=ENVIRONMENTS if theta else 1)
                 what = f"playing {episodes} episodes of the {name} population"
                 if progress.disable:
@@ -91,12 +91,21 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
         torch.set_num_threads(threads)
     last, wall_s = lines[-1], wall_time_s(lines)
     summary = Summary(
-        run=config.run.name, method=config.method.name, substrate=config.environment.substrate, seed=config.run.seed,
-        player_steps=last["player_steps"], updates=last["updates"], wall_s=round(wall_s, 1),
-        player_steps_per_s=round(last["player_steps"] / wall_s, 1), return_learning=last.get("return_learning"),
-        return_fictitious=last.get("return_fictitious"), **played, checkpoint=saved.path.name, ledger=ledger,
+        run=config.run.name,
+        method=config.method.name,
+        substrate=config.environment.substrate,
+        seed=config.run.seed,
+        player_steps=last["player_steps"],
+        updates=last["updates"],
+        wall_s=round(wall_s, 1),
+        player_steps_per_s=round(last["player_steps"] / wall_s, 1),
+        return_learning=last.get("return_learning"),
+        return_fictitious=last.get("return_fictitious"),
+        **played,
+        checkpoint=saved.path.name,
+        ledger=ledger,
         circumstances=circumstances(),
-    )  # fmt: skip
+    )
     write(folder.summary, json.dumps(asdict(summary), indent=1).encode())
     draw_run(folder, folder.learning_curve)
     _print(summary, folder, saved.path)
@@ -104,7 +113,7 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
 
 
 def wall_time_s(lines: Sequence[dict[str, Any]]) -> float:
-    """Seconds that a run's updates took, with what lies between them but for pauses.
+    """Seconds from the start of the first update to the end of the last, without pauses.
 
     Args:
       lines: of `metrics.jsonl`, at least one.

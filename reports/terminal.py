@@ -1,4 +1,4 @@
-"""What `bidist evaluate` prints of its results."""
+"""Prints the results of `bidist evaluate`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ from evaluator.results import episode_key, number_of, rows_of
 from reports.statistics import interval
 
 
-def show(people: Sequence[Population], out: Path, seed: int, original: bool) -> None:
-    """Prints what the file of results says of some populations, of one seed and one path alone."""
+def show(people: Sequence[Population], out: Path, seed: int, reference: bool) -> None:
+    """Prints the returns of some populations in a results file, for one seed, played by the reference or not."""
     rows = {episode_key(row): row for row in rows_of(out)}.values()
     console = Console()
     for p in people:
         table = Table("scenario", "focal return per capita", "95% interval", "episodes", box=None)
         own: dict[str, list[float]] = {}
         for row in rows:
-            of_this = (p.run, p.checkpoint, p.weights, seed, original)
+            of_this = (p.run, p.checkpoint, p.weights, seed, reference)
             if tuple(row[k] for k in ("run", "checkpoint", "weights", "evaluation_seed", "reference")) == of_this:
                 own.setdefault(row["scenario"], []).append(row["focal_return"])
         for name in sorted(own, key=number_of):

@@ -2,7 +2,7 @@
 
 import csv
 import warnings
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from evaluator.results import read_results
 from reports.evaluation import ABLATIONS, _improvement, write_report
 from reports.published import Scale, published
 from reports.returns import ORDER, Results
-from reports.statistics import improvement, interval, iqm, permutation_test, resample
+from reports.statistics import holm, improvement, interval, iqm, mean_draws, permutation_test, resample
 from reports.style import COLOURS
 
 GAME = "coins"
@@ -127,7 +127,7 @@ def test_methods_that_played_other_games_stand_beside_one_another(tmp_path: Path
     text = write_report(rows() + other, tmp_path).read_text()
     assert "| coop_mining 0 |  |  / " in text, "one method gives no scale"
     assert "rpm over" not in text and "over rpm" not in text
-    assert "Empty: there are not two methods with scaled returns in the same scenarios" in text
+    assert "Empty: no two methods have scaled returns in the same scenarios" in text
 
 
 def test_runs_that_are_no_repetitions_are_warned_of(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_checkpoint_that_is_evaluated_in_part_does_not_hide_one_that_is_whole(
 
 
 def test_a_report_of_reference_rows_alone_is_none(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="own API alone"):
+    with pytest.raises(ConfigError, match="played with --reference"):
         write_report([row("mappo", 0, 0, 0, 1.0, reference=True)], tmp_path / "out")
 
 
@@ -253,7 +253,32 @@ def test_the_original_path_stands_beside_ours_and_is_not_mixed_with_it(tmp_path:
     assert "1.00 (" in line and "102.50 (" in line and line.endswith("| 0.00 |")
 
 
-def test_the_permutation_test_is_right_about_samples_that_are_alike_and_that_are_not() -> None:
+def test_small_samples_are_dealt_in_every_way() -> None:
+    for x, y in (([1.0, 2.0, 3.0], [4.0, 5.0, 7.0]), ([1.0, 6.0], [2.0, 2.0, 9.0]), ([3.0], [4.0, 5.0, 1.0, 9.0])):
+        both = np.array(x + y)
+        deals = [np.isin(np.arange(len(both)), chosen) for chosen in combinations(range(len(both)), len(x))]
+        apart = [abs(both[deal].mean() - both[~deal].mean()) for deal in deals]
+        expected = np.mean([a >= abs(np.mean(x) - np.mean(y)) - 1e-9 for a in apart])
+        assert permutation_test(x, y) == permutation_test(y, x) == pytest.approx(expected)
+
+
+def test_holms_method_against_a_worked_example() -> None:
+    # Four comparisons: 4 * 0.005, 3 * 0.01, 2 * 0.03, and 0.04, which is raised to the one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_bootstrap_draws_means_of_resamples() -> None:
+    values = np.array([0.0, 1.0, 5.0, 9.0])
+    draws = mean_draws(values, np.random.default_rng(1))
+    assert draws.mean() == pytest.approx(values.mean(), abs=0.1)
+    assert draws.std() == pytest.approx(values.std() / 2, rel=0.05)
+    assert mean_draws([3.0], np.random.default_rng(1)).tolist() == [3.0] * len(draws)
+
+
+def test_the_permutation_test_separates_different_samples_and_not_alike_ones() -> None:
     rng = np.random.default_rng(3)
     alike = [permutation_test(rng.normal(size=12), rng.normal(size=9)) for _ in range(60)]
     assert 0.3 < np.mean(alike) < 0.7

@@ -24,7 +24,7 @@ from evaluator import rollout
 from evaluator.bots import Background
 from evaluator.evaluate import Population, evaluate, follow, populations, random_population
 from evaluator.record import among_themselves
-from evaluator.rollout import Episode
+from evaluator.scenario_table import FOCAL, ScenarioResult, ScenarioTable
 from evaluator.scenarios import require_bots, scenario, scenarios_of
 from networks.network import Network
 from reports.terminal import show
@@ -104,7 +104,7 @@ def test_what_is_drawn_for_an_episode_hangs_on_its_seed_alone() -> None:
     alone = [next(iter(rollout.play([job], CONFIG, theta, 5, tables=1))) for job in jobs]
     beside = list(rollout.play(reversed(jobs), CONFIG, theta, 5, tables=3))
 
-    def drawn(e: Episode) -> tuple[str, int, list[str], list[int]]:
+    def drawn(e: ScenarioResult) -> tuple[str, int, list[str], list[int]]:
         return e.scenario, e.episode, e.bots, e.policies
 
     assert sorted(map(drawn, alone)) == sorted(map(drawn, beside))
@@ -115,17 +115,13 @@ def test_what_is_drawn_for_an_episode_hangs_on_its_seed_alone() -> None:
 def test_focal_policies_are_drawn_for_each_slot_with_replacement() -> None:
     s = scenario("pure_coordination_in_the_matrix__arena_0")
     config = load_config(overrides=[f"environment.substrate={s.substrate}"], environ={})
-    game = MeltingPot(s.substrate)
-    theta = {n: p.detach() for n, p in Network(game.spec, config.network, 3).named_parameters()}
-    focal = rollout._Population(game.spec, 1, config, theta)
-    table = rollout._Table(config, 0, located=False)
+    table = ScenarioTable(iter([]), config.environment, seed=0, policies=3)
     drawn = []
     for n in range(20):
-        table.begin(s, n)
-        focal.welcome(0, table)
-        drawn.append(tuple(table.policies))
+        table.open((s, n))
+        assert table.seating[FOCAL].seats.tolist() == s.focal
+        drawn.append(tuple(table.seating[FOCAL].policy_index.tolist()))
     table.close()
-    game.close()
     counts = Counter(p for policies in drawn for p in policies)
     assert counts.keys() == {0, 1, 2} and all(len(policies) == len(s.focal) == 7 for policies in drawn)
     assert all(abs(count - 140 / 3) < 4 * np.sqrt(140 / 3) for count in counts.values())
@@ -140,17 +136,19 @@ def test_focal_players_observe_in_a_scenario_what_they_observed_in_training(show
         overrides=["environment.substrate=coins", f"environment.last_action_and_reward={shown}"], environ={}
     )
     trained_in = environments.build(config.environment, seed=1)
-    table = rollout._Table(config, 3, located=False)
-    table.begin(replace(played, bots={"default": ("noop_bot",)}), 0)
-    assert table.spec == trained_in.spec
+    jobs = iter([(replace(played, bots={"default": ("noop_bot",)}), 0)])
+    table = ScenarioTable(jobs, config.environment, seed=3, policies=1)
+    assert table.begin()
+    assert table.game.spec == trained_in.spec
+    actions = table.game.spec.actions
     rng, earned = np.random.default_rng(0), 0.0
     assert not table.observation.features.any()
     for _ in range(150):
-        action, known = rng.integers(0, table.spec.actions, 1, np.int32), table._returns[1]
-        table.step(action)
-        reward = table._returns[1] - known
-        earned += abs(reward)
-        expected = [*np.eye(table.spec.actions)[action[0]], reward] if shown else []
+        table.action[:] = rng.integers(0, actions, 2)
+        step = table.game.step(table.action)
+        table.advance(step)
+        earned += abs(step.reward[1])
+        expected = [*np.eye(actions)[table.action[1]], step.reward[1]] if shown else []
         assert table.observation.features.tolist() == [expected]
     table.close()
     trained_in.close()
@@ -200,7 +198,7 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.C
     row = rows[0]
     assert {row[k] for k in ("run", "method", "checkpoint", "scenario")} == {"r", "mappo", "00000007", "coins_1"}
     assert row["versions"]["dm-meltingpot"] and row["player_steps"] == 1000 and not row["reference"]
-    show([person], out, seed=0, original=False)
+    show([person], out, seed=0, reference=False)
     assert "1 " in capsys.readouterr().out
     with pytest.raises(ConfigError, match="coop_mining_0: scenarios of another game than coins"):
         evaluate([person], ["coop_mining_0"], 1, out)
@@ -273,7 +271,7 @@ def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_pa
 def test_the_original_path_plays_the_same_population_through_melting_pots_api(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
     person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(2))
-    assert evaluate([person], ["coins_0"], 1, out, workers=1, original=True)
+    assert evaluate([person], ["coins_0"], 1, out, workers=1, reference=True)
     (row,) = read_lines(out)
     assert row["reference"] and row["bots"][0] in scenario("coins_0").bots["default"]
     assert row["env_steps"] > 100 and row["policies"][0] in (0, 1)

@@ -77,7 +77,7 @@ def test_equal_squares_give_what_the_convolution_gives() -> None:
 def test_a_model_of_another_make_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"no protocol buffer"):
         (tmp_path / "saved_model.pb").write_bytes(content)
-        with pytest.raises(SetupError, match="not a puppet of the known make, for it is no SavedModel"):
+        with pytest.raises(SetupError, match="does not have the known architecture: not a SavedModel"):
             puppet(tmp_path)
     with pytest.raises(SetupError, match="not installed"):
         puppet(tmp_path / "nothing")

@@ -91,7 +91,7 @@ def test_nothing_is_played_if_nothing_is_asked_for() -> None:
 
 def test_checkpoints_by_name_and_the_newest(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
         read_checkpoint(folder)
     for number in (3, 12):
         theta = {"x": torch.full((1,), float(number))}

@@ -97,7 +97,7 @@ def test_pictures_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -
 def test_games_have_a_panel_each(runs: list[RunFolder], tmp_path: Path) -> None:
     other = RunFolder(tmp_path / "other")
     other.create(configuration(tmp_path, "other", "environment.substrate=matrix_chicken"))
-    with pytest.raises(ConfigError, match="no update"):
+    with pytest.raises(ConfigError, match="no updates"):
         compare_curves([other], tmp_path / "x.png")
     other.metrics.write_text(runs[0].metrics.read_text())
     compare_curves([*runs, runs[0]], tmp_path / "one.png")
@@ -110,10 +110,10 @@ def test_a_run_without_updates_or_checkpoints_has_no_summary(tmp_path: Path) -> 
     config = configuration(tmp_path, "empty")
     folder = RunFolder.of(config.run)
     folder.create(config)
-    with pytest.raises(CheckpointError, match="no update"):
+    with pytest.raises(CheckpointError, match="no updates"):
         write_summary(folder)
     folder.metrics.write_text('{"updates": 1}\n')
-    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
         write_summary(folder)
 
 
