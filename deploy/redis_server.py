@@ -7,6 +7,7 @@ outlives the server.
 """
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -24,7 +25,6 @@ from urllib.parse import quote
 import redis
 
 from common.errors import SetupError, StoreError
-from common.files import locked
 from deploy.processes import with_parent
 
 LOG_NAME = "redis.log"
@@ -212,13 +212,18 @@ class RedisServer:
 
     @contextlib.contextmanager
     def _lock(self, deadline: float) -> Iterator[IO[bytes]]:
-        with contextlib.ExitStack() as stack:
-            try:
-                file = stack.enter_context(locked(self._folder / "lock", deadline - time.monotonic()))
-            except TimeoutError:
-                raise StoreError(
-                    f"{self._folder} is in use by another Redis server: does this run already run?"
-                ) from None
+        """Locks the folder. Not `common.files.locked`: the server inherits the descriptor, and with it the lock."""
+        with (self._folder / "lock").open("ab") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise StoreError(
+                            f"{self._folder} is in use by another Redis server: is this run already running?"
+                        ) from None
+                    time.sleep(POLL_S)
             yield file
 
     def _problem(self) -> str | None:
