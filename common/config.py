@@ -4,11 +4,12 @@ The learner writes a run's configuration to Redis; the other roles read it there
 come from is `common.settings`.
 """
 
-import os
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from common.cores import core_count
 
 
 class Section(BaseModel):
@@ -184,5 +185,5 @@ class Config(Section):
 
 
 def learner_threads(config: LearnerConfig) -> int:
-    """Threads that the learner computes with on this machine."""
-    return config.threads or max(1, round(0.4 * len(os.sched_getaffinity(0))))
+    """Returns how many threads the learner uses on this machine."""
+    return config.threads or max(1, round(0.4 * core_count()))

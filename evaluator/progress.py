@@ -1,17 +1,18 @@
 """How far an evaluation is: a bar on a terminal, a line now and then elsewhere."""
 
-import os
 import sys
 import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from common.cores import core_count
 
 SAY_EVERY_S = 10.0
 
 
 def cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return core_count()
 
 
 class EpisodeProgress:

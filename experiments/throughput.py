@@ -25,6 +25,7 @@ from rich.table import Table
 
 from actors.actor import Actor
 from common.config import Config
+from common.cores import core_count
 from common.errors import BidistError, ConfigError
 from common.files import read_lines, write
 from common.inbox import Inbox
@@ -112,7 +113,7 @@ def run(substrate: str, seconds: float, rounds: int, out: Path | None) -> int:
         raise ConfigError(f"{substrate!r} is no substrate of Melting Pot; the benchmark compares with the bare game")
     if seconds <= 0 or rounds < 1:
         raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both have to be positive")
-    cores = len(os.sched_getaffinity(0))
+    cores = core_count()
     parts: list[tuple[str, int, Callable[[], float]]] = [("game alone", 1, partial(_game, substrate, seconds))]
     configs = {parameters: _config(substrate, parameters) for parameters in PARAMETERS}
     for parameters, config in configs.items():
