@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from common.errors import ConfigError, SubstrateError
 from common.spec import EnvironmentSpec
+from environments.images import block_mean
 from environments.interface import Observation, Step
-from environments.melting_pot import block_mean
 
 
 class PettingZoo:

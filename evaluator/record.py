@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from common.errors import ConfigError
-from environments.melting_pot import MeltingPot, default_roles
+from environments.melting_pot import MeltingPot
+from environments.substrates import default_roles
 from evaluator import rollout
 from evaluator.evaluate import Population
 from evaluator.rollout import Episode

@@ -18,8 +18,10 @@ from common.errors import SetupError
 from common.spec import EnvironmentSpec
 from common.weights import THETA, Weights
 from environments import Observation
+from environments.images import block_mean
 from environments.last import observe_last
-from environments.melting_pot import FEATURES, block_mean, light_meltingpot
+from environments.melting_pot import FEATURES
+from environments.substrates import light_meltingpot
 from evaluator.rollout import Episode, episode_seeds
 from evaluator.scenarios import Scenario, require_bots
 from methods import method
