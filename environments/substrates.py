@@ -16,8 +16,8 @@ from typing import Any
 from common.errors import ConfigError, SetupError
 
 # Besides the matrix games, the substrates where restarting the game is the same as building it again, as tests show.
-# Not everywhere: commons_harvest__open draws random numbers of its own, and coop_mining fails to restart in about half of
-# its builds, depending on the order in which Lua resets the components of an ore.
+# Not everywhere: commons_harvest__open draws random numbers of its own, and coop_mining fails to restart in about half
+# of its builds, depending on the order in which Lua resets the components of an ore.
 _RESTARTING = ("clean_up", "coins", "territory__")
 
 
