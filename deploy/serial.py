@@ -1,11 +1,12 @@
 """All roles in one process and one thread: the same code, step by step, for tests and debuggers.
 
-On the CPU, with a game that repeats itself, the same seed gives the same parameters to the last bit.
+On the CPU, with a deterministic game, the same seed gives bit-identical parameters.
 """
 
 import contextlib
 import logging
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 
 import torch
@@ -28,7 +29,7 @@ SAY_EVERY = 20
 class Serial:
     """A run whose roles take turns: the actor plays a batch, the learner updates, the distiller looks for work.
 
-    A context manager; everything is closed on leaving, the run's checkpoint written unless something broke.
+    A context manager: on leaving it closes everything and, unless there was an error, writes a checkpoint.
 
     Args:
       config: the run's.
@@ -37,9 +38,10 @@ class Serial:
 
     def __init__(self, config: Config, url: str) -> None:
         self.store = Store(url, config.run.name, threading.Event())
-        torch.use_deterministic_algorithms(True)
+        self._torch = contextlib.ExitStack()
+        self._torch.enter_context(deterministic())
         self.learner = LearnerService(self.store, config, "tcp://127.0.0.1:*", "127.0.0.1")
-        torch.set_num_threads(1)
+        torch.set_num_threads(1)  # the learner sets its own number
         self.actor = Actor(config, self.store, "0")
         distils = bool(self.learner.learner.method.directions)
         self.distiller = DistillerService(self.store, config) if distils else None
@@ -66,9 +68,10 @@ class Serial:
             self.distiller.close()
         self.actor.close()
         self._presences.__exit__(kind, error, trace)
+        self._torch.close()
 
     def update(self) -> None:
-        """One round: as many steps as a batch needs, one update, and a distillation event if one is due."""
+        """Plays until there is a batch, updates once, and distils if an event is due."""
         while self.actor.outbox.produced - self._taken < self._batch:
             self.actor.step()
         while not self.learner.step(timeout_s=0.01):
@@ -79,7 +82,7 @@ class Serial:
 
 
 def train(config: Config, url: str | None, stopping: threading.Event) -> str | None:
-    """Trains until the budget is used up, and returns the ledger in words; None if `stopping` was set before."""
+    """Trains until the budget is used up and returns the ledger as text; returns None if `stopping` is set first."""
     folder = RunFolder.of(config.run)
     with contextlib.ExitStack() as stack:
         for role in ("train", "learner"):
@@ -95,3 +98,17 @@ def train(config: Config, url: str | None, stopping: threading.Event) -> str | N
                 if serial.learner.learner.updates % SAY_EVERY == 0:
                     print(views.plain(views.snapshot(serial.store)), flush=True)
         return str(serial.store.ledger.balance()) if serial.store.finished else None
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """Makes torch deterministic and single-threaded for the length of the block."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    threads = torch.get_num_threads()
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""All roles in one process: the same seed gives the same run, and games of a few actions are learnt in seconds."""
+"""All roles in one process: the same seed gives the same run, and small matrix games are learnt in seconds."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from deploy.serial import Serial
 
 
 def train(config: Config, url: str, updates: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Theta and phi after some updates; the ledger has to add up."""
+    """Returns theta and phi after some updates; the ledger must balance."""
     RunFolder.of(config.run).create(config)
     with Serial(config, url) as serial:
         for _ in range(updates):
@@ -33,7 +33,7 @@ def equal(x: dict[str, Tensor], y: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("parameters", ["shared", "per_player"])
-def test_the_same_seed_repeats_a_run_to_the_last_bit_and_another_does_not(
+def test_the_same_seed_gives_bit_identical_parameters_and_another_does_not(
     redis_url: str, tmp_path: Path, parameters: str
 ) -> None:
     def run(name: str, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -50,8 +50,8 @@ def test_the_same_seed_repeats_a_run_to_the_last_bit_and_another_does_not(
 
 
 @pytest.mark.slow
-def test_it_learns_to_defect(redis_url: str, tmp_path: Path) -> None:
-    """Both get 1 a step in the end, though random players get 2.25."""
+def test_prisoners_learn_to_defect(redis_url: str, tmp_path: Path) -> None:
+    """Both end up with 1 per step, although random players earn 2.25."""
     game = ["environment.substrate=matrix_prisoners_dilemma", "learner.learning_rate=0.003"]
     more = ["method.name=mappo", "actor.environments=16", "learner.batch_unrolls=16"]
     config = configuration(tmp_path, "defect", *game, *more)
@@ -80,8 +80,8 @@ def test_between_events_phi_does_not_move(redis_url: str, tmp_path: Path) -> Non
     assert [event["direction"] for event in events] == ["forward", "reverse", "forward"]
 
 
-def test_a_run_goes_on_from_its_checkpoint(redis_url: str, tmp_path: Path) -> None:
-    config = configuration(tmp_path, "goes-on")
+def test_a_run_resumes_from_its_checkpoint(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, "resumed")
     train(config, redis_url, updates=4)
     with Serial(config, redis_url) as serial:
         assert serial.learner.learner.updates == 4
@@ -96,7 +96,19 @@ def test_a_run_goes_on_from_its_checkpoint(redis_url: str, tmp_path: Path) -> No
     assert [event["events"] for event in read_lines(folder.distillation)] == [1, 2]
 
 
-def test_a_redis_that_has_forgotten_the_run_is_told_again(redis_url: str, tmp_path: Path) -> None:
+def test_a_run_leaves_torch_as_it_was(redis_url: str, tmp_path: Path) -> None:
+    assert not torch.are_deterministic_algorithms_enabled()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        train(configuration(tmp_path, "leaves-no-trace"), redis_url, updates=1)
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_redis_that_lost_the_run_is_filled_again(redis_url: str, tmp_path: Path) -> None:
     config = configuration(tmp_path, "forgotten", "run.heartbeat_s=0.001")
     RunFolder.of(config.run).create(config)
     with Serial(config, redis_url) as serial:
@@ -118,7 +130,7 @@ def test_a_redis_that_has_forgotten_the_run_is_told_again(redis_url: str, tmp_pa
         assert serial.store.ledger.balance().holds
 
 
-def test_a_learner_leaves_when_another_one_takes_the_run_over(redis_url: str, tmp_path: Path) -> None:
+def test_a_learner_leaves_when_another_takes_over_its_run(redis_url: str, tmp_path: Path) -> None:
     config = configuration(tmp_path, "taken-over")
     RunFolder.of(config.run).create(config)
     taken_over = pytest.raises(SetupError, match="another learner, at tcp://elsewhere:1, took run taken-over over")
@@ -126,4 +138,4 @@ def test_a_learner_leaves_when_another_one_takes_the_run_over(redis_url: str, tm
         serial.update()
         serial.store.put_endpoint("tcp://elsewhere:1")
         serial.learner.report()
-    assert not RunFolder.of(config.run).checkpoints.exists(), "the run is another's now: nothing of it is written"
+    assert not RunFolder.of(config.run).checkpoints.exists(), "the run belongs to another learner now: nothing may be written"
