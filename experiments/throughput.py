@@ -222,7 +222,7 @@ def _fill_pool(store: Store, config: Config) -> None:
     """Puts as many copies of theta, each of a rank of its own, beside a method's past policies, if it has any."""
     if method(config).pooled and (theta := store.weights(THETA)) is not None:
         for number in range(POOL):
-            store.put_in_pool(POOL_FROM + number, theta, rank=number)
+            store.put_in_pool(POOL_FROM + number, theta, score=number)
 
 
 def _system_rate(config: Config, seconds: float) -> float:

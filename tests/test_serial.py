@@ -138,4 +138,4 @@ def test_a_learner_leaves_when_another_takes_over_its_run(redis_url: str, tmp_pa
         serial.update()
         serial.store.put_endpoint("tcp://elsewhere:1")
         serial.learner.report()
-    assert not RunFolder.of(config.run).checkpoints.exists(), "the run belongs to another learner now: nothing may be written"
+    assert not RunFolder.of(config.run).checkpoints.exists(), "the run belongs to another learner now"
