@@ -123,6 +123,25 @@ def test_each_level_installs_once_and_includes_the_lower_ones(
     assert calls[1:] == ["requirements.txt"]
 
 
+@pytest.mark.parametrize(("level", "installs"), [("packages", 0), ("runtime", 1)])
+def test_a_container_installs_packages_before_the_project_is_there(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str, installs: int
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(setup, "pip", lambda *arguments: calls.append(arguments[-1]))
+    monkeypatch.setattr(setup, "install_melting_pot", lambda stamps, retry_bots: None)
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    monkeypatch.setattr(setup, "PYTHON", tmp_path / "python")
+    setup.PYTHON.touch()
+    (tmp_path / "requirements.txt").touch()
+    if installs:
+        (tmp_path / "pyproject.toml").touch()
+    setup.STAMP.write_text(json.dumps({"venv": str(tmp_path), "melting pot": setup.ALL_BOTS}))
+    for _ in range(2):
+        setup.set_up(level, retry_bots=False)
+        assert calls == [str(tmp_path / "requirements.txt"), str(tmp_path)][: 1 + installs]
+
+
 def test_a_failure_shows_the_end_of_the_output(setup: ModuleType) -> None:
     program = "print('the reason'); raise SystemExit(3)"
     with pytest.raises(setup.Failure, match=r"(?s)exit status 3.*setup\.log.*the reason"):
