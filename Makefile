@@ -2,7 +2,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test train test test-fast lint types format docs bench doctor clean
+.PHONY: help setup setup-test bots train test test-fast lint types format docs bench doctor clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ setup: ## install everything a run needs into .venv
 
 setup-test: ## the same, and everything the tests need
 	@scripts/setup test
+
+bots: ## download the bots of the official scenarios, if they are missing
+	@scripts/setup runtime --retry-bots
 
 train: setup ## set up, then train the small preset; ARGS go to `bidist train`
 	@$(BIN)/bidist train $(ARGS)

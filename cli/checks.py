@@ -22,7 +22,7 @@ MIN_DISK_GIB = 5.0
 SETUP_ADVICE = "run `make setup`"
 BOTS_ADVICE = (
     "training works without; to evaluate, set BIDIST_MELTINGPOT_ASSETS to Melting Pot's archive of assets and run "
-    "`make setup`, or run `scripts/setup --retry-bots` where Melting Pot's own download works"
+    "`make setup`, or run `make bots` where Melting Pot's own download works"
 )
 # The paper's, with both variants of the games that have two.
 SUBSTRATES = (

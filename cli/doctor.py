@@ -9,6 +9,7 @@ from rich.text import Text
 
 from cli import checks, machine
 from cli.checks import Check, Status
+from common.cores import usable_cores
 
 STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -26,7 +27,7 @@ def diagnose() -> list[Check]:
         checks.check_substrates(machine.melting_pot_folder()),
         checks.check_bots(machine.melting_pot_folder()),
         checks.check_redis_server(),
-        checks.check_cores(machine.usable_cores()),
+        checks.check_cores(usable_cores()),
         checks.check_memory(machine.usable_memory()),
         checks.check_gpu(),
         checks.check_disk(Path.cwd()),

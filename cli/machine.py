@@ -1,14 +1,14 @@
-"""What this machine has: cores and memory with its control groups' limits, its C library, installed packages."""
+"""What this machine has: memory within its control group's limit, its C library, installed packages."""
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from common.cores import control_groups
 
 
 def melting_pot_folder() -> Path | None:
@@ -34,26 +34,13 @@ def glibc_version() -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if name == "glibc" and match else None
 
 
-def usable_cores() -> float:
-    """The cores that this process may use: its affinity, and less where its control group has less."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    for folder in control_groups("cpu"):
-        limit = read_numbers(folder / "cpu.max") or [
-            *read_numbers(folder / "cpu.cfs_quota_us"),
-            *read_numbers(folder / "cpu.cfs_period_us"),
-        ]
-        if len(limit) == 2 and limit[0] > 0:
-            cores = min(cores, limit[0] / limit[1])
-    return cores
-
-
 def usable_memory() -> tuple[int, int]:
     """The memory that this process may use, all and free, in bytes, with its control group's limit."""
     memory = psutil.virtual_memory()
     total, free = memory.total, memory.available
-    for folder in control_groups("memory"):
-        limit = read_numbers(folder / "memory.max") or read_numbers(folder / "memory.limit_in_bytes")
-        used = read_numbers(folder / "memory.current") or read_numbers(folder / "memory.usage_in_bytes")
+    for folder in control_groups():
+        limit = read_numbers(folder / "memory.max")
+        used = read_numbers(folder / "memory.current")
         if limit and used and limit[0] < total:
             total, free = limit[0], min(free, limit[0] - used[0] + file_cache(folder))
     return total, free
@@ -62,25 +49,10 @@ def usable_memory() -> tuple[int, int]:
 def file_cache(folder: Path) -> int:
     """Bytes that a control group uses for files, and that the kernel gives up when they are wanted."""
     try:
-        match = re.search(r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+        match = re.search(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
     except OSError:
         return 0
     return int(match[1]) if match else 0
-
-
-def control_groups(controller: str) -> Iterator[Path]:
-    """The folders of this process' control group and those it is in, of version 2 and of version 1."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        number, controllers, group = line.split(":", 2)
-        if number != "0" and controller not in controllers.split(","):
-            continue
-        root = Path("/sys/fs/cgroup") / controllers  # version 2 is number 0, names none, and has the root
-        path = root / group.lstrip("/")
-        yield from (folder for folder in (path, *path.parents) if folder.is_relative_to(root))
 
 
 def read_numbers(path: Path) -> list[int]:

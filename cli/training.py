@@ -1,7 +1,6 @@
 """`bidist train`: a whole run on this machine."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from cli.configuration import add_configuration, new, resumed
 from cli.roles import require_redis
 from cli.signals import stop_on_signals
 from common.config import learner_threads
+from common.cores import core_count
 from common.errors import ConfigError
 from common.files import read_lines
 from common.run_folder import RunFolder
@@ -58,7 +58,7 @@ def _train(arguments: argparse.Namespace) -> int:
     else:
         from deploy.supervisor import Supervisor
 
-        left = max(1, len(os.sched_getaffinity(0)) - learner_threads(config.learner))
+        left = max(1, core_count() - learner_threads(config.learner))
         actors = left if arguments.actors is None else arguments.actors
         ledger = Supervisor(config, actors, arguments.redis, stop_on_signals()).run()
     if ledger is None:

@@ -1,5 +1,5 @@
-"""The contracts between processes: what one of them writes and another reads, and the settings that all obey.
+"""The contracts between processes: what one writes and another reads, and the settings that all of them share.
 
-A module belongs here if it is such a contract and two processes need it; it is no place for helpers. Nothing here knows
-a game, a network or a method, and nothing here imports another package of this project.
+A module belongs here only if it is such a contract and two processes need it; this is not a place for helpers. Nothing
+here knows about games, networks or methods, or imports another package of this project.
 """

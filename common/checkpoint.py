@@ -1,4 +1,4 @@
-"""Checkpoints: a folder each, safetensors for tensors and JSON for the rest, whole or not there at all."""
+"""Checkpoints: one folder each, tensors as safetensors and the rest as JSON, written atomically."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved.
+    """A checkpoint in memory.
 
     Attributes:
       path: its folder.
       tensors: by file (`theta`, `optimiser`, ...), then by name.
-      state: counters and the like.
+      state: everything that is not a tensor, such as counters.
       digests: SHA-256 of each file.
     """
 
@@ -47,13 +47,13 @@ def save(
     state: Mapping[str, Any],
     keep: int | None,
 ) -> Path:
-    """Writes checkpoint `number` into a folder and removes all but the `keep` newest; None removes none.
+    """Saves checkpoint `number` and removes all but the `keep` newest; None keeps all.
 
-    Written under a temporary name, synced, then renamed: a reader never sees half a checkpoint.
+    It is written under a temporary name, synced, then renamed, so readers never see an incomplete checkpoint.
     """
     target = folder / f"{number:08d}"
     temporary = folder / f".{target.name}.{os.getpid()}"
-    for abandoned in folder.glob(".[0-9]*"):  # by a process that was killed while it saved
+    for abandoned in folder.glob(".[0-9]*"):  # left by a process that was killed while saving
         shutil.rmtree(abandoned, ignore_errors=True)
     temporary.mkdir(parents=True)
     digests = {}
@@ -72,7 +72,7 @@ def save(
 
 
 def load(path: Path) -> Checkpoint:
-    """Reads one checkpoint and checks every file against its digest.
+    """Loads a checkpoint and checks every file against its digest.
 
     Raises:
       CheckpointError: if it is missing, incomplete or damaged.
@@ -80,30 +80,30 @@ def load(path: Path) -> Checkpoint:
     try:
         record = json.loads((path / STATE).read_text())
         if record["format"] != FORMAT:
-            raise CheckpointError(f"{path}: format {record['format']}, this version reads {FORMAT}")
+            raise CheckpointError(f"{path}: format {record['format']}, but this version reads {FORMAT}")
         tensors = {}
         for name, digest in record["digests"].items():
             data = (path / f"{name}.safetensors").read_bytes()
             if hashlib.sha256(data).hexdigest() != digest:
-                raise CheckpointError(f"{path}: {name}.safetensors is not what was saved; take an older checkpoint")
+                raise CheckpointError(f"{path}: {name}.safetensors changed after it was saved; use an older one")
             tensors[name] = safetensors.torch.load(data)
         return Checkpoint(path, tensors, record["state"], record["digests"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: no whole checkpoint: {error}") from None
+        raise CheckpointError(f"{path}: incomplete or damaged checkpoint: {error}") from None
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint in a folder, None if there is none; damaged ones are passed over, and said."""
+    """Loads the newest intact checkpoint in a folder; skips damaged ones with a warning. None if there is none."""
     for path in reversed(checkpoints(folder)):
         try:
             return load(path)
         except CheckpointError as error:
-            log.warning("passing over a damaged checkpoint: %s", error)
+            log.warning("skipping a damaged checkpoint: %s", error)
     return None
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Folders of the checkpoints in a folder, oldest first."""
+    """Returns the checkpoints in a folder, oldest first."""
     if not folder.is_dir():
         return []
     return sorted((p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()), key=lambda p: int(p.name))

@@ -1,23 +1,22 @@
 """Every error the project raises on purpose.
 
     BidistError
-    ├── ConfigError        a setting is wrong; the message names it and what would be right
+    ├── ConfigError        a setting is wrong; the message names it and what is accepted
     ├── SetupError         this machine lacks something; the message says how to get it
-    ├── SubstrateError     an environment cannot be built, or broke while it ran
-    ├── WireError          a message cannot be trusted; `reason` is the counter it goes under
-    ├── StoreError         Redis is away, or what it holds is missing or damaged
-    └── CheckpointError    a checkpoint is missing, incomplete or does not fit
+    ├── SubstrateError     an environment cannot be built, or broke while running
+    ├── WireError          a message is invalid; `reason` is the counter it is filed under
+    ├── StoreError         Redis is unreachable, or data in it is missing or damaged
+    └── CheckpointError    a checkpoint is missing, damaged or does not fit the run
 
-The command line prints the message of a `BidistError` as one line; anything else is a defect and shows its
-traceback.
+The command line prints a `BidistError` as one line; anything else is a bug and shows its traceback.
 """
 
 
 class BidistError(Exception):
-    """The root: catch this to catch whatever the project raises on purpose.
+    """Base class of everything the project raises on purpose.
 
     Attributes:
-      status: the exit status of a command that ends with it; 2 if trying again would not help.
+      status: the exit status of a command that ends with it; 2 means that retrying will not help.
     """
 
     status = 3
@@ -30,20 +29,20 @@ class ConfigError(BidistError):
 
 
 class SetupError(BidistError):
-    """The machine lacks something that the project needs."""
+    """This machine lacks something the project needs."""
 
     status = 2
 
 
 class SubstrateError(BidistError):
-    """An environment cannot be built, or broke while it ran."""
+    """An environment cannot be built, or broke while running."""
 
 
 class WireError(BidistError):
-    """A message cannot be trusted.
+    """A message is invalid.
 
     Args:
-      reason: one word, the counter under which the ledger files it.
+      reason: one word, the counter that the ledger files it under.
       detail: what was found and what was expected.
     """
 
@@ -53,8 +52,8 @@ class WireError(BidistError):
 
 
 class StoreError(BidistError):
-    """Redis is away, or what it holds is missing or damaged."""
+    """Redis is unreachable, or data in it is missing or damaged."""
 
 
 class CheckpointError(BidistError):
-    """A checkpoint is missing, incomplete, or does not fit the run."""
+    """A checkpoint is missing, damaged, or does not fit the run."""

@@ -1,15 +1,15 @@
-"""Files that are whole or not there, files of JSON lines, and files that one process at a time may hold."""
+"""Atomic writes, JSON lines, and file locks."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
 import socket
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ TAIL_BYTES = 1 << 16
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all: under a temporary name, synced, renamed."""
+    """Writes a file atomically: under a temporary name, synced, then renamed."""
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(data)
@@ -28,7 +28,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Appends a JSON object as one line of its own, also behind a line that was torn."""
+    """Appends a JSON object as a line of its own, even after a torn line."""
     with path.open("ab+") as file:
         end = file.seek(0, os.SEEK_END)
         if end:
@@ -39,7 +39,7 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads JSON objects, one a line; what is none is left out, and said but for a last line that is torn."""
+    """Reads one JSON object per line; skips malformed lines with a warning, and a torn last line silently."""
     if not path.exists():
         return []
     records, damaged = [], []
@@ -54,43 +54,34 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         elif number < len(lines):
             damaged.append(number)
     if damaged:
-        log.warning("%s: %d damaged lines are left out, the first is line %d", path, len(damaged), damaged[0])
+        log.warning("%s: skipped %d malformed lines, the first is line %d", path, len(damaged), damaged[0])
     return records
 
 
 def cut_lines(path: Path, key: str, last: int) -> None:
-    """Drops the lines whose `key` is beyond `last`: a run that went back to a checkpoint writes them again."""
+    """Drops lines whose `key` exceeds `last`: a run that resumes from a checkpoint writes them again."""
     if path.exists():
         kept = [json.dumps(record) + "\n" for record in read_lines(path) if record[key] <= last]
         write(path, "".join(kept).encode())
 
 
 @contextlib.contextmanager
-def locked(path: Path, timeout_s: float = 0.0) -> Iterator[IO[bytes]]:
-    """Holds a file's lock until the block is left or the process ends, whatever ends it.
+def locked(path: Path, timeout_s: float = 0.0) -> Iterator[None]:
+    """Holds a file lock for the length of the block; the system releases it if the process dies.
 
     Args:
-      path: the file; made if missing, and left there.
+      path: the lock file; created if missing, and left in place.
       timeout_s: how long to wait while another process holds it.
 
     Raises:
-      TimeoutError: if another process held it all the while.
+      TimeoutError: if it is still held after that.
     """
-    deadline = time.monotonic() + timeout_s
-    with path.open("ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise TimeoutError(f"{path} is held by another process") from None
-                time.sleep(POLL_S)
-        yield file
+    with FileLock(path, timeout=timeout_s, poll_interval=POLL_S):
+        yield
 
 
 def is_locked(path: Path) -> bool:
-    """Returns whether some process holds a file's lock; see `locked`."""
+    """Returns whether some process holds a file lock; see `locked`."""
     if not path.exists():
         return False
     try:
@@ -101,7 +92,7 @@ def is_locked(path: Path) -> bool:
 
 
 def last_record(path: Path) -> dict[str, Any] | None:
-    """Reads the last whole JSON object of a file of JSON lines, without reading the rest; None if there is none."""
+    """Returns the last complete record of a JSON lines file without reading all of it; None if there is none."""
     if not path.exists():
         return None
     with path.open("rb") as file:

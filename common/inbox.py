@@ -1,4 +1,4 @@
-"""The learner's end of the way that unrolls take; `common.outbox` has the protocol."""
+"""The learner's end of the transport for unrolls; `common.outbox` describes the protocol."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ MAX_MESSAGE_BYTES = 256 << 20
 
 @dataclass
 class Peer:
-    """What the learner knows of one incarnation of an actor; all numbers are its sequence numbers."""
+    """What the learner knows about one incarnation of an actor; all numbers are the actor's sequence numbers."""
 
     actor: str
     received: int
@@ -32,7 +32,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Arrival:
-    """An unroll that came, or the reason why it cannot be used."""
+    """An unroll that arrived, or the reason why it was rejected."""
 
     incarnation: str
     sequence: int
@@ -46,10 +46,10 @@ class Inbox:
     Args:
       bind: where to listen, such as `tcp://*:*`.
       run: name of the run.
-      learner: name of this life of the learner.
-      spec: what an unroll has to look like.
-      capacity: unrolls that may wait to be taken, summed over actors.
-      accounted: what is accounted for already, by incarnation, after a restart.
+      learner: this learner's incarnation.
+      spec: what unrolls must look like.
+      capacity: the number of unrolls that may wait, summed over actors.
+      accounted: after a restart, the last sequence number in the ledger for each actor's incarnation.
 
     Raises:
       SetupError: if it cannot listen there.
@@ -61,7 +61,7 @@ class Inbox:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
-        # An actor that lost its line comes back by another, perhaps before the old one is known to be dead.
+        # An actor may reconnect before its old connection is known to be dead.
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.IPV6, 1)
@@ -69,7 +69,9 @@ class Inbox:
             self._socket.bind(bind)
         except zmq.ZMQError as error:
             self._socket.close()
-            raise SetupError(f"the learner cannot listen at {bind}: {error}; --listen takes another address") from None
+            raise SetupError(
+                f"the learner cannot listen at {bind}: {error}; use another address with --listen"
+            ) from None
         self._run, self._learner, self._spec, self._capacity = run, learner, spec, capacity
         self._accounted = accounted
         self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
@@ -80,22 +82,22 @@ class Inbox:
         self.finished = False
 
     def poll(self, timeout_s: float = 0.0) -> bool:
-        """Takes in what has come, waiting up to a timeout for something; says whether anything did."""
-        came = False
-        spoke: set[str] = set()
-        while self._socket.poll(0 if came else int(timeout_s * 1000)):
+        """Receives everything that has arrived, waiting up to a timeout; returns whether there was anything."""
+        received = False
+        senders: set[str] = set()
+        while self._socket.poll(0 if received else int(timeout_s * 1000)):
             identity, *frames = self._socket.recv_multipart(copy=False)
-            came = True
+            received = True
             try:
-                spoke.add(self._take(identity.bytes.decode("utf-8", "replace"), frames))
+                senders.add(self._take(identity.bytes.decode("utf-8", "replace"), frames))
             except WireError as error:
                 self._malformed(error)
-        for incarnation in spoke & self.peers.keys():
+        for incarnation in senders & self.peers.keys():
             self._answer(incarnation)
-        return came
+        return received
 
     def take(self) -> Arrival | None:
-        """The next unroll in order of arrival, if there is one."""
+        """Returns the next unroll in order of arrival, or None."""
         if not self.arrivals:
             return None
         arrival = self.arrivals.popleft()
@@ -104,17 +106,17 @@ class Inbox:
         return arrival
 
     def account(self, incarnation: str, sequence: int) -> None:
-        """Says that an unroll's outcome stands in the ledger."""
+        """Marks an unroll whose outcome is in the ledger."""
         if incarnation in self.peers:
             self.peers[incarnation].accounted = sequence
 
     def answer_all(self) -> None:
-        """Tells every actor where it stands: after taking or accounting, or when the run is finished."""
+        """Sends every actor its status: after taking or accounting, or when the run is finished."""
         for incarnation in self.peers:
             self._answer(incarnation)
 
     def forget(self, incarnation: str) -> None:
-        """Drops an incarnation that is gone; what it sent and nobody took goes with it."""
+        """Drops an incarnation that is gone, along with its unrolls that were not taken."""
         self.peers.pop(incarnation, None)
         self.arrivals = deque(a for a in self.arrivals if a.incarnation != incarnation)
 
@@ -127,9 +129,9 @@ class Inbox:
             raise WireError("frames", f"{len(frames)} frames, expected 1 to {MAX_FRAMES}")
         message = unpack_incoming(frames[0].bytes)
         if message.run != self._run:
-            raise WireError("run", f"meant for run {message.run!r}, this is {self._run!r}")
+            raise WireError("run", f"for run {message.run!r}, but this is {self._run!r}")
         if message.incarnation != incarnation:
-            raise WireError("identity", f"{incarnation!r} speaks for {message.incarnation!r}")
+            raise WireError("identity", f"{incarnation!r} sent a message from {message.incarnation!r}")
         if message.kind == "bye":
             self.peers.pop(incarnation, None)
             return ""
@@ -148,7 +150,7 @@ class Inbox:
         try:
             unroll = unpack_unroll(header, frames, self._spec)
         except WireError as error:
-            if _worth_saying(self._rejected, error.reason):
+            if _worth_logging(self._rejected, error.reason):
                 log.warning("unroll %d of %s rejected: %s", header.sequence, header.incarnation, error)
             return Arrival(header.incarnation, header.sequence, None, error.reason)
         return Arrival(header.incarnation, header.sequence, unroll)
@@ -159,17 +161,21 @@ class Inbox:
         living = sum(now - p.heard < GONE_S for p in self.peers.values())
         share = max(1, -(-self._capacity // max(1, living)))
         status = Status(
-            protocol=PROTOCOL, learner=self._learner, received=peer.received, accounted=peer.accounted,
-            limit=2**62 if self.finished or peer.leaving else peer.taken + share, finished=self.finished,
-        )  # fmt: skip
+            protocol=PROTOCOL,
+            learner=self._learner,
+            received=peer.received,
+            accounted=peer.accounted,
+            limit=2**62 if self.finished or peer.leaving else peer.taken + share,
+            finished=self.finished,
+        )
         self._socket.send_multipart([incarnation.encode(), pack(status)])
 
     def _malformed(self, error: WireError) -> None:
-        if _worth_saying(self.malformed, error.reason):
-            log.warning("dropped a message that is none of this run's actors': %s", error)
+        if _worth_logging(self.malformed, error.reason):
+            log.warning("dropped an invalid message: %s", error)
 
 
-def _worth_saying(counts: Counter[str], reason: str) -> bool:
-    """Counts; says whether this is the 1st, 2nd, 4th, 8th, ... of its kind, for a flood must not flood the log."""
+def _worth_logging(counts: Counter[str], reason: str) -> bool:
+    """Counts an event and returns whether it is the 1st, 2nd, 4th, 8th, ... of its kind, to keep the log short."""
     counts[reason] += 1
     return counts[reason].bit_count() == 1

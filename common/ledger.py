@@ -1,10 +1,10 @@
-"""The ledger: what became of every unroll ever produced, in Redis, so that no death of a process can blur it.
+"""The ledger: the outcome of every unroll ever produced, kept in Redis so that it survives any process.
 
     produced = trained + stale + rejected + rewound + lost + in flight
 
-Unrolls are numbered 1, 2, 3, ... within an incarnation of an actor, and the learner accounts for them in that order,
-so two numbers per incarnation say all: the last produced and the last accounted. Every change is one Lua script that
-Redis runs as a whole and that does nothing when it is repeated; a caller whose connection broke just calls again.
+Unrolls are numbered 1, 2, 3, ... within an incarnation of an actor, and the learner accounts for them in that order, so
+two numbers per incarnation are enough: the last one produced and the last one accounted for. Every change is one
+atomic, idempotent Lua script; a caller whose connection broke simply calls again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,10 +14,10 @@ from typing import Any, Literal
 Outcome = Literal["trained", "stale", "rejected"]
 
 Entry = tuple[str, int, Outcome, str]
-"""What became of one unroll: its incarnation, its sequence number, the outcome, and the reason or ''."""
+"""The outcome of one unroll: its incarnation, its sequence number, the outcome, and the reason or ''."""
 
-# KEYS: ledger, sequences, closed. What is accounted for can run ahead of what was said to be produced, when Redis came
-# back from an older state of its file: the account is then made whole here, and only here.
+# KEYS: ledger, sequences, closed. If Redis comes back with an older state of its file, the accounts may be ahead of the
+# production; `_ACCOUNT` then raises `produced` to match.
 _PRODUCE = """
 if redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then return 0 end
 local field = ARGV[1] .. ':produced'
@@ -82,16 +82,16 @@ class Balance:
     lost: int
     in_flight: int
     reasons: Mapping[str, int]
-    """Of the stale and the rejected, how many for which reason."""
+    """How many were stale or rejected, by reason."""
 
     @property
     def accounted(self) -> int:
-        """The right-hand side."""
+        """The right-hand side of the identity."""
         return self.trained + self.stale + self.rejected + self.rewound + self.lost + self.in_flight
 
     @property
     def holds(self) -> bool:
-        """Whether the identity does."""
+        """Whether the identity holds."""
         return self.produced == self.accounted
 
     def __str__(self) -> str:
@@ -106,10 +106,10 @@ class Ledger:
     """The counters of one run.
 
     Args:
-      client: a Redis connection that decodes nothing.
+      client: a Redis client that does not decode responses.
       ledger: key of the hash with the totals.
-      sequences: key of the hash with each living incarnation's two numbers.
-      closed: key of the set of incarnations that are closed, whose late words no longer count.
+      sequences: key of the hash with each open incarnation's two numbers.
+      closed: key of the set of closed incarnations, whose late reports are ignored.
     """
 
     def __init__(self, client: Any, ledger: str, sequences: str, closed: str) -> None:
@@ -119,35 +119,34 @@ class Ledger:
         self._produce, self._account, self._close, self._rewind = map(client.register_script, scripts)
 
     def produced(self, incarnation: str, sequence: int) -> bool:
-        """Says that an actor has produced everything up to a sequence number; said before it is sent.
+        """Records that an actor has produced everything up to a sequence number; call it before sending.
 
-        Returns False, and counts nothing, if the incarnation was closed: it was silent for so long that it was
-        taken for dead.
+        Returns False, and records nothing, if the incarnation missed its heartbeats and was closed.
         """
         return bool(self._produce(keys=self._keys, args=[incarnation, sequence]))
 
     def account(self, entries: Iterable[Entry]) -> None:
-        """Says what became of unrolls, those of an incarnation in order of sequence."""
+        """Records outcomes; those of one incarnation must be in order of sequence."""
         args = [field for entry in entries for field in entry]
         if args:
             self._account(keys=self._keys, args=args)
 
     def close(self, incarnation: str) -> int:
-        """Ends an incarnation: what it produced and nobody accounted for is lost. Returns how many."""
+        """Closes an incarnation and returns how many of its unrolls are lost: produced, but not accounted for."""
         return int(self._close(keys=self._keys, args=[incarnation]))
 
     def rewind(self, trained: int) -> None:
-        """Says that the learner went back to a checkpoint that had that many unrolls trained."""
+        """Records that the learner resumed from a checkpoint with that many unrolls trained."""
         self._rewind(keys=self._keys, args=[trained])
 
     def incarnations(self) -> dict[str, tuple[int, int]]:
-        """Last produced and last accounted sequence number of each incarnation that is not closed."""
+        """Returns the last produced and last accounted sequence number of each open incarnation."""
         fields = _integers(self._client.hgetall(self._keys[1]))
         names = {field.rpartition(":")[0] for field in fields}
         return {n: (fields.get(f"{n}:produced", 0), fields.get(f"{n}:accounted", 0)) for n in names}
 
     def balance(self) -> Balance:
-        """Reads both sides at one moment."""
+        """Reads both sides at the same moment."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(self._keys[0])
             pipe.hgetall(self._keys[1])

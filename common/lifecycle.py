@@ -1,4 +1,4 @@
-"""How a role lives: it announces itself, reports while it works, and leaves in good order."""
+"""The life of a role: it registers, sends heartbeats while it works, and deregisters."""
 
 import logging
 import os
@@ -20,14 +20,14 @@ MISSED_REPORTS = 4
 
 
 def new_incarnation(name: str) -> str:
-    """A name for one life of a role; no two lives share one."""
+    """Returns a unique name for one start of a role."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
 class Presence:
-    """Keeps `worker:{role}:{name}` alive in Redis from a thread of its own, while the role works.
+    """Keeps `worker:{role}:{name}` alive in Redis from a background thread.
 
-    A context manager: writes `start` to the events on entering and `stop`, or `error`, on leaving.
+    A context manager: adds a `start` event on entering, and `stop` or `error` on leaving.
     """
 
     def __init__(self, store: Store, role: str, name: str, incarnation: str, heartbeat_s: float) -> None:
@@ -44,11 +44,11 @@ class Presence:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def say(self, **fields: str | int | float) -> None:
-        """Changes what the next report says: state, version, rate."""
+        """Changes fields of the next heartbeat: state, version, rate."""
         self._fields.update(fields)
 
     def advanced(self) -> None:
-        """Says that the role has just done some of its work: not only that it is alive."""
+        """Records that the role has just made progress, and is not only alive."""
         self.say(advanced=round(time.time(), 3))
 
     def __enter__(self) -> Self:
@@ -69,21 +69,19 @@ class Presence:
                 self._store.put_event(self._role, self._name, "error", message=str(error)[:500])
             self._store.remove_worker(self._role, self._name)
         except (BidistError, redis.RedisError) as away:
-            log.warning("no goodbye to Redis: %s", away)
+            log.warning("could not deregister from Redis: %s", away)
 
     def _beat(self) -> None:
         while not self._over.wait(self._heartbeat_s):
             try:
                 self._report()
             except (BidistError, redis.RedisError) as error:
-                log.warning("no report to Redis: %s", error)
+                log.warning("could not send a heartbeat to Redis: %s", error)
 
     def _report(self, first: bool = False) -> None:
         fields = dict(self._fields, reported=round(time.time(), 3))
         before = self._store.put_worker(self._role, self._name, fields, MISSED_REPORTS * self._heartbeat_s)
         if not (first or self._clashed or before in (None, fields["incarnation"])):
             self._clashed = True
-            log.warning(
-                "another %s of run %s calls itself %s too (%s): give each a name of its own",
-                self._role, self._store.run, self._name, before,
-            )  # fmt: skip
+            twin = f"another {self._role} of run {self._store.run} is called {self._name!r} too ({before})"
+            log.warning("%s: give each its own name", twin)

@@ -1,10 +1,9 @@
-"""The actor's end of the way that unrolls take to the learner: ZeroMQ, so that the death of either end loses nothing.
+"""The actor's end of the transport for unrolls: ZeroMQ, with nothing lost if either end dies.
 
-A DEALER socket at each actor, a ROUTER at the learner (`common.inbox`). Unrolls carry sequence numbers; the learner
-takes them in order, drops what it has had, and answers with a `Status`: what it received, what it accounted for, and
-how far the actor may send. That limit is the back-pressure. The actor keeps every unroll until it is accounted for, and
-sends again, from the first that was not received, when the learner is another one, or still answers without them
-`RESEND_S` after they were sent.
+Each actor has a DEALER socket, the learner a ROUTER (`common.inbox`). Unrolls carry sequence numbers. The learner takes
+them in order, drops duplicates, and replies with a `Status`: what it received, what it accounted for, and how far the
+actor may send. That limit is the back-pressure. The actor keeps every unroll until it is accounted for. It resends from
+the first one not received when a new learner answers, or when the learner's replies still lack it after `RESEND_S`.
 """
 
 import logging
@@ -31,7 +30,7 @@ class Outbox:
     Args:
       run: name of the run.
       actor: the actor's name.
-      incarnation: the name of this life of it.
+      incarnation: its incarnation.
       endpoint: where the learner listens.
     """
 
@@ -48,7 +47,7 @@ class Outbox:
         self._open(endpoint)
 
     def connect(self, endpoint: str) -> None:
-        """Turns to a learner that listens elsewhere; what it has not received is sent again."""
+        """Connects to a learner that listens elsewhere, and resends what it has not received."""
         self._socket.close(linger=0)
         self._open(endpoint)
 
@@ -59,7 +58,7 @@ class Outbox:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.IPV6, 1)
-        # A line that is broken without a word is noticed and replaced.
+        # Detects half-open connections and replaces them.
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, int(PING_S * 1000))
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(2 * PING_S * 1000))
         self._socket.connect(endpoint)
@@ -70,26 +69,26 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """Unrolls that the learner's limit holds back: while there are any, producing more makes no sense."""
+        """The number of unrolls held back by the learner's limit: while there are any, producing more is pointless."""
         return self.produced - self.sent
 
     @property
     def unaccounted(self) -> int:
-        """Unrolls that the learner has not accounted for."""
+        """The number of unrolls that the learner has not accounted for."""
         return self.produced - self.accounted
 
     @property
     def silence_s(self) -> float:
-        """Seconds since the learner last said anything."""
+        """Seconds since the learner last replied."""
         return time.monotonic() - self._heard
 
     def put(self, unroll: Unroll) -> None:
-        """Takes an unroll whose header bears the next sequence number, and sends it if it may.
+        """Queues an unroll, which must carry the next sequence number, and sends it if the limit allows.
 
-        The arrays must not be changed afterwards.
+        Its arrays must not be changed afterwards.
 
         Raises:
-          ValueError: if it bears another number.
+          ValueError: if it carries another number.
         """
         if unroll.header.sequence != self.produced + 1:
             raise ValueError(f"unroll {unroll.header.sequence} put after {self.produced}")
@@ -98,12 +97,12 @@ class Outbox:
         self.pump()
 
     def pump(self, timeout_s: float = 0.0) -> None:
-        """Hears the learner, waiting up to a timeout for it, then sends what may be sent."""
+        """Receives the learner's replies, waiting up to a timeout, then sends as far as the limit allows."""
         if self._socket.poll(int(timeout_s * 1000)):
             while self._socket.poll(0):
                 self._hear(self._socket.recv_multipart())
         if self.sent > self._received and self._heard - self._sent_at > RESEND_S:
-            log.info("unrolls from %d on did not reach the learner: sending them again", self._received + 1)
+            log.info("unrolls from %d on did not reach the learner: resending", self._received + 1)
             self.sent = self._received
         for sequence, frames in self._kept:
             if self.sent < sequence <= self._limit:
@@ -115,16 +114,16 @@ class Outbox:
 
     @property
     def unreceived(self) -> int:
-        """Unrolls that the learner does not have."""
+        """The number of unrolls that the learner has not received."""
         return self.produced - max(self._received, self.accounted)
 
     def leave(self) -> None:
-        """Says that no more will be put; the learner then takes whatever there is, beyond any limit."""
+        """Announces that no more unrolls will follow; the learner then accepts the rest without a limit."""
         self._hello = self._hello.model_copy(update={"kind": "leaving"})
         self._say(self._hello)
 
     def close(self) -> None:
-        """Says goodbye and closes."""
+        """Sends `bye` and closes."""
         if not self._socket.closed:
             self._say(self._hello.model_copy(update={"kind": "bye"}))
             self._socket.close(linger=200)
@@ -137,7 +136,7 @@ class Outbox:
         try:
             status: Status = unpack_status(frames[0])
         except WireError as error:
-            log.warning("a message that is none of the learner's: %s", error)
+            log.warning("dropped an invalid reply: %s", error)
             return
         self._heard = time.monotonic()
         if status.learner != self._learner:

@@ -1,17 +1,17 @@
-"""Where a run keeps its things.
+"""The layout of a run's folder.
 
 config.yaml          the resolved configuration
 checkpoints/         the learner's, one folder each, newest last
-distiller/           the distiller's own
-pool/                past policies that are played, of methods that keep some
-metrics.jsonl        one line an update
-distillation.jsonl   one line a distillation event
+distiller/           the distiller's checkpoints
+pool/                past policies, for methods that keep them
+metrics.jsonl        one line per update
+distillation.jsonl   one line per distillation event
 tensorboard/         the same for TensorBoard
-logs/                one file a role
+logs/                one file per role
 redis/               the append-only file, if `train` started Redis
 learning_curve.png, summary.json    written at the end
-evaluation.jsonl     one line an episode of an official scenario
-.train, .learner     held by the process that trains it, and by its learner
+evaluation.jsonl     one line per episode of an official scenario
+.train, .learner     locks of the process that trains the run, and of its learner
 """
 
 import contextlib
@@ -28,9 +28,9 @@ from common.settings import read_yaml, validate
 
 
 def training_return(lines: Iterable[Mapping[str, object]]) -> str:
-    """The metric that shows how a run learns: the learning players' return.
+    """Returns the metric that shows whether a run learns: the return of the learning players.
 
-    Where theta plays nowhere in training, it is the return of the players whose steps it learns from.
+    If theta does not play in training, it is the return of the players whose steps theta learns from.
 
     Args:
       lines: of `metrics.jsonl`.
@@ -40,7 +40,7 @@ def training_return(lines: Iterable[Mapping[str, object]]) -> str:
 
 
 def find_run(folder: Path, run: str) -> "RunFolder":
-    """A run by its name in a folder, or by a path of its own."""
+    """Returns a run by its name in a folder, or by its path."""
     named = folder / run
     return RunFolder(Path(run) if Path(run).is_dir() and not named.is_dir() else named)
 
@@ -53,7 +53,7 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: RunConfig) -> "RunFolder":
-        """The folder of a run by its configuration."""
+        """Returns the folder of a configured run."""
         return cls(Path(config.folder) / config.name)
 
     @property
@@ -78,12 +78,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """The learner's metrics, a JSON object a line."""
+        """The learner's metrics, one JSON object per line."""
         return self.path / "metrics.jsonl"
 
     @property
     def distillation(self) -> Path:
-        """The distiller's metrics, a JSON object a line."""
+        """The distiller's metrics, one JSON object per line."""
         return self.path / "distillation.jsonl"
 
     @property
@@ -98,38 +98,38 @@ class RunFolder:
 
     @property
     def redis(self) -> Path:
-        """Redis' files."""
+        """The data of the Redis server that `train` started."""
         return self.path / "redis"
 
     @property
     def summary(self) -> Path:
-        """What the run came to, written at its end."""
+        """The run's results, written at its end."""
         return self.path / "summary.json"
 
     @property
     def evaluation(self) -> Path:
-        """How its populations did in official scenarios, a JSON object an episode."""
+        """Results in official scenarios, one JSON object per episode."""
         return self.path / "evaluation.jsonl"
 
     @property
     def learning_curve(self) -> Path:
-        """The picture of it."""
+        """A picture of the return during training."""
         return self.path / "learning_curve.png"
 
     def lock(self, role: str) -> Path:
-        """The file that the process in a role holds."""
+        """Returns the lock file of a role."""
         return self.path / f".{role}"
 
     @contextlib.contextmanager
     def held(self, role: str, timeout_s: float = 0.0) -> Iterator[None]:
-        """Holds the folder in a role, of which it has room for one.
+        """Holds the folder's lock for a role, so that only one process has it.
 
         Args:
           role: `train` or `learner`.
           timeout_s: how long to wait for another holder to leave.
 
         Raises:
-          ConfigError: if another process holds it all the while.
+          ConfigError: if another process still holds it after that.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
@@ -137,18 +137,18 @@ class RunFolder:
                 stack.enter_context(locked(self.lock(role), timeout_s))
             except TimeoutError:
                 raise ConfigError(
-                    f"run {self.path} is running already, another `bidist {role}` holds it: "
-                    f"see it with bidist watch --run {self.path.name}"
+                    f"run {self.path} is already running in another `bidist {role}`; "
+                    f"watch it with bidist watch --run {self.path.name}"
                 ) from None
             yield
 
     def begin(self, config: Config) -> None:
-        """Writes the configuration, and takes away what said that the run is finished, should it go on now."""
+        """Writes the configuration, and removes the summary of a finished run that is resumed."""
         self.create(config)
         self.summary.unlink(missing_ok=True)
 
     def create(self, config: Config) -> None:
-        """Writes the configuration, making the folder for it."""
+        """Creates the folder and writes the configuration."""
         self.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write(self.config, text.encode())
@@ -157,10 +157,10 @@ class RunFolder:
         """Reads the configuration back.
 
         Raises:
-          ConfigError: if it is missing or wrong.
+          ConfigError: if it is missing or invalid.
         """
         tree = read_yaml(self.config)
-        # Runs from before this setting existed did not observe it.
+        # Runs older than this setting did not observe them.
         tree.setdefault("environment", {}).setdefault("last_action_and_reward", False)
         try:
             return validate(tree)

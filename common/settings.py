@@ -1,8 +1,8 @@
-"""Where a run's settings come from, and the messages about those that are wrong.
+"""Where a run's settings come from, and error messages about invalid ones.
 
-Four places, the later over the earlier: the defaults in `common.config`, a preset (a YAML file), environment variables
-(`BIDIST_LEARNER__EPOCHS=2`), the command line (`--set learner.epochs=2`). This is the only module that reads
-environment variables.
+There are four sources, each overriding the ones before it: the defaults in `common.config`, a preset (a YAML file),
+environment variables (`BIDIST_LEARNER__EPOCHS=2`), and the command line (`--set learner.epochs=2`). No other module
+reads environment variables.
 """
 
 import os
@@ -18,7 +18,7 @@ from common.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
 ENVIRONMENT_PREFIX = "BIDIST_"
-# Where a role finds its run if the command line does not say; what has two underscores is a setting.
+# Where a role finds its run if the command line does not say. Variables with two underscores are settings.
 REDIS_VARIABLE, RUN_VARIABLE = "BIDIST_REDIS", "BIDIST_RUN"
 
 S = TypeVar("S", bound=Section)
@@ -35,10 +35,10 @@ def load_config(
 
     Args:
       preset: name of a preset, or path of a YAML file; None takes the defaults.
-      overrides: `section.key=value` strings from the command line; values are read as YAML.
-      values: `section.key` to value, from named options such as `--seed`; they go over everything else.
+      overrides: `section.key=value` strings from the command line; values are parsed as YAML.
+      values: `section.key` to value, from named options such as `--seed`; they override everything else.
       environ: the environment variables, `BIDIST_SECTION__KEY`.
-      base: what to start from; None takes the defaults.
+      base: the configuration to start from; None takes the defaults.
 
     Raises:
       ConfigError: naming the setting, what was found and what is accepted.
@@ -58,7 +58,7 @@ def load_config(
 
 
 def parse_overrides(overrides: Iterable[str], option: str = "--set") -> dict[str, Any]:
-    """Reads `section.key=value` strings of an option; values are YAML, and of two for one key the later counts.
+    """Parses an option's `section.key=value` strings; values are YAML, and the last one for a key wins.
 
     Raises:
       ConfigError: if one has no `=`.
@@ -74,10 +74,10 @@ def parse_overrides(overrides: Iterable[str], option: str = "--set") -> dict[str
 
 
 def validate(tree: Mapping[str, Any]) -> Config:
-    """Turns nested plain values into a configuration; what is the method's own, `methods.resolve` looks at.
+    """Turns nested plain values into a configuration; `methods.resolve` validates the method's own settings.
 
     Raises:
-      ConfigError: with a line for each setting that is wrong.
+      ConfigError: naming every invalid setting.
     """
     return build(Config, tree)
 
@@ -87,11 +87,11 @@ def build(model: type[S], tree: Mapping[str, Any], path: str = "") -> S:
 
     Args:
       model: the section.
-      tree: its values; what is not among them is as the section has it.
-      path: what stands in front of its settings' names.
+      tree: its values; missing ones take their defaults.
+      path: prefix of its settings' names in messages.
 
     Raises:
-      ConfigError: with a line for each setting that is wrong.
+      ConfigError: naming every invalid setting.
     """
     try:
         return model.model_validate(tree)
@@ -115,25 +115,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def variable(name: str) -> str | None:
-    """The value of an environment variable; None if it is not set, or empty."""
+    """Returns the value of an environment variable; None if it is unset or empty."""
     return os.environ.get(name) or None
 
 
 def setting_variables() -> list[str]:
-    """Names of the environment variables that change settings."""
+    """Returns the names of the environment variables that change settings."""
     return sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and "__" in name)
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that come with the project."""
+    """Returns the names of the presets that come with the project."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def preset_path(preset: str) -> Path:
-    """Path of a preset by name, or of a file of one's own.
+    """Returns the path of a preset by name, or of a user's own file.
 
     Raises:
-      ConfigError: if there is neither.
+      ConfigError: if neither exists.
     """
     for path in (PRESETS / f"{preset}.yaml", Path(preset)):
         if path.is_file():

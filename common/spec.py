@@ -1,18 +1,18 @@
-"""What roles agree on about a game before any of them has seen it."""
+"""The shape of a game, which all roles must agree on."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """What a policy has to know of a game before it has seen it.
+    """What a policy must know about a game.
 
     Attributes:
-      name: the game's.
+      name: the game's name.
       players: N.
       actions: A, the number of actions of each player.
-      rgb_shape: (H, W, 3) of the image a policy sees; (0, 0, 3) if the game has none.
-      features: F, the length of what is observed besides.
+      rgb_shape: (H, W, 3) of the image that a policy sees; (0, 0, 3) if the game has no images.
+      features: F, the number of other observed values.
     """
 
     name: str

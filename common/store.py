@@ -1,7 +1,7 @@
-"""What Redis holds of a run, and the only module that names its keys.
+"""A run's data in Redis; no other module names its keys.
 
-Every key begins with `bidist:{run}:`. `docs/redis.md` lists them with their types and the redis-cli commands that
-read them. All writes may be repeated safely, as a connection does that was broken; see `common.connection`.
+Every key begins with `bidist:{run}:`; `docs/redis.md` lists them with their types and the redis-cli commands to read
+them. All writes are safe to repeat, which matters because a broken connection retries; see `common.connection`.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -22,9 +22,6 @@ from common.ledger import Ledger
 from common.settings import validate
 from common.weights import Observations, Weights
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 
 PREFIX = "bidist"
@@ -34,18 +31,18 @@ STREAM_LENGTH = 10_000
 
 
 def runs(client: Any) -> list[str]:
-    """Names of the runs that Redis knows."""
+    """Returns the names of the runs in Redis."""
     keys = client.scan_iter(match=f"{PREFIX}:*:config", count=1000)
     return sorted(key.decode().split(":")[1] for key in keys)
 
 
 class Store:
-    """One run's keys.
+    """One run's data.
 
     Args:
-      url: Redis' URL.
+      url: URL of the Redis server.
       run: name of the run.
-      stopping: set when the role is to stop, so that waits end early.
+      stopping: set when the role should stop, so that waits end early.
     """
 
     def __init__(self, url: str, run: str, stopping: threading.Event | None = None) -> None:
@@ -55,7 +52,7 @@ class Store:
         self.ledger = Ledger(self.client, self.key("ledger"), self.key("sequences"), self.key("closed"))
 
     def key(self, name: str) -> str:
-        """The full name of a key."""
+        """Returns the full name of a key."""
         return f"{PREFIX}:{self.run}:{name}"
 
     def put_config(self, config: Config) -> None:
@@ -72,30 +69,30 @@ class Store:
         return validate(json.loads(text))
 
     def put_endpoint(self, endpoint: str) -> None:
-        """Says where the learner listens."""
+        """Publishes where the learner listens."""
         self.client.set(self.key("endpoint"), endpoint)
 
     def endpoint(self) -> str | None:
-        """Where the learner listens, if it said so."""
+        """Returns where the learner listens, or None if that is not known yet."""
         value = self.client.get(self.key("endpoint"))
         return value.decode() if value else None
 
     def wait_for_endpoint(self, timeout_s: float = 120.0) -> str:
-        """Where the learner listens, waiting for it to say so.
+        """Returns where the learner listens, waiting until it has been published.
 
         Raises:
-          StoreError: if it does not in time.
+          StoreError: if it is not published in time.
         """
         endpoint: str = self._wait("endpoint", self.endpoint, timeout_s)
         return endpoint
 
     def count_start(self, role: str, name: str) -> int:
-        """Counts the starts of a role by its name: 0 for the first, so that a restart can draw other seeds."""
+        """Returns how often a role of this name has started before, so that a restart can draw different seeds."""
         return int(self.client.hincrby(self.key("starts"), f"{role}:{name}", 1)) - 1
 
     def publish(self, name: str, weights: Weights) -> None:
-        """Writes a version of `theta`, `phi` or one of the pool in one step, so that nobody ever reads half of one."""
-        import safetensors.torch  # here, so that who only looks at a run need not load torch
+        """Publishes a version of `theta`, `phi` or a pooled policy atomically."""
+        import safetensors.torch  # here, because commands that only look at a run should not load torch
 
         data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.parameters.items()})
         fields: dict[str, Any] = {
@@ -108,15 +105,15 @@ class Store:
         self.client.hset(self.key(name), mapping=fields)
 
     def version(self, name: str) -> int | None:
-        """The version of `theta` or `phi` that is published, None if none is."""
+        """Returns the published version of `theta` or `phi`, or None."""
         value = self.client.hget(self.key(name), "version")
         return int(value) if value is not None else None
 
     def weights(self, name: str) -> Weights | None:
-        """Pulls the published version of `theta`, `phi` or one of the pool; None if there is none.
+        """Returns the published version of `theta`, `phi` or a pooled policy, or None.
 
         Raises:
-          StoreError: if the bytes are not those that were published.
+          StoreError: if the data is damaged.
         """
         import safetensors.torch
 
@@ -125,7 +122,7 @@ class Store:
             return None
         data = fields.get(b"bytes", b"")
         if hashlib.sha256(data).hexdigest().encode() != fields.get(b"digest"):
-            raise StoreError(f"{self.key(name)}: the bytes do not match their digest; restart the learner to repair it")
+            raise StoreError(f"{self.key(name)}: the data does not match its digest; restart the learner to repair it")
         return Weights(
             int(fields[b"version"]),
             safetensors.torch.load(data),
@@ -134,7 +131,7 @@ class Store:
         )
 
     def wait_for_weights(self, name: str, timeout_s: float = 120.0) -> Weights:
-        """Pulls `theta` or `phi`, waiting for the first version.
+        """Returns `theta` or `phi`, waiting for the first version.
 
         Raises:
           StoreError: if none appears in time.
@@ -142,25 +139,25 @@ class Store:
         weights: Weights = self._wait(name, lambda: self.weights(name), timeout_s)
         return weights
 
-    def put_in_pool(self, number: int, weights: Weights, rank: float) -> str:
-        """Adds past policies under a number and with a rank; returns the name by which `weights` pulls them."""
+    def put_in_pool(self, number: int, weights: Weights, score: float) -> str:
+        """Adds past policies with a score to the pool; returns their name for `weights`."""
         name = f"pool:{number}"
         self.publish(name, weights)
-        self.client.zadd(self.key("pool"), {str(number): rank})
+        self.client.zadd(self.key("pool"), {str(number): score})
         return name
 
     def remove_from_pool(self, name: str) -> None:
-        """Takes past policies out."""
+        """Removes past policies from the pool."""
         self.client.zrem(self.key("pool"), name.removeprefix("pool:"))
         self.client.delete(self.key(name))
 
     def pool(self) -> dict[str, float]:
-        """The past policies that there are, by name, each with its rank."""
+        """Returns the score of each of the pool's past policies, by name."""
         entries: Any = self.client.zrange(self.key("pool"), 0, -1, withscores=True)
-        return {f"pool:{number.decode()}": rank for number, rank in entries}
+        return {f"pool:{number.decode()}": score for number, score in entries}
 
     def put_observations(self, observations: Observations) -> None:
-        """Hands D to the distiller; only the newest two are kept."""
+        """Publishes D for the distiller; only the newest two are kept."""
         arrays = {name: getattr(observations, name) for name in ("rgb", "features", "policy", "mask")}
         table = {name: (a.dtype.str, a.shape) for name, a in arrays.items()}
         fields: dict[str, Any] = {"update": observations.update, "table": msgpack.packb(table)}
@@ -168,7 +165,7 @@ class Store:
         self.client.xadd(self.key("observations"), fields, maxlen=2, approximate=False)
 
     def observations(self, other_than: int) -> Observations | None:
-        """The newest D, if it comes from another update than this; an earlier one, if the learner had to go back."""
+        """Returns the newest D unless it comes from the given update; it may be older if the learner was rewound."""
         entries: Any = self.client.xrevrange(self.key("observations"), count=1)
         if not entries or int(entries[0][1][b"update"]) == other_than:
             return None
@@ -185,25 +182,25 @@ class Store:
         self.client.hset(self.key("queue"), mapping=dict(gauges))
 
     def put_starvation(self, percent: float) -> None:
-        """Writes what share of its time the learner waits for unrolls, by itself, for autoscalers to read.
+        """Writes the share of time that the learner spends waiting for unrolls, for autoscalers to read.
 
-        The word fades: who waited long ago is no reason for more actors.
+        It expires, because a learner that waited long ago is no reason to add actors.
         """
         self.client.set(self.key("starvation"), round(percent, 1), ex=STARVATION_S)
 
     def put_progress(self, fields: Mapping[str, str | int | float]) -> None:
-        """Writes how far the run is: `state` is starting, running, finishing, finished or stopped."""
+        """Writes the run's progress; its `state` is starting, running, finishing, finished or stopped."""
         self.client.hset(self.key("progress"), mapping=dict(fields))
 
     @property
     def finished(self) -> bool:
-        """Whether the learner said that the run's budget is used up, though it may not have left yet."""
+        """Whether the run's budget is used up; the learner may still be shutting down."""
         return self.client.hget(self.key("progress"), "state") in (b"finishing", b"finished")
 
     def over(self, patience_s: float | None = None) -> bool:
-        """Whether there is nothing to join: the run is finished, and no learner goes on with it within some time.
+        """Returns whether the run is finished and no learner resumes it within `patience_s` seconds.
 
-        Where everything starts at once, the learner of a run whose budget was raised may not have said so yet.
+        When everything starts at once, a learner that resumes the run with a larger budget may not have reported yet.
         """
         deadline = time.monotonic() + (JOIN_S if patience_s is None else patience_s)
         while self.finished:
@@ -213,9 +210,9 @@ class Store:
         return False
 
     def put_worker(self, role: str, name: str, fields: Mapping[str, str | int | float], ttl_s: float) -> str | None:
-        """Says that a role is alive; the word fades after `ttl_s` seconds.
+        """Writes a role's heartbeat, which expires after `ttl_s` seconds.
 
-        Returns the incarnation that spoke last under this name, None if none did for long.
+        Returns the incarnation of the previous heartbeat under this name, or None if that had expired.
         """
         key = self.key(f"worker:{role}:{name}")
         with self.client.pipeline(transaction=True) as pipe:
@@ -226,11 +223,11 @@ class Store:
         return None if before is None else str(before.decode())
 
     def remove_worker(self, role: str, name: str) -> None:
-        """Says that a role left in good order."""
+        """Removes the heartbeat of a role that has stopped."""
         self.client.delete(self.key(f"worker:{role}:{name}"))
 
     def workers(self) -> dict[tuple[str, str], dict[str, str]]:
-        """The living roles, (role, name) to what they last said of themselves."""
+        """Returns the latest heartbeat of each living role, by (role, name)."""
         head = self.key("worker:")
         keys = sorted(self.client.scan_iter(match=f"{head}*", count=1000))
         with self.client.pipeline(transaction=False) as pipe:
@@ -245,17 +242,17 @@ class Store:
         return found
 
     def put_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Appends one update's scalars to the stream of metrics."""
+        """Appends the metrics of one update to their stream."""
         fields: dict[Any, Any] = {name: repr(float(value)) for name, value in metrics.items()}
         self.client.xadd(self.key("metrics"), fields, maxlen=STREAM_LENGTH)
 
     def put_event(self, role: str, name: str, event: str, **details: str | int | float) -> None:
-        """Appends a start, a stop, a checkpoint, a distillation event or the like to the stream of events."""
+        """Appends an event, such as a start, a checkpoint or a distillation, to the stream of events."""
         fields: dict[Any, Any] = {"role": role, "name": name, "event": event, **details}
         self.client.xadd(self.key("events"), fields, maxlen=STREAM_LENGTH)
 
     def stream(self, name: str, count: int) -> list[tuple[float, dict[str, str]]]:
-        """The newest entries of `metrics` or `events`, oldest first: (time in s since 1970, fields)."""
+        """Returns the newest entries of `metrics` or `events`, oldest first, as (Unix time, fields)."""
         entries: Any = self.client.xrevrange(self.key(name), count=count)
         return [
             (int(key.split(b"-")[0]) / 1000, {k.decode(): v.decode() for k, v in fields.items()})
@@ -263,17 +260,17 @@ class Store:
         ]
 
     def hash(self, name: str) -> dict[str, str]:
-        """A hash of short text fields, such as `queue`."""
+        """Returns a hash of short text fields, such as `queue`."""
         fields: Any = self.client.hgetall(self.key(name))
         return {k.decode(): v.decode() for k, v in fields.items()}
 
     def _wait(self, what: str, read: Any, timeout_s: float) -> Any:
         deadline = time.monotonic() + timeout_s
-        said = False
+        logged = False
         while (value := read()) is None:
-            if not said:
+            if not logged:
                 log.info("waiting for %s of run %s in Redis at %s", what, self.run, shown(self.url))
-                said = True
+                logged = True
             if time.monotonic() > deadline or self.stopping.is_set():
                 raise StoreError(
                     f"no {what} of run {self.run!r} in Redis at {shown(self.url)} after {timeout_s:.0f} s; "

@@ -1,13 +1,13 @@
-"""Bytes of the messages between actors and learner.
+"""The bytes of messages between actors and learner.
 
-A message is a list of frames. Frame 0 is a msgpack map with a `kind`; an unroll's arrays follow as raw bytes, one
-frame each, not copied on the way. Nothing here ever unpickles.
+A message is a list of frames. Frame 0 is a msgpack map with a `kind`; an unroll's arrays follow as raw bytes, one frame
+each, without copying. Nothing is ever unpickled.
 
     actor   -> learner   unroll   see `common.unroll.UnrollHeader`, then its arrays
-    actor   -> learner   hello    "where do we stand?"; sent on joining and while waiting
-    actor   -> learner   leaving  as hello, from an actor that plays no more and hands over what it has
+    actor   -> learner   hello    asks for a status; sent on joining and while waiting
+    actor   -> learner   leaving  a hello from an actor that has stopped playing and sends its remaining unrolls
     actor   -> learner   bye      nothing more will come from this incarnation
-    learner -> actor     status   where the actor stands, see `Status`
+    learner -> actor     status   see `Status`
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ MAX_HEADER_BYTES = 1 << 16
 
 
 class Hello(BaseModel):
-    """An actor asks where it stands."""
+    """An actor asks for its status."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -37,10 +37,10 @@ class Hello(BaseModel):
 
 
 class Status(BaseModel):
-    """The learner tells an actor where it stands.
+    """The learner's reply to an actor.
 
-    All numbers are the actor's own sequence numbers. What is accounted can be forgotten; what is received but not
-    accounted has to be kept, for a learner that dies takes it along; nothing past `limit` may be sent.
+    All numbers are the actor's own sequence numbers. It can forget unrolls that are accounted for, must keep those that
+    are only received, because they are lost if the learner dies, and may not send beyond `limit`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -48,24 +48,24 @@ class Status(BaseModel):
     protocol: int
     kind: Literal["status"] = "status"
     learner: Name
-    """One life of the learner."""
+    """The learner's incarnation."""
     received: Count
     accounted: Count
     limit: Count
     finished: bool
-    """The run has all it wanted: stop."""
+    """Whether the run's budget is used up, so that the actor should stop."""
 
 
 _INCOMING: TypeAdapter[UnrollHeader | Hello] = TypeAdapter(Annotated[UnrollHeader | Hello, Field(discriminator="kind")])
 
 
 def pack(message: BaseModel) -> bytes:
-    """Frame 0 of a message."""
+    """Returns frame 0 of a message."""
     return bytes(msgpack.packb(message.model_dump()))
 
 
 def pack_unroll(unroll: Unroll) -> list[Any]:
-    """Frames of an unroll; the arrays must be C-contiguous and are not copied."""
+    """Returns an unroll's frames; its arrays must be C-contiguous and are not copied."""
     return [pack(unroll.header), *(getattr(unroll, name).data for name in ARRAYS)]
 
 
@@ -83,7 +83,7 @@ def unpack_incoming(frame: bytes) -> UnrollHeader | Hello:
 
 
 def unpack_status(frame: bytes) -> Status:
-    """Reads the learner's answer.
+    """Reads the learner's reply.
 
     Raises:
       WireError: with reason `header` or `protocol`.
@@ -95,14 +95,14 @@ def unpack_status(frame: bytes) -> Status:
 
 
 def unpack_unroll(header: UnrollHeader, frames: Sequence[zmq.Frame], spec: UnrollSpec) -> Unroll:
-    """Checks an unroll's arrays against the run's bounds and wraps them, without copying.
+    """Checks an unroll's arrays against the run's spec and wraps them without copying.
 
     Raises:
-      WireError: with the reason it is to be counted under.
+      WireError: with the reason to count it under.
     """
     spec.check_header(header)
     if len(frames) != len(header.arrays):
-        raise WireError("frames", f"{len(frames)} array frames, the header names {len(header.arrays)}")
+        raise WireError("frames", f"{len(frames)} array frames, but the header names {len(header.arrays)}")
     arrays = {}
     for (name, dtype, shape), frame in zip(header.arrays, frames, strict=True):
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -116,15 +116,15 @@ def unpack_unroll(header: UnrollHeader, frames: Sequence[zmq.Frame], spec: Unrol
 
 def _unpack(frame: bytes) -> dict[str, Any]:
     if len(frame) > MAX_HEADER_BYTES:
-        raise WireError("header", f"{len(frame)} bytes, at most {MAX_HEADER_BYTES} are read")
+        raise WireError("header", f"{len(frame)} bytes, expected at most {MAX_HEADER_BYTES}")
     try:
         header = msgpack.unpackb(frame, use_list=False)
-    except Exception as error:  # msgpack raises half a dozen kinds for bytes that are not its own
+    except Exception as error:  # msgpack raises many different types for malformed bytes
         raise WireError("header", f"not msgpack: {type(error).__name__}") from None
     if not isinstance(header, dict):
         raise WireError("header", f"expected a map, found {type(header).__name__}")
     if header.get("protocol") != PROTOCOL:
-        raise WireError("protocol", f"protocol {header.get('protocol')!r}, this is {PROTOCOL}")
+        raise WireError("protocol", f"protocol {header.get('protocol')!r}, expected {PROTOCOL}")
     return header
 
 

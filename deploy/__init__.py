@@ -1,5 +1,5 @@
-"""Bringing the roles up: one machine's supervisor, all of them in one process, their Redis server, containers.
+"""Starting and watching the roles: one machine's supervisor, all roles in one process, their Redis server, containers.
 
-A module belongs here if it starts roles or looks after those that run. What runs inside a role belongs to that role's
-folder, what many runs need to `experiments`, and reading arguments to `cli`.
+A module belongs here if it starts roles or monitors them. What runs inside a role belongs to that role's folder, tools
+for many runs to `experiments`, and command-line arguments to `cli`.
 """

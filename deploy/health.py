@@ -1,4 +1,4 @@
-"""Whether a role on this host does its work, for container engines to ask."""
+"""Health checks of the roles on a host, for container engines."""
 
 import socket
 import time
@@ -8,19 +8,19 @@ from common.store import Store
 
 
 def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host: str | None = None) -> str | None:
-    """What is wrong with a role; None if nothing is.
+    """Returns what is wrong with a role, or None if it is healthy.
 
-    A role that has just started, and every role of a run that is finished, is well.
+    A role that has just started is healthy, and so is every role of a finished run.
 
     Args:
-      url: Redis' URL.
+      url: URL of the Redis server.
       run: the run's name.
-      role: `learner`, `actor` or `distiller`; of several on this host, one that is well will do.
-      patience_s: how long ago it may have done the last of its work: the learner an update, an actor an unroll, the
-        distiller a look for observations.
-      alive: whether it is enough that it reports at all; without Redis nothing is known against it, and to start
-        everybody anew because Redis is away would help nobody.
-      host: where it is to run; None means here.
+      role: `learner`, `actor` or `distiller`; of several on the host, one healthy instance suffices.
+      patience_s: how many seconds ago it may last have made progress: the learner an update, an actor an unroll, the
+        distiller a check for new observations.
+      alive: whether a heartbeat is enough. The role then also passes if Redis is unreachable, because restarting every
+        role would not help.
+      host: where the role should run; None means this host.
     """
     if (reason := refusal(url)) is not None:
         return None if alive else f"no Redis answers: {reason}"
@@ -29,9 +29,9 @@ def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host:
         return None
     here = [fields for (kind, _), fields in store.workers().items() if kind == role and fields.get("host") == host]
     if not here:
-        return f"no {role} of run {run} reports from {host}"
+        return f"no {role} of run {run} sends heartbeats from {host}"
     last = max(float(fields.get("advanced", fields["started"])) for fields in here)
     if alive or (idle := time.time() - last) <= patience_s:
         return None
     state = ", ".join(sorted({fields.get("state", "?") for fields in here}))
-    return f"the {role} has done nothing for {idle:.0f} s: {state}"
+    return f"the {role} has made no progress for {idle:.0f} s: {state}"

@@ -1,4 +1,4 @@
-"""How processes are started: by what command, and so that none outlives the one that started it."""
+"""Starts child processes: the command for a role, and a way to end it with its parent."""
 
 import os
 import sys
@@ -11,26 +11,26 @@ import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent was gone before its child began")
+    sys.exit("the parent ended before its child began")
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
 def bidist(*arguments: str) -> list[str]:
-    """The command line of a sub-command of `bidist`, by this Python.
+    """Returns the command line of a `bidist` sub-command, run by this Python.
 
-    Python puts the working directory in front of all packages, where a folder that happens to be called `reports` would
-    hide ours; hence `-P`, except in the checkout itself, whose packages need not be installed.
+    Without `-P`, Python imports from the working directory first, where a folder that happens to be called `reports`
+    would hide ours. It is left out in the checkout itself, whose packages need not be installed.
     """
     safe = [] if Path.cwd() == ROOT else ["-P"]
     return [sys.executable, *safe, "-u", "-m", "cli", *arguments]
 
 
 def with_parent(command: Sequence[str]) -> list[str]:
-    """Wraps a command so that it gets SIGTERM when the thread that started it ends, however that happens.
+    """Wraps a command so that it gets SIGTERM when the thread that started it ends, for whatever reason.
 
-    Linux alone can do that; elsewhere the command stays as it is. A small Python program asks for the signal
-    and then becomes the command: code between fork and exec is not safe in a process with threads.
+    This works on Linux only; elsewhere the command is returned unchanged. A small Python program requests the signal
+    and then becomes the command, because code between fork and exec is not safe in a process with threads.
 
     Args:
       command: a program's absolute path and its arguments.

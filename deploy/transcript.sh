@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs in containers from build to down, with every command and what it printed: deploy/transcript.sh > FILE
-# Needs a Docker engine and docker-compose; takes about twenty minutes. The second run is evaluated where BOTS names an archive
+# Records runs in containers from build to down, with every command and its output: deploy/transcript.sh > FILE
+# Needs a Docker engine and docker-compose, and takes about twenty minutes. The second run is evaluated if BOTS names an archive
 # in deploy/bots/.
 set -u
 cd "$(dirname "$0")/.."
 ENVIRONMENT=$(mktemp) ARCHIVE=${BOTS:-}
-unset BOTS # the first run needs none
+unset BOTS # the first run needs no bots
 compose() { docker-compose --env-file "$ENVIRONMENT" "$@" 2>&1 | grep -vE '^(Creat|Start|Stopp|Remov|Recreat).* \.\.\.[^a-z]*$|legacy builder|BuildKit|buildx'; }
 say() { printf '\n# %s\n' "$*"; }
 shown() { printf '\n$ %s\n' "$*"; "$@"; }
@@ -19,13 +19,13 @@ ledger() {
 state() { shown docker inspect -f '{{.Name}} restarts {{.RestartCount}}, {{.State.Health.Status}}' "trial_$1_1"; }
 left() { for name in "$@"; do docker inspect -f '{{.Name}} left with {{.State.ExitCode}}' "trial_$name"; done; }
 crash() {
-    say "The $1 crashes: its process is killed with SIGKILL, and the engine starts it again."
+    say "The $1 crashes: its process is killed with SIGKILL, and the engine restarts it."
     kill -9 "$(docker inspect -f '{{.State.Pid}}' "trial_$1_1")"
     sleep 45
     state "$1"
     ledger
 }
-settings() { # NAME=VALUE lines that this script adds to the first run's
+settings() { # writes the settings of the first run, and more NAME=VALUE lines
     printf '%s\n' COMPOSE_PROJECT_NAME=trial RUN=trial METHOD=bidist SUBSTRATE=pure_coordination_in_the_matrix__arena \
         STEPS=100000000 SEED=0 REDIS_PASSWORD=not-shown LEARNER_ARGS='--set run.checkpoint_s=20' "$@" >"$ENVIRONMENT"
 }
@@ -50,7 +50,7 @@ ledger
 run up -d --no-recreate --scale actor=2
 sleep 30
 ledger
-say "Who is there, how long the queue is, who waits for whom, how far it is"
+say "Roles, queue, bottleneck and progress"
 redis --scan --pattern 'bidist:trial:*'
 pairs hgetall bidist:trial:worker:learner:learner
 pairs hgetall bidist:trial:queue
@@ -71,7 +71,7 @@ compose exec -T redis redis-cli xrevrange bidist:trial:metrics + - COUNT 1 | tai
 printf '\n$ docker-compose exec -T redis redis-cli get bidist:trial:config | cut -c 1-100\n'
 compose exec -T redis redis-cli get bidist:trial:config | cut -c 1-100
 for role in actor distiller learner redis; do crash "$role"; done
-say "The learner hangs (SIGSTOP): it is told from one that works. It goes on (SIGCONT)."
+say "The learner hangs (SIGSTOP) and becomes unhealthy. It resumes (SIGCONT)."
 hung=$(pgrep -P "$(docker inspect -f '{{.State.Pid}}' trial_learner_1)")
 kill -STOP "$hung"
 sleep 90
@@ -81,7 +81,7 @@ kill -CONT "$hung"
 sleep 45
 state learner
 ledger
-say "An orderly end: all leave with 0, the ledger adds up"
+say "An orderly stop: all roles exit with 0, and the ledger balances"
 run stop actor
 sleep 10
 run exec -T learner bidist status
@@ -101,7 +101,7 @@ run up -d
 for name in learner actor distiller ${ARCHIVE:+evaluator}; do docker wait "trial_${name}_1" >/dev/null; done
 left learner_1 actor_1 distiller_1 ${ARCHIVE:+evaluator_1}
 [[ -n ${ARCHIVE} ]] && run logs --no-color evaluator
-say "What is finished stays finished"
+say "A finished run stays finished"
 run up -d
 sleep 30
 run ps -a

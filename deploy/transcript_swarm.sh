@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The same run as a stack on a Swarm of one node: deploy, scale, roll an update, lose a task: deploy/transcript_swarm.sh > FILE
-# Needs a Docker engine, docker-compose and the image; takes about five minutes.
+# Records a run as a stack on a Swarm of one node: deploy, scale, update, lose a task: deploy/transcript_swarm.sh > FILE
+# Needs a Docker engine, docker-compose and the image, and takes about five minutes.
 set -u
 cd "$(dirname "$0")/.."
 ENVIRONMENT=$(mktemp) STACK=$(mktemp)
@@ -32,7 +32,7 @@ say "Scale"
 run docker service scale -d trial_actor=3
 sleep 50
 run docker service ls --format '{{.Name}} {{.Replicas}}'
-say "Roll an update over the actors, one task after the other"
+say "Roll out an update to the actors, one task at a time"
 run docker service update -d --update-order start-first --env-add ROLLED=1 trial_actor
 sleep 75
 tasks
@@ -43,7 +43,7 @@ sleep 60
 tasks
 ledger
 run docker stack rm trial
-for _ in $(seq 30); do # a stack's volumes outlive it
+for _ in $(seq 30); do # they outlive the stack
     docker volume rm trial_runs trial_redis >/dev/null 2>&1 && break
     sleep 2
 done

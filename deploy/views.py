@@ -1,4 +1,4 @@
-"""What a run looks like: one screen from what Redis holds, for `train`, `status` and `watch`."""
+"""What a run looks like: one screen from its data in Redis, for `train`, `status` and `watch`."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one moment, all of it read from Redis."""
+    """The state of a run, read from Redis."""
 
     run: str
     config: Config | None
@@ -44,17 +44,17 @@ class Snapshot:
 
     @property
     def player_steps(self) -> int:
-        """Steps trained on or played beside."""
+        """Player steps so far."""
         return int(self.progress.get("player_steps", 0))
 
     @property
     def budget(self) -> int:
-        """Steps that the run shall have."""
+        """The run's length in player steps."""
         return int(self.progress.get("budget_player_steps", 0))
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at the rate of now."""
+        """Time left at the current rate, or None if that is unknown."""
         rate = float(self.progress.get("player_steps_per_s", 0))
         return (self.budget - self.player_steps) / rate if rate > 0 else None
 
@@ -64,7 +64,7 @@ class Snapshot:
         return self.config is not None and bool(make_method(self.config).directions)
 
     def missing(self) -> list[str]:
-        """Roles that are away though the run needs them."""
+        """Returns the roles that the run needs and that send no heartbeats."""
         if self.progress.get("state") != "running":
             return []
         roles = {role for role, _ in self.workers}
@@ -91,7 +91,7 @@ def snapshot(store: Store) -> Snapshot:
 
 
 def plain(s: Snapshot) -> str:
-    """One line, for logs."""
+    """Returns one line for logs."""
     if not s.metrics:
         return f"{time.strftime('%H:%M:%S')} {_starting(s)}"
     parts = [
@@ -107,12 +107,12 @@ def plain(s: Snapshot) -> str:
         d = s.distillation
         kl = f"{float(d['kl_before_nats']):.3f}->{float(d['kl_after_nats']):.3f}"
         parts.append(f"{d['direction']} {d['events']} KL {kl}")
-    parts += [f"{role} is away" for role in s.missing()]
+    parts += [f"{role} is missing" for role in s.missing()]
     return " | ".join(parts)
 
 
 def render(s: Snapshot) -> RenderableType:
-    """One screen."""
+    """Returns one screen."""
     if not s.metrics:
         return Panel(_starting(s), title=s.run, border_style="dim")
     rows = Table.grid(padding=(0, 2))
@@ -140,13 +140,14 @@ def render(s: Snapshot) -> RenderableType:
     style = "green" if s.ledger.holds else "bold red"
     rows.add_row("ledger, unrolls", Text(str(s.ledger), style=style))
     warnings = [
-        Text(f"{role} is away: the run goes on without, as far as it can", style="yellow") for role in s.missing()
+        Text(f"{role} is missing: the run continues without it as far as possible", style="yellow")
+        for role in s.missing()
     ]
     return Panel(Group(rows, *warnings), title=s.run, border_style="dim")
 
 
 def status(url: str | None, run: str | None, folder: Path) -> int:
-    """Prints one screen; 1 if the ledger does not add up."""
+    """Prints one screen; returns 1 if the ledger does not balance."""
     store = _find(url, run, folder)
     if store is None:
         return 0
@@ -156,7 +157,7 @@ def status(url: str | None, run: str | None, folder: Path) -> int:
 
 
 def watch(url: str | None, run: str | None, folder: Path) -> int:
-    """Shows the screen until Ctrl-C or the run's end."""
+    """Shows the screen until Ctrl-C or the end of the run."""
     store = _find(url, run, folder)
     if store is None:
         return 0
@@ -171,14 +172,14 @@ def watch(url: str | None, run: str | None, folder: Path) -> int:
 
 
 def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
-    """The run that was asked for; None, after saying what its folder holds, if it does not run now."""
+    """Returns the requested run; if it is not running, prints what its folder contains and returns None."""
     if url is not None:
         if (reason := refusal(url)) is not None:
             raise ConfigError(f"no Redis answers at {shown(url)}: {reason}")
         names = runs(connect(url))
         if run is None and len(names) != 1:
             raise ConfigError(
-                f"Redis at {shown(url)} knows {len(names)} runs: name one with --run ({', '.join(names)})"
+                f"Redis at {shown(url)} has {len(names)} runs: choose one with --run ({', '.join(names)})"
             )
         run = run or names[0]
         if run not in names:
@@ -186,30 +187,30 @@ def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
         return Store(url, run)
     found = [p for p in folder.glob("*/config.yaml") if run is None or p.parent.name == run]
     if not found:
-        raise ConfigError(f"no run {run or ''} in {folder}: name its --folder, or --redis for one that runs elsewhere")
-    place = RunFolder(max(found, key=lambda p: p.stat().st_mtime).parent)
-    address = place.redis / "url"
+        raise ConfigError(f"no run {run or ''} in {folder}: give its --folder, or --redis for one that runs elsewhere")
+    run_folder = RunFolder(max(found, key=lambda p: p.stat().st_mtime).parent)
+    address = run_folder.redis / "url"
     if address.exists():
         url = address.read_text().strip()
         if refusal(url) is None:
-            return Store(url, place.path.name)
-    _print_folder(place)
+            return Store(url, run_folder.path.name)
+    _print_folder(run_folder)
     return None
 
 
-def _print_folder(place: RunFolder) -> None:
+def _print_folder(folder: RunFolder) -> None:
     from common.checkpoint import checkpoints
 
-    lines = read_lines(place.metrics)
-    saved = checkpoints(place.checkpoints)
+    lines = read_lines(folder.metrics)
+    saved = checkpoints(folder.checkpoints)
     console = Console()
-    finished = place.summary.exists()
-    console.print(f"run [bold]{place.path.name}[/] is {'finished' if finished else 'not running'}")
+    finished = folder.summary.exists()
+    console.print(f"run [bold]{folder.path.name}[/] is {'finished' if finished else 'not running'}")
     if lines:
         last = lines[-1]
         console.print(f"  {last['player_steps']:,} player steps, return {_number(last, 'return_learning')} in training")
     if finished:
-        summary = json.loads(place.summary.read_text())
+        summary = json.loads(folder.summary.read_text())
         for name in ("trained", "random"):
             if (found := summary[name]) is None:
                 continue
@@ -218,7 +219,7 @@ def _print_folder(place: RunFolder) -> None:
         console.print(f"  ledger: {summary['ledger']}")
     console.print(f"  newest checkpoint: {saved[-1] if saved else 'none'}", soft_wrap=True)
     more = " --steps N, with a larger N" if finished else ""
-    console.print(f"  resume with: bidist train --resume {place.path.name}{more}")
+    console.print(f"  resume with: bidist train --resume {folder.path.name}{more}")
 
 
 def _starting(s: Snapshot) -> str:
@@ -249,7 +250,7 @@ def _worker(fields: Mapping[str, str]) -> str:
     parts = [fields.get("state", "?")]
     if "player_steps_per_s" in fields:
         parts.append(f"{int(fields['player_steps_per_s']):,}/s")
-    # -1 is what a method without phi has.
+    # -1 stands for a method without phi.
     versions = {name: int(fields.get(f"{name}_version", -1)) for name in ("theta", "phi")}
     parts += [f"{name} {version}" for name, version in versions.items() if version >= 0]
     return ", ".join(parts)

@@ -1,7 +1,7 @@
 """Games behind one interface: Melting Pot's substrates, matrix games, PettingZoo.
 
-A game belongs here if it has a `common.spec.EnvironmentSpec` and can be played through `Environment`. Adding one means
-a file with those two and a line in `registry.build`. Who plays, and by which policy, is none of a game's business.
+A game belongs here if it has a `common.spec.EnvironmentSpec` and implements `Environment`. Adding one takes a file with
+those two and a line in `registry.build`. Games know nothing about who plays them, or with which policy.
 """
 
 from environments.interface import Environment, Observation, Step

@@ -1,4 +1,4 @@
-"""What a game is to an actor: N players who observe, act together and are rewarded one by one."""
+"""The interface of a game: N players observe, act simultaneously, and get a reward each."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -10,12 +10,13 @@ from common.spec import EnvironmentSpec
 
 
 class Observation(NamedTuple):
-    """What all players see, and whether what they do now matters.
+    """What all players observe, and whether their next action matters.
 
     Attributes:
       rgb: [N, H, W, 3] uint8.
       features: [N, F] float32.
-      active: [N] bool, false for a player who is frozen or out of the game; no policy sees it, no loss counts the step.
+      active: [N] bool, false for a player that is frozen or out of the game; no policy sees it, and losses skip the
+        step.
     """
 
     rgb: NDArray[np.uint8]
@@ -25,9 +26,9 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """What follows an action: the next observation, reward [N] float32, and whether and how the episode ended.
+    """The result of an action: the next observation, reward [N] float32, and whether and how the episode ended.
 
-    `statistics` may be filled at an episode's end: what else the game counted, each the mean over players.
+    At the end of an episode, `statistics` may hold the game's own counts, each the mean over players.
     """
 
     observation: Observation
@@ -38,17 +39,17 @@ class Step:
 
 
 class Environment(Protocol):
-    """A game that is played in episodes."""
+    """A game, played in episodes."""
 
     @property
     def spec(self) -> EnvironmentSpec:
-        """What a policy has to know."""
+        """What a policy must know about the game."""
 
     def reset(self, seed: int | None = None) -> Observation:
-        """Starts the next episode; a seed starts everything random in the game anew, None continues."""
+        """Starts the next episode; a seed reseeds everything random in the game, None continues."""
 
     def step(self, action: NDArray[np.int32]) -> Step:
-        """Plays one step; action [N] in 0..A-1. After a step that ended the episode, `reset` is due."""
+        """Plays one step; action [N] in 0..A-1. Call `reset` after a step that ended the episode."""
 
     def close(self) -> None:
-        """Frees what the game holds; it cannot be played any more."""
+        """Frees the game's resources; it cannot be played afterwards."""

@@ -1,7 +1,7 @@
-"""What each player did last and what it earned by it, appended to what the player observes.
+"""Appends each player's last action and reward to its observation.
 
-Without them a policy cannot tell what an interaction brought. A focal policy in Melting Pot's scenarios is given its
-reward with every timestep, so the same inputs are available in training and in evaluation.
+Without them a policy cannot tell what an interaction earned. In Melting Pot's scenarios a focal policy gets its reward
+with every timestep, so the same inputs are available in training and in evaluation.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from environments.interface import Environment, Observation, Step
 
 
 def spec_with_last(spec: EnvironmentSpec) -> EnvironmentSpec:
-    """The spec of a game whose features end with the last action and reward."""
+    """Returns the spec of a game whose features end with the last action and reward."""
     return replace(spec, features=spec.features + spec.actions + 1)
 
 
@@ -29,8 +29,8 @@ def observe_last(
     Args:
       observation: of N players.
       actions: A.
-      action: [N], what they just did; None at the start of an episode, which gives zeros.
-      reward: [N], what they earned by it.
+      action: [N], their last actions; None at the start of an episode, which gives zeros.
+      reward: [N], what they earned by them.
     """
     players = len(observation.features)
     last = np.zeros((players, actions + 1), np.float32)

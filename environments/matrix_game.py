@@ -1,4 +1,4 @@
-"""Repeated matrix games of two players and more: deterministic, without images, learnt in seconds."""
+"""Repeated matrix games of two or more players: deterministic, without images, and learned in seconds."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from common.spec import EnvironmentSpec
 from environments.interface import Observation, Step
 
-# payoff[a, b] is what a player who does a gets from one who does b.
+# payoff[a, b] is what action a earns against action b.
 PAYOFFS: dict[str, NDArray[np.float32]] = {
     "matrix_coordination": np.eye(3, dtype=np.float32),
     "matrix_conventions": np.eye(5, dtype=np.float32),
@@ -16,14 +16,15 @@ PAYOFFS: dict[str, NDArray[np.float32]] = {
 
 
 class MatrixGame:
-    """Every player meets every other at once; the reward is the mean over those meetings.
+    """Every player meets every other at each step; the reward is the mean over those meetings.
 
-    A player sees what it did last, the shares in which the others did each action, and whether this is the start.
+    A player observes its last action, the share of the others that took each action, and whether the episode just
+    began.
 
     Args:
       name: one of `PAYOFFS`.
-      players: N, two or more.
-      episode_length: steps of an episode; it then terminates.
+      players: N, at least two.
+      episode_length: steps after which an episode terminates.
     """
 
     def __init__(self, name: str, players: int, episode_length: int) -> None:
@@ -34,7 +35,7 @@ class MatrixGame:
         self.spec = EnvironmentSpec(name, players, actions, (0, 0, 3), 2 * actions + 1)
 
     def reset(self, seed: int | None = None) -> Observation:
-        """See `Environment`; nothing in it is random."""
+        """See `Environment`; nothing is random, so the seed is ignored."""
         del seed
         self._left = self._episode_length
         features = np.zeros((self.spec.players, self.spec.features), np.float32)

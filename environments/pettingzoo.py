@@ -1,8 +1,8 @@
-"""An environment of one's own, through PettingZoo's Parallel API.
+"""Your own environment, through PettingZoo's Parallel API.
 
-Named `pettingzoo:package.module:function`; the function takes no argument and returns a `ParallelEnv`. All agents must
-be there from an episode's first step to its last, act in `Discrete` spaces of one size, and observe either an RGB
-image (uint8, three dimensions) or a vector (or array) of numbers.
+It is named `pettingzoo:package.module:function`, where the function takes no arguments and returns a `ParallelEnv`. All
+agents must stay for the whole episode, act in `Discrete` spaces of the same size, and observe either an RGB image
+(uint8, three dimensions) or an array of numbers.
 """
 
 import importlib
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 from common.errors import ConfigError, SubstrateError
 from common.spec import EnvironmentSpec
+from environments.images import block_mean
 from environments.interface import Observation, Step
-from environments.melting_pot import block_mean
 
 
 class PettingZoo:
-    """A game that speaks PettingZoo's Parallel API.
+    """A game that implements PettingZoo's Parallel API.
 
     Args:
       path: `package.module:function`.
-      block: edge of the squares of pixels whose mean a policy sees; used on images that they fill.
+      block: edge in pixels of the squares whose mean a policy sees; 1 is used for images that it does not divide.
       seed: seeds the first episode.
 
     Raises:
-      ConfigError: if there is no such function, or its agents do not fit.
+      ConfigError: if there is no such function, or its agents are not supported.
     """
 
     def __init__(self, path: str, block: int, seed: int) -> None:
@@ -62,12 +62,10 @@ class PettingZoo:
         observations, rewards, terminated, truncated, _ = self._env.step(actions)
         missing = [agent for agent in self._agents if agent not in observations]
         if missing:
-            raise SubstrateError(f"{self.spec.name}: {missing[0]} left before the episode's end; all have to stay")
+            raise SubstrateError(f"{self.spec.name}: {missing[0]} left before the end of the episode; all must stay")
         reward = np.array([rewards[agent] for agent in self._agents], np.float32)
-        return Step(
-            self._observation(observations), reward, any(terminated.values()),
-            any(truncated.values()) and not any(terminated.values()),
-        )  # fmt: skip
+        over = any(terminated.values())
+        return Step(self._observation(observations), reward, over, any(truncated.values()) and not over)
 
     def close(self) -> None:
         """See `Environment`."""
@@ -76,7 +74,7 @@ class PettingZoo:
     def _space(self, kind: str) -> Any:
         spaces = [getattr(self._env, kind)(agent) for agent in self._agents]
         if any(space != spaces[0] for space in spaces):
-            raise ConfigError(f"the agents' {kind}s differ; one policy network serves agents that are alike")
+            raise ConfigError(f"the agents' {kind}s differ; all agents share one network and need the same spaces")
         return spaces[0]
 
     def _observation(self, observations: dict[str, Any]) -> Observation:

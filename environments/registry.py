@@ -1,4 +1,4 @@
-"""From a name to a game."""
+"""Builds games by name."""
 
 from common.config import EnvironmentConfig
 from common.errors import ConfigError
@@ -11,11 +11,11 @@ from environments.pettingzoo import PettingZoo
 
 
 def build(config: EnvironmentConfig, seed: int) -> Environment:
-    """Builds a game, with everything that the configuration says its players observe.
+    """Builds a game with the observations that the configuration asks for.
 
     Raises:
-      ConfigError: if there is no such game; the message lists the near ones.
-      SetupError: if what it needs is not installed.
+      ConfigError: if there is no such game; the message lists similar names.
+      SetupError: if a package that it needs is not installed.
     """
     game = _game(config, seed)
     return WithLast(game) if config.last_action_and_reward else game
@@ -26,14 +26,14 @@ def _game(config: EnvironmentConfig, seed: int) -> Environment:
     if name in PAYOFFS:
         return MatrixGame(name, config.players or 2, config.episode_length)
     if name.startswith("matrix_"):
-        raise ConfigError(f"no matrix game is called {name!r}; there are {', '.join(PAYOFFS)}")
+        raise ConfigError(f"no matrix game is called {name!r}; the matrix games are {', '.join(PAYOFFS)}")
     if name.startswith("pettingzoo:"):
         return PettingZoo(name.removeprefix("pettingzoo:"), config.block, seed)
     return MeltingPot(name, config.block, seed)
 
 
 def spec(config: EnvironmentConfig) -> EnvironmentSpec:
-    """What a policy has to know of a game, by building it once.
+    """Returns what a policy must know about a game, by building it once.
 
     Raises: as `build`.
     """

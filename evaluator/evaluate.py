@@ -20,13 +20,14 @@ from torch import Tensor
 from common import checkpoint
 from common.checkpoint import Checkpoint
 from common.config import Config, EnvironmentConfig
+from common.cores import core_count
 from common.errors import CheckpointError, ConfigError
 from common.files import append_line, locked
 from common.run_folder import RunFolder
 from evaluator import reference as melting_pot_loop
 from evaluator import rollout
 from evaluator.play import OnStep
-from evaluator.progress import EpisodeProgress, cores
+from evaluator.progress import EpisodeProgress
 from evaluator.puppets import puppet
 from evaluator.results import AVERAGED, episode_key, rows_of
 from evaluator.scenario_table import ScenarioResult
@@ -168,7 +169,7 @@ def evaluate(
             with EpisodeProgress(total, f"{len(people)} populations" if len(people) > 1 else people[0].run) as progress:
                 todo = [Task([(p.config, p.theta)], jobs) for p, jobs in tasks]
                 player = partial(_play, seed=seed, tables=tables, reference=reference)
-                for i, episode in play(todo, player, min(workers or cores(), total), stopping, progress.tick):
+                for i, episode in play(todo, player, min(workers or core_count(), total), stopping, progress.tick):
                     append_line(out, _row(tasks[i][0], episode, seed, reference))
                     progress.step(episode.env_steps)
     except TimeoutError:

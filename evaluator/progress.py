@@ -1,17 +1,11 @@
 """Shows the progress of an evaluation: a bar on a terminal, an occasional line elsewhere."""
 
-import os
 import sys
 import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 PRINT_EVERY_S = 10.0
-
-
-def cores() -> int:
-    """The number of cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 class EpisodeProgress:

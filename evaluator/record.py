@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from common.errors import ConfigError
 from environments.interface import Step
-from environments.melting_pot import MeltingPot, default_roles
+from environments.melting_pot import MeltingPot
+from environments.substrates import default_roles
 from evaluator import rollout
 from evaluator.evaluate import Population
 from evaluator.play import Observer, Table

@@ -19,8 +19,10 @@ from common.config import Config
 from common.errors import SetupError
 from common.spec import EnvironmentSpec
 from environments import Observation
+from environments.images import block_mean
 from environments.last import observe_last
-from environments.melting_pot import FEATURES, block_mean, light_meltingpot
+from environments.melting_pot import FEATURES
+from environments.substrates import light_meltingpot
 from evaluator.drivers import make_players, policy_count
 from evaluator.scenario_table import ScenarioResult, episode_seeds
 from evaluator.scenarios import Scenario, require_bots

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError, SetupError
-from environments.melting_pot import light_meltingpot
+from environments.substrates import light_meltingpot
 
 NOOP = "noop_bot"
 OFFICIAL = 5

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import environments
+from common.cores import core_count
 from common.errors import ConfigError
 from common.files import append_line, locked, read_lines
 from evaluator import crossplay
 from evaluator.crossplay import ALL, Match, MatchResult, splits
 from evaluator.evaluate import Population, versions
 from evaluator.play import OnStep
-from evaluator.progress import EpisodeProgress, cores
+from evaluator.progress import EpisodeProgress
 from evaluator.workers import Person, Task, play
 
 ROWS = "crossplay.jsonl"
@@ -65,7 +66,7 @@ def crossplay_all(
             with EpisodeProgress(len(jobs), f"{len(people)} populations against one another") as progress:
                 task = Task([(person.config, person.theta) for person in people], jobs)
                 player = partial(_play, seed=seed)
-                for _, result in play([task], player, min(workers or cores(), len(jobs)), stopping, progress.tick):
+                for _, result in play([task], player, min(workers or core_count(), len(jobs)), stopping, progress.tick):
                     append_line(out / ROWS, _row(people, result.match, seed) | _outcome(result))
                     progress.step(result.env_steps)
     except TimeoutError:

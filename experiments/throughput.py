@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from actors.actor import Actor
 from common.config import Config
+from common.cores import core_count
 from common.errors import BidistError, ConfigError
 from common.files import read_lines, write
 from common.inbox import Inbox
@@ -34,7 +34,8 @@ from common.store import Store
 from common.weights import THETA, Weights
 from deploy.processes import bidist
 from deploy.redis_server import RedisServer
-from environments.melting_pot import FEATURES, MeltingPot, substrates
+from environments.melting_pot import MeltingPot
+from environments.substrates import substrates
 from learner.service import unroll_spec
 from methods import make_method, resolve
 from reports.provenance import circumstances
@@ -76,26 +77,6 @@ class Result:
         return statistics.median(own / other for own, other in pairs)
 
 
-class BareGame(MeltingPot):
-    """dmlab2d asked for what the adapter asks for, and nothing made of it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        features = [f"{i + 1}.{f}" for i in range(self.spec.players) for f in FEATURES]
-        known = set(self._env.observation_names())
-        self._wanted = [*self._rgb, *self._reward, *(name for name in features if name in known)]
-
-    def play(self, action: NDArray[np.int32]) -> bool:
-        """Makes one step, reads it, and says whether the episode ended."""
-        from dmlab2d import RUNNING
-
-        self._env.act_discrete(self._table[action[self._owner], self._columns])
-        status, _ = self._env.advance()
-        for name in self._wanted:
-            self._env.observation(name)
-        return bool(status != RUNNING)
-
-
 def run(substrate: str, seconds: float, rounds: int, out: Path | None) -> int:
     """Measures, prints a table, and writes it as JSON if asked to; returns the exit status.
 
@@ -112,7 +93,7 @@ def run(substrate: str, seconds: float, rounds: int, out: Path | None) -> int:
         raise ConfigError(f"{substrate!r} is no substrate of Melting Pot; the benchmark compares with the bare game")
     if seconds <= 0 or rounds < 1:
         raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both have to be positive")
-    cores = len(os.sched_getaffinity(0))
+    cores = core_count()
     parts: list[tuple[str, int, Callable[[], float]]] = [("game alone", 1, partial(_game, substrate, seconds))]
     configs = {parameters: _config(substrate, parameters) for parameters in PARAMETERS}
     for parameters, config in configs.items():
@@ -141,15 +122,18 @@ def _config(substrate: str, parameters: str) -> Config:
 
 
 def _game(substrate: str, seconds: float) -> float:
-    """Player steps/s of one game in a loop on one core, with the building of each next episode."""
+    """Player steps/s of dmlab2d on one core: asked for what the adapter reads, which is not processed any further."""
     with _one_core():
-        game = BareGame(substrate)
+        game = MeltingPot(substrate)
         players = game.spec.players
         actions = np.random.default_rng(0).integers(0, game.spec.actions, (4096, players), dtype=np.int32)
         game.reset()
         steps, started = 0, time.monotonic()
         while (elapsed := time.monotonic() - started) < seconds:
-            if game.play(actions[steps % len(actions)]):
+            over, _ = game.lab2d.act(actions[steps % len(actions)])
+            for name in game.observed:
+                game.lab2d.observe(name)
+            if over:
                 game.reset()
             steps += 1
         game.close()
@@ -235,7 +219,7 @@ def _fill_pool(store: Store, config: Config) -> None:
     """Puts as many copies of theta, each of a rank of its own, beside a method's past policies, if it has any."""
     if make_method(config).pooled and (theta := store.weights(THETA)) is not None:
         for number in range(POOL):
-            store.put_in_pool(POOL_FROM + number, theta, rank=number)
+            store.put_in_pool(POOL_FROM + number, theta, score=number)
 
 
 def _system_rate(config: Config, seconds: float) -> float:

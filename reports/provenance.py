@@ -1,11 +1,12 @@
 """What a figure was measured on: processor, versions, commit."""
 
-import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from common.cores import core_count
 
 PACKAGES = ("bidist", "torch", "numpy", "dm-meltingpot", "dmlab2d")
 
@@ -25,7 +26,7 @@ def hardware() -> dict[str, Any]:
         named = [line for line in information.read_text().splitlines() if line.startswith("model name")]
         model = named[0].partition(":")[2].strip() if named else model
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cores": len(os.sched_getaffinity(0)), "processor": model, "gpu": gpu}
+    return {"cores": core_count(), "processor": model, "gpu": gpu}
 
 
 def versions() -> dict[str, str]:

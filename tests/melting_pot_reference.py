@@ -1,24 +1,26 @@
-"""Plays a substrate through Melting Pot's public API and writes down what it shows; run by `test_melting_pot.py`.
+"""Plays a substrate through Melting Pot's public API and prints a transcript; run by `test_melting_pot.py`.
 
     python melting_pot_reference.py SEED EPISODES STEPS SUBSTRATE...
 
-It has a process of its own, for Melting Pot brings TensorFlow along. A transcript has one entry a step (and one a
-reset) with a digest of each thing that is compared. For each substrate a line of JSON goes to standard output.
+This needs a process of its own, because Melting Pot imports TensorFlow. A transcript has one entry per step and reset,
+with a digest of everything that is compared. One line of JSON per substrate goes to standard output.
 
-`public` is Melting Pot's transcript, to be held against another game of the same seed. `adapter` is the adapter's
-reading of that very game. Same settings and same seeds do not repeat a game in all substrates, for the Lua behind them
-walks tables whose order hangs on the addresses of what lies in them. So Melting Pot plays here, and the adapter gets,
-for the `dmlab2d.Lab2d` that it would build, a `Twin`: it insists that the adapter asks for the same game with the same
-settings and seeds, and acts the same down to dmlab2d's own action vector, and then lets it read the state that Melting
-Pot reads.
+`public` is Melting Pot's transcript, to be compared with another game of the same seed. `adapter` is what the adapter
+reads from that very game. The same settings and seeds do not repeat a game in all substrates, because their Lua walks
+tables in an order that depends on memory addresses. So Melting Pot plays, and instead of the `dmlab2d.Lab2d` that it
+would build, the adapter gets a `Twin`. It checks that the adapter asks for the same game with the same settings and
+seeds, and acts the same, down to dmlab2d's own action vector; then it lets the adapter read the state that Melting Pot
+reads.
 """
 
 import hashlib
+import itertools
 import json
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def entry(
     reward: Sequence[Any] | NDArray[Any],
     last: bool,
 ) -> Entry:
-    """Digests of one step."""
+    """Returns the digests of one step."""
     assert all(image.dtype == np.uint8 for image in rgb)
     return {
         "rgb": _digest(np.stack(rgb)),
@@ -48,45 +50,51 @@ def entry(
 
 
 def features_of(observations: Sequence[Any]) -> NDArray[np.float32]:
-    """INVENTORY and READY_TO_SHOOT from Melting Pot's observations, where it has them: [N, F].
+    """Returns INVENTORY and READY_TO_SHOOT from Melting Pot's observations, where it has them: [N, F].
 
-    They are float64 there and float32 at a policy, wherever it plays; most are whole numbers, a weapon's rest is not.
+    Melting Pot has them as float64, policies get float32. Most are whole numbers; a weapon's cool-down is not.
     """
     names = [name for name in ("INVENTORY", "READY_TO_SHOOT") if name in observations[0]]
     rows = [[x for name in names for x in np.ravel(player[name])] for player in observations]
     return np.array(rows, np.float32).reshape(len(observations), -1)
 
 
+@dataclass(frozen=True)
+class Length:
+    """Whole episodes to play, and the steps of one more."""
+
+    episodes: int
+    steps: int
+
+
 def transcript(
-    reset: Callable[[], Entry], step: Callable[[NDArray[np.int32]], Entry], players: int, actions: int,
-    seed: int, episodes: int, steps: int,
-) -> list[Entry]:  # fmt: skip
-    """Plays random actions through whole episodes, then some steps of one more."""
-    rng = np.random.default_rng(seed)
+    reset: Callable[[], Entry], step: Callable[[NDArray[np.int32]], Entry], actions: Iterator[Any], length: Length
+) -> list[Entry]:
+    """Plays whole episodes, then some steps of one more."""
     entries = []
-    for episode in range(episodes + 1):
+    for episode in range(length.episodes + 1):
         entries.append(reset())
         taken = 0
-        while entries[-1]["last"] == "False" and (episode < episodes or taken < steps):
-            entries.append(step(rng.integers(0, actions, players, dtype=np.int32)))
+        while entries[-1]["last"] == "False" and (episode < length.episodes or taken < length.steps):
+            entries.append(step(next(actions)))
             taken += 1
     return entries
 
 
 class Lab2dLog:
-    """What Melting Pot asks of dmlab2d: the games it builds, and what it last told them."""
+    """Records the games that Melting Pot builds, and what it last told them."""
 
     def __init__(self, real: Any) -> None:
         self._real = real
         self.games: list[LoggedGame] = []
 
     def build(self, root: str, settings: dict[str, str]) -> "LoggedGame":
-        """In place of `dmlab2d.Lab2d` while Melting Pot builds."""
+        """Replaces `dmlab2d.Lab2d` while Melting Pot builds."""
         self.games.append(LoggedGame(self._real(root, settings), root, dict(settings)))
         return self.games[-1]
 
     def twin(self, root: str, settings: dict[str, str]) -> "Twin":
-        """In place of `dmlab2d.Lab2d` while the adapter builds."""
+        """Replaces `dmlab2d.Lab2d` while the adapter builds."""
         game = self.games[-1]
         assert root == game.root
         wrong = {k for k in settings.keys() | game.settings.keys() if settings.get(k) != game.settings.get(k)}
@@ -95,7 +103,7 @@ class Lab2dLog:
 
 
 class LoggedGame:
-    """A `dmlab2d.Lab2d` that remembers what it was told."""
+    """A `dmlab2d.Lab2d` that records what it was told."""
 
     def __init__(self, game: Any, root: str, settings: dict[str, str]) -> None:
         self.game, self.root, self.settings = game, root, settings
@@ -117,7 +125,7 @@ class LoggedGame:
 
 
 class Twin:
-    """The same game for a second reader, who must do what the first did and gets the same answers."""
+    """The same game for a second reader, which must do what the first did and gets the same answers."""
 
     def __init__(self, game: LoggedGame) -> None:
         self._game = game
@@ -137,14 +145,14 @@ class Twin:
         return self._game.status
 
 
-def play(substrate: Any, dmlab2d: Any, name: str, seed: int, episodes: int, steps: int) -> dict[str, Any]:
+def play(substrate: Any, dmlab2d: Any, name: str, seed: int, length: Length) -> dict[str, Any]:
     """Plays one substrate and returns both transcripts."""
     from environments.melting_pot import MeltingPot
 
     real, randint = dmlab2d.Lab2d, random.randint
     log = Lab2dLog(real)
-    # Melting Pot draws a seed for the game; it shall be this one. Some substrates draw their map or colours by the same
-    # generator while their settings are made; the adapter seeds it by the game's.
+    # Melting Pot draws a seed for the game, which must be this one. Some substrates draw their map or colours with the
+    # same generator while their settings are made; the adapter seeds it with the game's seed.
     env_seed = 2000 + seed
     random.seed(env_seed)
     random.randint = lambda a, b: env_seed if (a, b) == (1, MAX_SEED) else randint(a, b)
@@ -156,7 +164,7 @@ def play(substrate: Any, dmlab2d: Any, name: str, seed: int, episodes: int, step
 
     dmlab2d.Lab2d = log.twin
     adapter = MeltingPot(name, block=8, seed=env_seed)
-    adapter.restarts = False  # for it to ask for every game that Melting Pot builds
+    adapter.restarts = False  # so that it asks for every game that Melting Pot builds
     readings: list[Entry] = []
     counts: Counter[str] = Counter()
 
@@ -180,13 +188,14 @@ def play(substrate: Any, dmlab2d: Any, name: str, seed: int, episodes: int, step
         counts["rewards"] += int(np.count_nonzero(timestep.reward))
         return read(timestep)
 
-    entries = transcript(reset, step, players, actions, seed, episodes, steps)
+    rng = np.random.default_rng(seed)
+    drawn = (rng.integers(0, actions, players, dtype=np.int32) for _ in itertools.count())
+    entries = transcript(reset, step, drawn, length)
     dmlab2d.Lab2d = real
     game.close()
-    return {
-        "name": name, "env_seed": env_seed, "players": players, "actions": actions, "features": adapter.spec.features,
-        "public": entries, "adapter": readings, "rewards": counts["rewards"],
-    }  # fmt: skip
+    sizes = {"players": players, "actions": actions, "features": adapter.spec.features}
+    played = {"public": entries, "adapter": readings, "rewards": counts["rewards"]}
+    return {"name": name, "env_seed": env_seed, **sizes, **played}
 
 
 def main() -> None:
@@ -196,7 +205,7 @@ def main() -> None:
     from meltingpot import substrate
 
     for name in sys.argv[4:]:
-        print(json.dumps(play(substrate, dmlab2d, name, seed, episodes, steps)), flush=True)
+        print(json.dumps(play(substrate, dmlab2d, name, seed, Length(episodes, steps))), flush=True)
 
 
 def _digest(array: NDArray[Any]) -> str:

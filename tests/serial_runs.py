@@ -6,9 +6,16 @@ from common.config import Config
 from common.settings import load_config
 
 SMALL = [
-    "environment.episode_length=8", "actor.environments=8", "actor.unroll_length=8", "learner.batch_unrolls=8",
-    "distiller.every=3", "distiller.burn_in=1", "network.dense=16", "network.core_size=16", "learner.device=cpu",
-]  # fmt: skip
+    "environment.episode_length=8",
+    "actor.environments=8",
+    "actor.unroll_length=8",
+    "learner.batch_unrolls=8",
+    "learner.device=cpu",
+    "distiller.every=3",
+    "distiller.burn_in=1",
+    "network.dense=16",
+    "network.core_size=16",
+]
 
 
 def configuration(folder: Path, name: str, *overrides: str) -> Config:

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or it is not there, and a damaged one never stops a run that has an older one."""
+"""Checkpoints are written atomically, and a damaged one never stops a run that has an older one."""
 
 import json
 import logging
@@ -20,9 +20,11 @@ TENSORS = {
     "random": {"torch": torch.get_rng_state(), "f64": torch.tensor([0.1], dtype=torch.float64)},
 }
 STATE_SAVED: dict[str, Any] = {
-    "updates": 2**60, "random": {"bit_generator": "PCG64", "state": {"state": 2**127 + 1}},
-    "returns": [0.1, 1 / 3], "direction": None,
-}  # fmt: skip
+    "updates": 2**60,
+    "random": {"bit_generator": "PCG64", "state": {"state": 2**127 + 1}},
+    "returns": [0.1, 1 / 3],
+    "direction": None,
+}
 
 
 def save_numbers(folder: Path, *numbers: int, keep: int = 10) -> None:
@@ -31,7 +33,7 @@ def save_numbers(folder: Path, *numbers: int, keep: int = 10) -> None:
         save(folder, number, tensors, {"number": number}, keep)
 
 
-def test_a_checkpoint_comes_back_as_it_went(tmp_path: Path) -> None:
+def test_a_checkpoint_reads_back_unchanged(tmp_path: Path) -> None:
     path = save(tmp_path / "deep" / "folder", 41, TENSORS, STATE_SAVED, keep=2)
     assert path == tmp_path / "deep" / "folder" / "00000041"
     for found in (load(path), newest(path.parent)):
@@ -48,7 +50,7 @@ def test_a_checkpoint_comes_back_as_it_went(tmp_path: Path) -> None:
     assert {p.name for p in path.parent.iterdir()} == {"00000041"}, "nothing temporary is left"
 
 
-def test_no_folder_and_an_empty_one_hold_none(tmp_path: Path) -> None:
+def test_a_missing_or_empty_folder_has_no_checkpoints(tmp_path: Path) -> None:
     assert newest(tmp_path / "none") is None and checkpoints(tmp_path / "none") == []
     assert newest(tmp_path) is None
 
@@ -62,7 +64,7 @@ def test_the_newest_is_the_one_with_the_highest_number(tmp_path: Path) -> None:
     assert found is not None and found.state["number"] == 100_000_000
 
 
-def test_only_so_many_are_kept(tmp_path: Path) -> None:
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     save_numbers(tmp_path, 1, 2, 3, 4, 5, keep=3)
     assert [p.name for p in checkpoints(tmp_path)] == ["00000003", "00000004", "00000005"]
     save_numbers(tmp_path, 6, keep=1)
@@ -85,14 +87,14 @@ DAMAGES: dict[str, Any] = {
     "state truncated": lambda p: os.truncate(p / STATE, 30),
     "state empty": lambda p: os.truncate(p / STATE, 0),
     "state missing": lambda p: (p / STATE).unlink(),
-    "state of another kind": lambda p: (p / STATE).write_text("[1, 2]"),
+    "state of another type": lambda p: (p / STATE).write_text("[1, 2]"),
     "state without digests": lambda p: (p / STATE).write_text('{"format": 1, "state": {}}'),
-    "digests of another kind": lambda p: (p / STATE).write_text('{"format": 1, "digests": [1], "state": {}}'),
-    "state that is no text": lambda p: (p / STATE).write_bytes(b"\xff\xfe\x00"),
+    "digests of another type": lambda p: (p / STATE).write_text('{"format": 1, "digests": [1], "state": {}}'),
+    "state that is not text": lambda p: (p / STATE).write_bytes(b"\xff\xfe\x00"),
     "another format": lambda p: (p / STATE).write_text(
         json.dumps(json.loads((p / STATE).read_text()) | {"format": checkpoint.FORMAT + 1})
     ),
-    "no tensors though the digest fits": lambda p: forge(p),
+    "no tensors, but a matching digest": lambda p: forge(p),
 }
 
 
@@ -110,7 +112,7 @@ def forge(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_one_is_passed_over_with_a_warning(
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     save_numbers(tmp_path, 1, 2)
@@ -122,12 +124,12 @@ def test_a_damaged_one_is_passed_over_with_a_warning(
     assert found is not None and found.state == {"number": 1}
     assert float(found.tensors["theta"]["w"][0]) == 1
     (record,) = caplog.records
-    assert "passing over a damaged checkpoint" in record.message and "00000002" in record.message
+    assert "skipping a damaged checkpoint" in record.message and "00000002" in record.message
     DAMAGES[damage](tmp_path / "00000001")
     assert newest(tmp_path) is None
 
 
-def test_folders_that_were_never_finished_are_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unfinished_folders_are_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_numbers(tmp_path, 3)
     (tmp_path / ".00000009.123").mkdir()
     (tmp_path / "notes").mkdir()
@@ -138,7 +140,7 @@ def test_folders_that_were_never_finished_are_ignored(tmp_path: Path, caplog: py
     assert found is not None and found.state == {"number": 3} and not caplog.records
     assert [p.name for p in checkpoints(tmp_path)] == ["00000003"]
     save_numbers(tmp_path, 4)
-    assert not (tmp_path / ".00000009.123").exists(), "what a dead process left behind goes with the next save"
+    assert not (tmp_path / ".00000009.123").exists(), "the next save removes what a dead process left behind"
     assert (tmp_path / "notes").exists()
 
 
@@ -177,8 +179,8 @@ for moment in range(60, 90):
 
 
 @pytest.mark.slow
-def test_a_process_killed_while_it_saves_leaves_whole_ones_alone(tmp_path: Path) -> None:
-    # Killed at each of thirty calls in a row that make, sync, rename or remove a file: more than one save makes.
+def test_a_process_killed_while_saving_leaves_intact_checkpoints_alone(tmp_path: Path) -> None:
+    # Killed at each of 30 consecutive calls that create, sync, rename or remove a file; one save makes fewer.
     root = Path(__file__).parents[1]
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
@@ -193,5 +195,5 @@ def test_a_process_killed_while_it_saves_leaves_whole_ones_alone(tmp_path: Path)
         assert float(found.tensors["theta"]["w"][0]) == found.state["number"]
         left_behind += len(list(folder.glob(".*")))
         save_numbers(folder, 500, keep=1)
-        assert [p.name for p in folder.iterdir()] == ["00000500"], "what the dead left behind goes"
+        assert [p.name for p in folder.iterdir()] == ["00000500"], "what dead processes left behind is removed"
     assert left_behind > 5

@@ -68,7 +68,7 @@ def test_serial_training_of_a_named_run_and_what_becomes_of_it(
     for more in (options, ["--steps", "100"]):
         assert "has made 3072 player steps" in error(capsys, *resume, *more)
     with RunFolder(tmp_path / "cli-serial").held("train"):
-        assert "is running already" in error(capsys, *resume, "--redis", redis_url, "--steps", "6000")
+        assert "is already running" in error(capsys, *resume, "--redis", redis_url, "--steps", "6000")
     assert main(["status", *folder, "--run", "cli-serial"]) == 0
     shown = capsys.readouterr().out
     assert all(words in shown for words in ("is finished", "return of the trained population", "produced"))

@@ -1,4 +1,4 @@
-"""Where settings come from, which wins, and what a wrong one is told."""
+"""Where settings come from, which source wins, and the messages about invalid ones."""
 
 import ast
 from pathlib import Path
@@ -20,9 +20,8 @@ def test_later_sources_win(tmp_path: Path) -> None:
         f"BIDIST_LEARNER__{name}": value for name, value in (("CLIP", "0.3"), ("GAMMA", "0.8"), ("THREADS", "4"))
     }
     environ["OTHER__X"] = "1"
-    found = load_config(
-        str(preset), ["learner.gamma=0.7", "learner.threads=5"], {"learner.threads": 6}, environ
-    ).learner  # fmt: skip
+    overrides = ["learner.gamma=0.7", "learner.threads=5"]
+    found = load_config(str(preset), overrides, {"learner.threads": 6}, environ).learner
     assert (found.epochs, found.clip, found.gamma, found.threads) == (5, 0.3, 0.7, 6)
     assert found.minibatches == Config().learner.minibatches
 
@@ -35,7 +34,7 @@ def test_values_are_read_as_yaml() -> None:
     assert found.run.player_steps == 2000
 
 
-def test_a_resolved_configuration_reads_back_as_itself() -> None:
+def test_a_resolved_configuration_reads_back_unchanged() -> None:
     config = load_config("small", ["distiller.reverse_bound=null", "run.name=x"], environ={})
     text = yaml.safe_dump(config.model_dump(mode="json"))
     assert Config.model_validate(yaml.safe_load(text)) == config
@@ -59,10 +58,10 @@ def test_every_preset_is_valid_and_differs_from_the_defaults(name: str) -> None:
         ("network.core=rnn", ["network.core", "'gru' or 'lstm'", "'rnn'"]),
         ("learner.device=tpu", ["learner.device", "found 'tpu'"]),
         ("run.name=../x", ["run.name", "'../x'"]),
-        ("distiller.burn_in=32", ["distiller.burn_in=32 leaves nothing", "actor.unroll_length=32"]),
+        ("distiller.burn_in=32", ["distiller.burn_in=32 leaves no steps", "less than actor.unroll_length=32"]),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_was_found_and_what_is_accepted(override: str, words: list[str]) -> None:
+def test_an_invalid_setting_is_named_with_what_was_found_and_what_is_accepted(override: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(overrides=[override], environ={})
     for word in words:
@@ -70,30 +69,30 @@ def test_a_wrong_setting_is_named_with_what_was_found_and_what_is_accepted(overr
     assert "\n" not in str(caught.value)
 
 
-def test_several_wrong_settings_are_all_named() -> None:
+def test_all_invalid_settings_are_named() -> None:
     with pytest.raises(ConfigError, match=r"learner\.clip.*distiller\.every|distiller\.every.*learner\.clip"):
         load_config(overrides=["learner.clip=-1", "distiller.every=0"], environ={})
 
 
-def test_a_wrong_environment_variable_is_named() -> None:
+def test_an_invalid_environment_variable_is_named() -> None:
     with pytest.raises(ConfigError, match=r"learner\.epochs"):
         load_config(environ={"BIDIST_LEARNER__EPOCHS": "none"})
 
 
 @pytest.mark.parametrize("text", ["- a list", "a: [unclosed"])
-def test_a_preset_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+def test_a_preset_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load_config(str(path), environ={})
 
 
-def test_an_unknown_preset_is_told_the_known_ones() -> None:
+def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"'smal'.*the presets are .*small"):
         load_config("smal", environ={})
 
 
-def test_every_setting_says_what_it_is() -> None:
+def test_every_setting_has_a_docstring() -> None:
     for name, section in Config.model_fields.items():
         assert section.annotation is not None
         for key, field in section.annotation.model_fields.items():
@@ -114,13 +113,13 @@ def test_every_setting_is_used_somewhere() -> None:
         assert not unused, f"{name}: nothing reads {sorted(unused)}"
 
 
-def test_threads_of_the_learner_leave_cores_to_actors() -> None:
+def test_the_learner_leaves_cores_to_actors() -> None:
     learner = Config().learner
     assert learner_threads(learner) >= 1
     assert learner_threads(learner.model_copy(update={"threads": 7})) == 7
 
 
-def test_runs_from_before_the_last_action_was_observed_do_without(tmp_path: Path) -> None:
+def test_runs_older_than_the_last_action_setting_do_not_observe_it(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.create(Config())
     assert folder.read_config().environment.last_action_and_reward

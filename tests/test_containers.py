@@ -1,4 +1,4 @@
-"""The files for containers: that they keep what they promise, and, where an engine answers, that a run heals."""
+"""The container files keep their promises and, where a Docker engine is available, a run in containers recovers."""
 
 import os
 import re
@@ -38,46 +38,46 @@ def test_every_service_is_locked_down_and_limited(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ROLES)
-def test_every_role_is_asked_whether_it_does_its_work_and_has_time_to_leave(name: str) -> None:
+def test_every_role_has_a_health_check_and_time_to_stop(name: str) -> None:
     service = compose()["services"][name]
     assert service["healthcheck"]["test"] == ["CMD", "bidist", "health", name]
     assert service["stop_grace_period"] == "45s"
     assert service["depends_on"]["redis"] == {"condition": "service_healthy"}
 
 
-def test_every_setting_of_the_compose_file_is_in_the_example_and_the_other_way_round() -> None:
+def test_the_compose_file_and_the_example_have_the_same_settings() -> None:
     files = [ROOT / "docker-compose.yml", ROOT / "deploy" / "compose.gpu.yml"]
     used = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
     offered = set(re.findall(r"^(\w+)=", (ROOT / "deploy/example.env").read_text(), re.MULTILINE))
-    # Images and the port have defaults that few will change.
+    # Few users will change the images and the port.
     assert used - offered == {"IMAGE", "GPU_IMAGE", "REDIS_IMAGE", "TENSORBOARD_PORT"}
-    assert offered - used == {"COMPOSE_PROJECT_NAME"}, "which compose itself reads"
+    assert offered - used == {"COMPOSE_PROJECT_NAME"}, "compose itself reads this one"
 
 
-def test_the_image_leaves_root_and_secrets_out() -> None:
+def test_the_image_contains_no_secrets_and_does_not_run_as_root() -> None:
     text = (ROOT / "deploy" / "Dockerfile").read_text()
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
     assert not re.search(r"password|token|secret", text, re.IGNORECASE)
-    assert not re.search(r"RUN --mount|<<", text), "the classic builder has no such thing"
+    assert not re.search(r"RUN --mount|<<", text), "the classic builder does not support these"
     kept = (ROOT / ".dockerignore").read_text().splitlines()
-    assert "*" in kept, "what is not named stays out of the image"
+    assert "*" in kept, "only what is named gets into the image"
 
 
-def test_a_stack_has_only_what_swarm_knows() -> None:
+def test_a_stack_has_only_what_swarm_supports() -> None:
     made = stack(compose())
-    assert set(made["services"]) == {"redis", *ROLES}, "services with a profile are asked for by name"
+    assert set(made["services"]) == {"redis", *ROLES}, "services with a profile are optional"
     for name, service in made["services"].items():
         assert not service.keys() & {"build", "depends_on", "restart", "profiles", "ports", "security_opt"}
         policy = service["deploy"]["restart_policy"]
         assert policy["condition"] == ("any" if name == "redis" else "on-failure")
-        assert "max_attempts" not in policy, "what runs for days shall not be given up"
+        assert "max_attempts" not in policy, "a run of several days must not be given up"
     for name in ROLES:
         assert made["services"][name]["healthcheck"]["test"][-1] == "--alive"
     assert made["services"]["learner"]["deploy"]["endpoint_mode"] == "dnsrr"
 
 
-def test_a_stack_has_a_network_and_volumes_of_its_own_whichever_client_rendered_the_file() -> None:
-    rendered = compose() | {  # as today's `docker compose config` adds to it
+def test_a_stack_has_its_own_network_and_volumes_whichever_client_rendered_the_file() -> None:
+    rendered = compose() | {  # what recent versions of `docker compose config` add
         "name": "bidist-run",
         "networks": {"default": {"name": "bidist-run_default", "ipam": {}}},
         "volumes": {name: {"name": f"bidist-run_{name}"} for name in compose()["volumes"]},
@@ -94,14 +94,14 @@ def test_a_stack_has_a_network_and_volumes_of_its_own_whichever_client_rendered_
 
 def rendered(folder: Path) -> list[dict[str, Any]]:
     if shutil.which("kubectl") is None:
-        pytest.skip("no kubectl here, which renders the manifests")
+        pytest.skip("no kubectl here to render the manifests")
     done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 
 
 @pytest.mark.parametrize("path", sorted(KUBERNETES.glob("base/*.yaml")), ids=lambda path: path.stem)
-def test_every_manifest_fits_its_schema(path: Path) -> None:
+def test_every_manifest_matches_its_schema(path: Path) -> None:
     import kubernetes_validate
 
     if path.stem == "kustomization":
@@ -111,12 +111,12 @@ def test_every_manifest_fits_its_schema(path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/gpu", "overlays/autoscaling"])
-def test_what_is_rendered_fits_the_schemas(folder: str) -> None:
+def test_rendered_manifests_match_their_schemas(folder: str) -> None:
     import kubernetes_validate
 
     manifests = rendered(KUBERNETES / folder)
     for manifest in manifests:
-        if not manifest["apiVersion"].startswith("keda.sh"):  # not Kubernetes' own
+        if not manifest["apiVersion"].startswith("keda.sh"):  # not part of Kubernetes
             kubernetes_validate.validate(manifest, VERSION, strict=True)
     by_name = {(m["kind"], m["metadata"]["name"]): m for m in manifests}
     learner = by_name["StatefulSet", "learner"]["spec"]["template"]["spec"]["containers"][0]
@@ -125,7 +125,7 @@ def test_what_is_rendered_fits_the_schemas(folder: str) -> None:
     assert ("replicas" in by_name["Deployment", "actor"]["spec"]) is (folder != "overlays/autoscaling")
 
 
-def test_images_of_ones_own_come_from_where_one_says(tmp_path: Path) -> None:
+def test_images_can_come_from_another_registry(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(
         f"resources: [{os.path.relpath(KUBERNETES / 'overlays/gpu', tmp_path)}]\n"
         "images:\n- {name: bidist, newName: here/bidist, newTag: '1'}\n"
@@ -140,7 +140,7 @@ def test_images_of_ones_own_come_from_where_one_says(tmp_path: Path) -> None:
     assert images == roles | {"redis": "redis:7-bookworm"}
 
 
-def test_every_pod_is_locked_down_and_asked_how_it_is() -> None:
+def test_every_pod_is_locked_down_and_has_probes() -> None:
     found = 0
     for path in KUBERNETES.glob("base/*.yaml"):
         for manifest in yaml.safe_load_all(path.read_text()):
@@ -158,7 +158,7 @@ def test_every_pod_is_locked_down_and_asked_how_it_is() -> None:
     assert found == 4
 
 
-def test_autoscaling_looks_at_the_learners_starvation() -> None:
+def test_autoscaling_uses_the_learners_starvation() -> None:
     scaled = yaml.safe_load((KUBERNETES / "overlays/autoscaling/actor.yaml").read_text())
     assert "starvation" in scaled["spec"]["triggers"][0]["metadata"]["query"]
     exporter = (KUBERNETES / "overlays/autoscaling/exporter.yaml").read_text()
@@ -171,7 +171,7 @@ PROJECT = "bidist-test"
 
 
 def engine() -> str | None:
-    """Why no run in containers is possible here; None if one is."""
+    """Returns why no run in containers is possible here, or None."""
     if shutil.which("docker") is None or shutil.which("docker-compose") is None:
         return "no docker and docker-compose here"
     if subprocess.run(["docker", "info"], capture_output=True).returncode:
@@ -185,10 +185,10 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self._environment = folder / ".env"
-        self.shall_make(100_000_000)
+        self.set_budget(100_000_000)
 
-    def shall_make(self, steps: int) -> None:
-        """Changes the budget in `.env`."""
+    def set_budget(self, steps: int) -> None:
+        """Writes `.env` with a budget."""
         self._environment.write_text(
             f"COMPOSE_PROJECT_NAME={PROJECT}\nRUN=test\nSUBSTRATE=matrix_coordination\nSTEPS={steps}\n"
             "REDIS_PASSWORD=pass\nLEARNER_ARGS=--set environment.episode_length=32 --set run.checkpoint_s=5\n"
@@ -208,7 +208,7 @@ class Project:
         return {name: int(count) for name, count in zip(fields[::2], fields[1::2], strict=True)}
 
     def left(self, *containers: str) -> list[int]:
-        """Waits until they have left; their exit codes."""
+        """Waits for containers to exit and returns their exit codes."""
         names = [f"{PROJECT}_{name}" for name in containers]
         codes = subprocess.run(["docker", "wait", *names], capture_output=True, text=True, timeout=300)
         return [int(code) for code in codes.stdout.split()]
@@ -220,14 +220,14 @@ class Project:
         return int(self.redis("hget", "bidist:test:progress", "updates") or 0)
 
     def kill(self, service: str) -> None:
-        """Ends its process as a crash would: the engine then starts it again."""
+        """Kills a service's process, as a crash would; the engine then restarts it."""
         pid = subprocess.check_output(
             ["docker", "inspect", "-f", "{{.State.Pid}}", f"{PROJECT}_{service}_1"], text=True
         )
         subprocess.run(["kill", "-9", pid.strip()], check=True)
 
     def goes_on(self) -> None:
-        """Waits until the learner makes updates that it has not made before this call."""
+        """Waits until the learner has made more updates than before this call."""
         before, deadline = self.updates(), time.monotonic() + 120
         version = self.version("theta")
         while time.monotonic() < deadline:
@@ -251,7 +251,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_run_in_containers_scales_heals_and_ends_in_good_order(project: Project) -> None:
+def test_a_run_in_containers_scales_recovers_and_stops_in_order(project: Project) -> None:
     project("up", "-d")
     project.goes_on()
     project("up", "-d", "--no-recreate", "--scale", "actor=2")
@@ -260,7 +260,7 @@ def test_a_run_in_containers_scales_heals_and_ends_in_good_order(project: Projec
         project.kill(service)
         time.sleep(3)
         project.goes_on()
-    assert "produced" in project("exec", "-T", "learner", "bidist", "status")  # 0: the ledger adds up
+    assert "produced" in project("exec", "-T", "learner", "bidist", "status")  # status 0: the ledger balances
     project("stop", "actor")
     project("stop", "distiller", "learner")
     assert project.left("actor_1", "actor_2", "distiller_1", "learner_1") == [0, 0, 0, 0]
@@ -276,7 +276,7 @@ def adds_up(ledger: dict[str, int]) -> bool:
 @pytest.mark.timeout(1500)
 def test_a_finished_run_stays_finished_until_its_steps_are_raised(project: Project) -> None:
     roles = ("actor_1", "distiller_1", "learner_1")
-    project.shall_make(40_000)
+    project.set_budget(40_000)
     project("up", "-d")
     assert project.left(*roles) == [0, 0, 0]
     before, updates = project.ledger(), project.updates()
@@ -285,9 +285,9 @@ def test_a_finished_run_stays_finished_until_its_steps_are_raised(project: Proje
     assert project.left(*roles) == [0, 0, 0]
     assert (project.ledger(), project.updates()) == (before, updates)
     events = project.version("phi")
-    project.shall_make(120_000)
+    project.set_budget(120_000)
     project("up", "-d")
     assert project.left(*roles) == [0, 0, 0]
     assert project.updates() > updates
-    assert project.version("phi") > events, "the distiller goes on, too"
+    assert project.version("phi") > events, "the distiller resumes, too"
     assert adds_up(project.ledger())

@@ -17,7 +17,7 @@ from environments.pettingzoo import PettingZoo
 
 
 def literal_rewards(payoff: Any, action: Any) -> list[float]:
-    """Each player's mean payoff over its meetings with all the others, meeting by meeting."""
+    """Each player's mean payoff, computed meeting by meeting."""
     rewards = []
     for i, own in enumerate(action):
         meetings = [float(payoff[own][other]) for j, other in enumerate(action) if j != i]
@@ -44,14 +44,14 @@ def test_matrix_rewards_are_the_mean_over_meetings(name: str, players: int) -> N
             assert row[-1] == 0
 
 
-def test_the_dilemma_is_one() -> None:
+def test_the_payoffs_are_those_of_the_named_games() -> None:
     (reward, sucker), (temptation, punishment) = PAYOFFS["matrix_prisoners_dilemma"]
     assert temptation > reward > punishment > sucker and 2 * reward > temptation + sucker
     (both_swerve, chicken), (dare, crash) = PAYOFFS["matrix_chicken"]
     assert dare > both_swerve > chicken > crash
 
 
-def test_matrix_episode_terminates_after_its_length_and_starts_anew() -> None:
+def test_a_matrix_game_terminates_after_its_episode_length_and_restarts() -> None:
     game = MatrixGame("matrix_chicken", players=3, episode_length=4)
     for _ in range(2):
         first = game.reset()
@@ -95,7 +95,7 @@ def test_players_observe_their_last_action_and_reward() -> None:
 
 
 class Meadow(ParallelEnv):  # type: ignore[misc]
-    """Two agents; observations say the seed, the step and the actions; the constructor chooses what goes wrong."""
+    """Two agents whose observations encode step and actions; the constructor chooses what goes wrong."""
 
     metadata = {"name": "meadow"}
 
@@ -163,7 +163,7 @@ MAKERS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lets `pettingzoo:meadows:NAME` find the makers above, however this file was imported."""
+    """Makes `pettingzoo:meadows:NAME` importable, however this file was imported."""
     module = type(sys)("meadows")
     vars(module).update(MAKERS)
     monkeypatch.setitem(sys.modules, "meadows", module)
@@ -177,7 +177,7 @@ def meadow(name: str, block: int = 8) -> PettingZoo:
     return game
 
 
-def test_vectors_become_features_in_the_agents_order() -> None:
+def test_vectors_become_features_in_the_order_of_the_agents() -> None:
     game = meadow("vectors")
     assert (game.spec.players, game.spec.actions, game.spec.rgb_shape, game.spec.features) == (2, 5, (0, 0, 3), 6)
     assert game.spec.name == "pettingzoo:meadows:vectors"
@@ -190,7 +190,7 @@ def test_vectors_become_features_in_the_agents_order() -> None:
     assert not step.terminated and not step.truncated
 
 
-def test_images_are_reduced_where_the_block_fits() -> None:
+def test_images_are_reduced_if_the_block_divides_them() -> None:
     game = meadow("images")
     assert (game.spec.rgb_shape, game.spec.features) == ((2, 2, 3), 0)
     game.reset()
@@ -215,12 +215,12 @@ def test_termination_and_truncation_stay_distinct(name: str, terminated: bool, t
     assert (steps[2].terminated, steps[2].truncated) == (terminated, truncated)
 
 
-def test_an_agent_that_leaves_breaks_the_game() -> None:
+def test_an_agent_that_leaves_is_an_error() -> None:
     game = meadow("leaves")
     game.reset()
     game.step(np.zeros(2, np.int32))
     game.step(np.zeros(2, np.int32))
-    with pytest.raises(SubstrateError, match="bob left before the episode's end"):
+    with pytest.raises(SubstrateError, match="bob left before the end of the episode"):
         game.step(np.zeros(2, np.int32))
 
 
@@ -233,18 +233,18 @@ def test_an_agent_that_leaves_breaks_the_game() -> None:
         ("nobody", "no attribute 'nobody'"),
     ],
 )
-def test_what_does_not_fit_is_refused(name: str, message: str) -> None:
+def test_unsupported_agents_are_refused(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         meadow(name)
 
 
 @pytest.mark.parametrize("path", ["pettingzoo:no.such.module:make", "pettingzoo:meadows", "pettingzoo:"])
-def test_a_path_that_leads_nowhere_is_refused(path: str) -> None:
+def test_a_path_without_an_environment_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match="expected pettingzoo:package.module:function"):
         build(EnvironmentConfig(substrate=path), seed=1)
 
 
-def test_the_seed_goes_to_the_first_episode_alone_and_close_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_episode_is_seeded_and_close_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Meadow()
     monkeypatch.setitem(vars(sys.modules["meadows"]), "kept", lambda: world)
     game = meadow("kept")

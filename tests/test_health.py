@@ -1,6 +1,8 @@
-"""What a container engine is told about a role."""
+"""What health checks tell a container engine about a role."""
 
+import re
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -19,51 +21,63 @@ def report(store: Store, role: str = "learner", host: str = HOST, **fields: floa
     store.put_worker(role, "0", {"incarnation": "x", "host": host, "started": int(time.time()), **fields}, ttl_s=9)
 
 
-def test_redis_has_to_answer() -> None:
+def test_redis_must_answer() -> None:
     found = health.problem("redis://127.0.0.1:1/0", "r", "actor", 60.0, alive=False)
     assert found is not None and found.startswith("no Redis answers")
 
 
-def test_nobody_is_taken_for_dead_because_redis_is_away() -> None:
+def test_a_living_role_is_healthy_while_redis_is_unreachable() -> None:
     assert health.problem("redis://127.0.0.1:1/0", "r", "actor", 60.0, alive=True) is None
 
 
-def test_a_role_has_to_report_from_this_host(store: Store) -> None:
+def test_a_role_must_send_heartbeats_from_this_host(store: Store) -> None:
     report(store, host="elsewhere")
-    assert problem(store) == f"no learner of run {store.run} reports from here"
+    assert problem(store) == f"no learner of run {store.run} sends heartbeats from here"
     report(store)
     assert problem(store) is None
-    assert problem(store, "actor") == f"no actor of run {store.run} reports from here"
+    assert problem(store, "actor") == f"no actor of run {store.run} sends heartbeats from here"
 
 
-def test_a_role_that_reports_has_to_get_on_with_its_work_too(store: Store) -> None:
+def test_a_role_must_make_progress_too(store: Store) -> None:
     now = time.time()
     report(store, started=now - 500, advanced=now - 10)
     assert problem(store) is None
     report(store, started=now - 500, advanced=now - 100)
-    assert problem(store) == "the learner has done nothing for 100 s: ?"
+    found = re.fullmatch(r"the learner has made no progress for (\d+) s: \?", problem(store) or "")
+    assert found is not None and 100 <= int(found[1]) <= 100 + time.time() - now + 1
     assert problem(store, alive=True) is None
     assert problem(store, patience_s=200) is None
 
 
-def test_a_role_that_has_just_started_is_well(store: Store) -> None:
+def test_a_role_that_has_just_started_is_healthy(store: Store) -> None:
     report(store, started=time.time() - 30)
     assert problem(store) is None
     report(store, started=time.time() - 90)
     assert problem(store) is not None
 
 
-def test_all_is_well_when_the_run_is_finished(store: Store) -> None:
+def test_every_role_of_a_finished_run_is_healthy(store: Store) -> None:
     store.put_progress({"state": "finished"})
     assert problem(store) is None
 
 
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 @pytest.mark.parametrize("role", ["learner", "actor", "distiller"])
-def test_what_a_role_says_when_it_advances_is_what_is_looked_for(store: Store, role: str) -> None:
-    with Presence(store, role, "0", "x", heartbeat_s=0.05) as presence:
+def test_progress_that_a_role_reports_is_what_the_check_looks_at(store: Store, role: str) -> None:
+    def healthy() -> bool:
+        return health.problem(store.url, store.run, role, 60.0, alive=False) is None
+
+    with Presence(store, role, "0", "x", heartbeat_s=0.5) as presence:
+        assert within(30, healthy), "it has just started"
         presence.say(started=1)
-        time.sleep(0.2)
-        assert health.problem(store.url, store.run, role, 60.0, alive=False) is not None
+        assert within(30, lambda: not healthy())
         presence.advanced()
-        time.sleep(0.2)
-        assert health.problem(store.url, store.run, role, 60.0, alive=False) is None
+        assert within(30, healthy)

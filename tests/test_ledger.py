@@ -1,4 +1,4 @@
-"""The ledger's Lua scripts on a real Redis, held against a model that knows every unroll by itself."""
+"""The ledger's Lua scripts on a real Redis, compared with a model that tracks every unroll individually."""
 
 import random
 import threading
@@ -18,12 +18,12 @@ IN_FLIGHT = "in_flight"
 
 @dataclass
 class Model:
-    """The fate of every unroll, one by one."""
+    """The fate of every single unroll."""
 
     fates: list[str] = field(default_factory=list)
-    """By order of production, over all incarnations."""
+    """In order of production, over all incarnations."""
     owned: dict[str, list[int]] = field(default_factory=dict)
-    """Of each living incarnation: where its unrolls stand in `fates`, sequence 1 first."""
+    """For each open incarnation, the indices of its unrolls in `fates`, in order of sequence."""
     closed: set[str] = field(default_factory=set)
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -43,23 +43,23 @@ class Model:
         if sequence <= len(mine) and self.fates[mine[sequence - 1]] != IN_FLIGHT:
             return
         self.produced(incarnation, sequence)
-        for place in self.owned[incarnation][: sequence - 1]:
-            if self.fates[place] == IN_FLIGHT:
-                self.fates[place] = "lost"
+        for index in self.owned[incarnation][: sequence - 1]:
+            if self.fates[index] == IN_FLIGHT:
+                self.fates[index] = "lost"
         self.fates[self.owned[incarnation][sequence - 1]] = outcome
         if reason:
             self.reasons[f"{outcome}:{reason}"] += 1
 
     def close(self, incarnation: str) -> int:
-        flying = [place for place in self.owned.pop(incarnation, []) if self.fates[place] == IN_FLIGHT]
-        for place in flying:
-            self.fates[place] = "lost"
+        flying = [index for index in self.owned.pop(incarnation, []) if self.fates[index] == IN_FLIGHT]
+        for index in flying:
+            self.fates[index] = "lost"
         self.closed.add(incarnation)
         return len(flying)
 
     def rewind(self, trained: int) -> None:
-        for place in [i for i, fate in enumerate(self.fates) if fate == "trained"][trained:]:
-            self.fates[place] = "rewound"
+        for index in [i for i, fate in enumerate(self.fates) if fate == "trained"][trained:]:
+            self.fates[index] = "rewound"
 
     def totals(self) -> dict[str, int]:
         counts = Counter(self.fates)
@@ -71,7 +71,7 @@ def totals(balance: Balance) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_any_order_of_events_with_any_repetition_is_what_the_model_says(store: Store, seed: int) -> None:
+def test_random_events_with_repetitions_match_the_model(store: Store, seed: int) -> None:
     rng = random.Random(seed)
     ledger, model = store.ledger, Model()
     names = [f"{actor}-{life}" for actor in ("a", "b:c", "produced") for life in range(3)]
@@ -112,21 +112,21 @@ def test_any_order_of_events_with_any_repetition_is_what_the_model_says(store: S
         if calls and rng.random() < 0.4:
             calls[0]()
         if earlier and rng.random() < 0.2:
-            rng.choice(earlier)()  # the word of somebody whose connection broke long ago
+            rng.choice(earlier)()  # a late retry by a role whose connection broke
         if event % 20 == 0 or rng.random() < 0.05:
             balance = ledger.balance()
             assert totals(balance) == model.totals()
             assert balance.holds and dict(balance.reasons) == dict(model.reasons)
     living = {}
     for name, mine in model.owned.items():
-        done = [i + 1 for i, place in enumerate(mine) if model.fates[place] != IN_FLIGHT]
+        done = [i + 1 for i, index in enumerate(mine) if model.fates[index] != IN_FLIGHT]
         living[name] = (len(mine), max(done, default=0))
     assert ledger.incarnations() == living
     final = totals(ledger.balance())
     assert final == model.totals() and min(final.values()) >= 0 and final["rewound"] and final["lost"]
 
 
-def test_late_words_of_a_closed_incarnation_count_nothing(store: Store) -> None:
+def test_late_reports_of_a_closed_incarnation_are_ignored(store: Store) -> None:
     ledger = store.ledger
     assert ledger.produced("a-1", 5)
     ledger.account([("a-1", 1, "trained", "")])
@@ -140,7 +140,7 @@ def test_late_words_of_a_closed_incarnation_count_nothing(store: Store) -> None:
     assert ledger.incarnations() == {}
 
 
-def test_an_account_ahead_of_the_production_heals(store: Store) -> None:
+def test_accounts_ahead_of_the_production_are_repaired(store: Store) -> None:
     ledger = store.ledger
     ledger.account([("a-1", 1, "trained", ""), ("a-1", 2, "stale", "lag")])
     balance = ledger.balance()
@@ -153,9 +153,8 @@ def test_gaps_count_as_lost(store: Store) -> None:
     ledger = store.ledger
     ledger.produced("a-1", 10)
     ledger.account([("a-1", 4, "trained", "")])
-    assert totals(ledger.balance()) == dict.fromkeys(TOTALS, 0) | {
-        "produced": 10, "trained": 1, "lost": 3, "in_flight": 6,
-    }  # fmt: skip
+    expected = {"produced": 10, "trained": 1, "lost": 3, "in_flight": 6}
+    assert totals(ledger.balance()) == dict.fromkeys(TOTALS, 0) | expected
     ledger.account([("a-1", 2, "trained", "")])
     assert ledger.balance().trained == 1
 
@@ -166,17 +165,16 @@ def test_rewinding_moves_what_was_trained_since(store: Store) -> None:
     ledger.account([("a-1", i, "trained", "") for i in range(1, 6)])
     for _ in range(2):
         ledger.rewind(3)
-        assert totals(ledger.balance()) == dict.fromkeys(TOTALS, 0) | {
-            "produced": 6, "trained": 3, "rewound": 2, "in_flight": 1,
-        }  # fmt: skip
+        expected = {"produced": 6, "trained": 3, "rewound": 2, "in_flight": 1}
+        assert totals(ledger.balance()) == dict.fromkeys(TOTALS, 0) | expected
     ledger.rewind(4)
     assert ledger.balance().trained == 3, "a checkpoint from the future rewinds nothing"
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_identity_outlives_a_redis_that_went_back_in_time(store: Store, seed: int) -> None:
-    # An append-only file that is synced every second may lack the last second after a crash: all three keys go back
-    # to one earlier moment, and the roles go on from where they are.
+def test_the_identity_survives_a_redis_that_lost_its_last_second(store: Store, seed: int) -> None:
+    # An append-only file that is synced every second may lack the last second after a crash: all three keys return to
+    # one earlier moment, while the roles carry on from where they are.
     rng = random.Random(seed)
     ledger, client = store.ledger, store.client
     keys = [store.key(name) for name in ("ledger", "sequences", "closed")]
@@ -202,7 +200,7 @@ def test_the_identity_outlives_a_redis_that_went_back_in_time(store: Store, seed
         assert balance.holds and min(totals(balance).values()) >= 0, balance
 
 
-def test_a_balance_is_of_one_moment(store: Store, redis_url: str) -> None:
+def test_a_balance_is_read_at_one_moment(store: Store, redis_url: str) -> None:
     writing = threading.Event()
 
     def write() -> None:

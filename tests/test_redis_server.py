@@ -1,4 +1,4 @@
-"""A real Redis server as a child: it answers, keeps its data, and goes when it should."""
+"""A real Redis server as a child process: it answers, keeps its data, and ends when it should."""
 
 import os
 import signal
@@ -100,24 +100,30 @@ def test_system_server_listens_on_loopback_alone(tmp_path: Path) -> None:
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
 
 
-def test_given_port(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with RedisServer(tmp_path, port, system_binary()) as server:
-        assert server.url == f"redis://127.0.0.1:{port}/0"
+def test_a_given_port(tmp_path: Path) -> None:
+    for attempt in range(10):  # another process may take the port in between
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        try:
+            with RedisServer(tmp_path / str(attempt), port, system_binary()) as server:
+                assert server.url == f"redis://127.0.0.1:{port}/0"
+                return
+        except StoreError as error:
+            assert "Address already in use" in str(error)
+    pytest.fail("no port stayed free for a moment")
 
 
-def test_given_port_that_is_taken(tmp_path: Path) -> None:
+def test_a_given_port_that_is_taken(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         server = RedisServer(tmp_path, other.getsockname()[1], system_binary())
-        with pytest.raises(StoreError, match=r"(?s)ended with status 1 .*Address already in use"):
+        with pytest.raises(StoreError, match=r"(?s)exited with status 1 .*Address already in use"):
             server.start(timeout_s=5)
 
 
-def test_free_port_that_another_takes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_free_port_that_another_process_takes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -137,7 +143,7 @@ def test_free_port_that_another_takes_first(tmp_path: Path, monkeypatch: pytest.
             assert f":{taken}/" not in server.url
 
 
-def test_another_server_that_answers_is_not_taken_for_ours(tmp_path: Path) -> None:
+def test_another_server_that_answers_is_not_mistaken_for_ours(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "one", binary=system_binary()) as one:
         port = int(one.url.rpartition(":")[2].split("/")[0])
         with pytest.raises(StoreError, match="Address already in use"):
@@ -172,11 +178,42 @@ def test_fallback_in_a_folder_whose_path_is_too_long_for_a_socket(
 
 
 def test_fallback_refuses_a_port_and_newer_data(tmp_path: Path, fallback: RedisBinary) -> None:
-    with pytest.raises(SetupError, match="too old to listen on a port"):
+    with pytest.raises(SetupError, match="too old to listen safely on a port"):
         RedisServer(tmp_path, 6379, fallback)
     (tmp_path / "appendonlydir").mkdir()
     with pytest.raises(SetupError, match="written by Redis 7"):
         RedisServer(tmp_path, binary=fallback).start()
+
+
+def fake_redis(folder: Path, says: str) -> Path:
+    folder.mkdir()
+    program = folder / "redis-server"
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize(
+    ("says", "version"),
+    [
+        ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64", (7, 0)),
+        ("Redis server v=5.0.0 sha=0", (5, 0)),
+        ("Redis server v=4.0.14 sha=0", (4, 0)),
+        ("something else", (0, 0)),
+    ],
+)
+def test_a_system_server_that_is_too_old_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, version: tuple[int, int]
+) -> None:
+    program = fake_redis(tmp_path / "bin", says)
+    assert redis_server.redis_version(program) == version
+    monkeypatch.setenv("PATH", f"{program.parent}:/bin:/usr/bin")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    if version >= (5, 0):
+        assert find_redis_server() == RedisBinary(program, fallback=False)
+    else:
+        with pytest.raises(SetupError, match=rf"found .*{version[0]}\.{version[1]}, which is too old, and none in the"):
+            find_redis_server()
 
 
 def test_no_redis_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,12 +228,12 @@ def test_a_server_that_never_answers_is_ended(tmp_path: Path) -> None:
     program.write_text(f"#!{sys.executable}\nimport time\nprint('sulking', flush=True)\ntime.sleep(60)\n")
     program.chmod(0o755)
     server = RedisServer(tmp_path / "data", binary=RedisBinary(program, fallback=False))
-    with pytest.raises(StoreError, match=r"(?s)did not come up in time .*sulking"):
+    with pytest.raises(StoreError, match=r"(?s)did not start in time .*sulking"):
         server.start(timeout_s=1.5)
     assert server.poll() is not None
 
 
-def test_stop_uses_force_on_a_server_that_does_not_listen(tmp_path: Path) -> None:
+def test_stop_kills_a_server_that_does_not_react(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)
@@ -204,15 +241,15 @@ def test_stop_uses_force_on_a_server_that_does_not_listen(tmp_path: Path) -> Non
         assert server.poll() == -signal.SIGKILL
 
 
-def test_address_is_unknown_before_the_start(tmp_path: Path) -> None:
+def test_the_url_is_unknown_before_the_start(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     assert server.poll() is None
-    with pytest.raises(StoreError, match="before it is started"):
+    with pytest.raises(StoreError, match="before it has started"):
         _ = server.url
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
-def test_goes_with_a_parent_that_is_killed_and_not_with_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a parent-death signal")
+def test_it_ends_with_a_killed_parent_but_not_with_ctrl_c(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from deploy.redis_server import RedisServer\n"
         "server = RedisServer(Path(sys.argv[1])); server.start()\n"
@@ -230,6 +267,6 @@ def test_goes_with_a_parent_that_is_killed_and_not_with_ctrl_c(tmp_path: Path) -
         assert alive(child)
         parent.kill()
     assert within(5, lambda: not alive(child))
-    # What the killed run wrote is there for the next one, which may start at once.
+    # The next run may start at once, and finds what the killed one wrote.
     with RedisServer(tmp_path) as server, connect(server) as client:
         assert client.ping()

@@ -1,4 +1,4 @@
-"""All roles in one process: the same seed gives the same run, and games of a few actions are learnt in seconds."""
+"""All roles in one process: the same seed gives the same run, and small matrix games are learnt in seconds."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from deploy.serial import Serial
 
 
 def train(config: Config, url: str, updates: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Theta and phi after some updates; the ledger has to add up."""
+    """Returns theta and phi after some updates; the ledger must balance."""
     RunFolder.of(config.run).create(config)
     with Serial(config, url) as serial:
         for _ in range(updates):
@@ -33,12 +33,12 @@ def equal(x: dict[str, Tensor], y: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("parameters", ["shared", "per_player"])
-def test_the_same_seed_repeats_a_run_to_the_last_bit_and_another_does_not(
+def test_the_same_seed_gives_bit_identical_parameters_and_another_does_not(
     redis_url: str, tmp_path: Path, parameters: str
 ) -> None:
     def run(name: str, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         stack = f"network.parameters={parameters}"
-        config = configuration(tmp_path, f"{parameters}-{name}", f"run.seed={seed}", stack, "environment.players=3")
+        config = configuration(tmp_path, f"{tmp_path.name}-{name}", f"run.seed={seed}", stack, "environment.players=3")
         return train(config, redis_url, updates=8)
 
     (theta, phi), (theta_again, phi_again), (theta_other, phi_other) = run("a", 1), run("b", 1), run("c", 2)
@@ -50,11 +50,11 @@ def test_the_same_seed_repeats_a_run_to_the_last_bit_and_another_does_not(
 
 
 @pytest.mark.slow
-def test_it_learns_to_defect(redis_url: str, tmp_path: Path) -> None:
-    """Both get 1 a step in the end, though random players get 2.25."""
+def test_prisoners_learn_to_defect(redis_url: str, tmp_path: Path) -> None:
+    """Both end up with 1 per step, although random players earn 2.25."""
     game = ["environment.substrate=matrix_prisoners_dilemma", "learner.learning_rate=0.003"]
     more = ["method.name=mappo", "actor.environments=16", "learner.batch_unrolls=16"]
-    config = configuration(tmp_path, "defect", *game, *more)
+    config = configuration(tmp_path, f"{tmp_path.name}-defect", *game, *more)
     train(config, redis_url, updates=100)
     lines = read_lines(RunFolder.of(config.run).metrics)
     assert lines[1]["return_learning"] == pytest.approx(18.0, rel=0.4)
@@ -62,7 +62,7 @@ def test_it_learns_to_defect(redis_url: str, tmp_path: Path) -> None:
 
 
 def test_between_events_phi_does_not_move(redis_url: str, tmp_path: Path) -> None:
-    config = configuration(tmp_path, "rests", "distiller.every=4")
+    config = configuration(tmp_path, f"{tmp_path.name}-rests", "distiller.every=4")
     RunFolder.of(config.run).create(config)
     seen = []
     with Serial(config, redis_url) as serial:
@@ -80,8 +80,8 @@ def test_between_events_phi_does_not_move(redis_url: str, tmp_path: Path) -> Non
     assert [event["direction"] for event in events] == ["forward", "reverse", "forward"]
 
 
-def test_a_run_goes_on_from_its_checkpoint(redis_url: str, tmp_path: Path) -> None:
-    config = configuration(tmp_path, "goes-on")
+def test_a_run_resumes_from_its_checkpoint(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, f"{tmp_path.name}-resumed")
     train(config, redis_url, updates=4)
     with Serial(config, redis_url) as serial:
         assert serial.learner.learner.updates == 4
@@ -96,8 +96,20 @@ def test_a_run_goes_on_from_its_checkpoint(redis_url: str, tmp_path: Path) -> No
     assert [event["events"] for event in read_lines(folder.distillation)] == [1, 2]
 
 
-def test_a_redis_that_has_forgotten_the_run_is_told_again(redis_url: str, tmp_path: Path) -> None:
-    config = configuration(tmp_path, "forgotten", "run.heartbeat_s=0.001")
+def test_a_run_leaves_torch_as_it_was(redis_url: str, tmp_path: Path) -> None:
+    assert not torch.are_deterministic_algorithms_enabled()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        train(configuration(tmp_path, f"{tmp_path.name}-leaves-no-trace"), redis_url, updates=1)
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_redis_that_lost_the_run_is_filled_again(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, f"{tmp_path.name}-forgotten", "run.heartbeat_s=0.001")
     RunFolder.of(config.run).create(config)
     with Serial(config, redis_url) as serial:
         for _ in range(4):
@@ -118,12 +130,14 @@ def test_a_redis_that_has_forgotten_the_run_is_told_again(redis_url: str, tmp_pa
         assert serial.store.ledger.balance().holds
 
 
-def test_a_learner_leaves_when_another_one_takes_the_run_over(redis_url: str, tmp_path: Path) -> None:
-    config = configuration(tmp_path, "taken-over")
+def test_a_learner_leaves_when_another_takes_over_its_run(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, f"{tmp_path.name}-taken-over")
     RunFolder.of(config.run).create(config)
-    taken_over = pytest.raises(SetupError, match="another learner, at tcp://elsewhere:1, took run taken-over over")
+    taken_over = pytest.raises(
+        SetupError, match=f"another learner, at tcp://elsewhere:1, took run {config.run.name} over"
+    )
     with taken_over, Serial(config, redis_url) as serial:
         serial.update()
         serial.store.put_endpoint("tcp://elsewhere:1")
         serial.learner.report()
-    assert not RunFolder.of(config.run).checkpoints.exists(), "the run is another's now: nothing of it is written"
+    assert not RunFolder.of(config.run).checkpoints.exists(), "the run belongs to another learner now"

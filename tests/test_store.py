@@ -1,4 +1,4 @@
-"""What the store puts into a real Redis comes out again, whole, and survives Redis itself."""
+"""What the store writes to a real Redis reads back intact, and survives the death of Redis."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ PARAMETERS = {
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of one's own, to be killed."""
+    """A server for one test, which may kill it."""
     server = RedisServer(tmp_path / "redis")
     server.start()
     yield server
@@ -44,7 +44,7 @@ def kill(server: RedisServer) -> None:
         time.sleep(0.01)
 
 
-def test_weights_come_back_as_they_went(store: Store) -> None:
+def test_weights_read_back_unchanged(store: Store) -> None:
     assert store.weights("theta") is None and store.version("theta") is None
     store.publish("theta", Weights(3, PARAMETERS, 3))
     store.publish("phi", Weights(8, PARAMETERS, 2, "reverse"))
@@ -72,7 +72,7 @@ def test_damaged_weights_are_refused(store: Store, damage: str) -> None:
         store.weights("theta")
 
 
-def test_no_reader_ever_sees_half_a_version(store: Store, redis_url: str) -> None:
+def test_readers_never_see_parts_of_two_versions(store: Store, redis_url: str) -> None:
     over = threading.Event()
     published = 0
 
@@ -110,7 +110,7 @@ def observations(update: int) -> Observations:
     )
 
 
-def test_the_newest_observations_stay(store: Store) -> None:
+def test_the_two_newest_observations_are_kept(store: Store) -> None:
     assert store.observations(other_than=0) is None
     for update in (15, 30, 45, 60):
         store.put_observations(observations(update))
@@ -125,17 +125,15 @@ def test_the_newest_observations_stay(store: Store) -> None:
 
 
 def test_observations_without_images_or_features(store: Store) -> None:
-    empty = Observations(
-        1, np.zeros((2, 1, 2, 0, 0, 3), np.uint8), np.zeros((2, 1, 2, 0), np.float32),
-        np.zeros((1, 2), np.int64), np.ones((2, 1, 2), np.bool_),
-    )  # fmt: skip
+    rgb, features = np.zeros((2, 1, 2, 0, 0, 3), np.uint8), np.zeros((2, 1, 2, 0), np.float32)
+    empty = Observations(1, rgb, features, np.zeros((1, 2), np.int64), np.ones((2, 1, 2), np.bool_))
     store.put_observations(empty)
     found = store.observations(other_than=0)
     assert found is not None
     assert found.rgb.shape == (2, 1, 2, 0, 0, 3) and found.features.shape == (2, 1, 2, 0) and found.mask.all()
 
 
-def test_a_worker_fades_unless_it_reports(store: Store, redis_url: str) -> None:
+def test_a_worker_expires_unless_it_sends_heartbeats(store: Store, redis_url: str) -> None:
     store.put_worker("actor", "host:1", {"state": "playing", "pid": 7}, ttl_s=60)
     store.put_worker("actor", "2", {"state": "playing"}, ttl_s=0.2)
     Store(redis_url, store.run + "2").put_worker("actor", "3", {"state": "elsewhere"}, ttl_s=60)
@@ -185,7 +183,7 @@ def test_starts_are_counted_by_role_and_name(store: Store) -> None:
     assert counts == [0, 1, 0] and store.count_start("learner", "0") == 0
 
 
-def test_the_configuration_reaches_who_waits_for_it(store: Store, redis_url: str) -> None:
+def test_the_configuration_reaches_a_role_that_waits_for_it(store: Store, redis_url: str) -> None:
     config = load_config(overrides=["learner.epochs=7", "environment.substrate=matrix_chicken"])
     found: list[Config] = []
     waiter = threading.Thread(target=lambda: found.append(Store(redis_url, store.run).config(timeout_s=30)))
@@ -198,7 +196,7 @@ def test_the_configuration_reaches_who_waits_for_it(store: Store, redis_url: str
     assert store.run in runs(store.client)
 
 
-def test_waits_end_with_a_message(store: Store) -> None:
+def test_a_wait_that_times_out_says_what_is_missing(store: Store) -> None:
     for wait, what in (
         (lambda: store.config(timeout_s=0.2), "config"),
         (lambda: store.wait_for_endpoint(timeout_s=0.2), "endpoint"),
@@ -213,13 +211,13 @@ def test_waits_end_with_a_message(store: Store) -> None:
     assert store.wait_for_endpoint() == store.endpoint() == "tcp://x:1"
 
 
-def test_a_wait_ends_when_the_role_is_to_stop(redis_url: str) -> None:
+def test_a_wait_ends_when_the_role_should_stop(store: Store, redis_url: str) -> None:
     stopping = threading.Event()
     errors: list[str] = []
 
     def wait() -> None:
         try:
-            Store(redis_url, "never", stopping).config(timeout_s=3600)
+            Store(redis_url, store.run, stopping).config(timeout_s=3600)
         except StoreError as error:
             errors.append(str(error))
 
@@ -231,14 +229,14 @@ def test_a_wait_ends_when_the_role_is_to_stop(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "", "redis://localhost:port/0"])
-def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
-    with pytest.raises(StoreError, match="is no Redis URL"):
+def test_an_invalid_url_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="is not a Redis URL"):
         connect(url)
 
 
 @pytest.mark.parametrize("away_s", [0.0, 1.5])
-def test_the_death_of_redis_in_the_middle_is_survived(server: RedisServer, away_s: float) -> None:
-    # Everybody writes and reads throughout; the server is killed with -9 twice and comes back with its file.
+def test_every_role_survives_the_death_of_redis(server: RedisServer, away_s: float) -> None:
+    # All roles write and read throughout; the server is killed with SIGKILL twice and comes back with its file.
     over = threading.Event()
     errors: list[BaseException] = []
     counts = {"published": 0, "produced": 0, "read": 0}
@@ -292,46 +290,46 @@ def _all_advance(counts: dict[str, int], errors: list[BaseException], by: int) -
         time.sleep(0.01)
 
 
-def test_a_role_that_is_to_stop_does_not_wait_for_redis_for_long(server: RedisServer) -> None:
+def test_a_role_that_is_stopping_does_not_wait_long_for_redis(server: RedisServer) -> None:
     stopping = threading.Event()
     store = Store(server.url, "r", stopping)
     store.put_endpoint("tcp://x:1")
     stopping.set()
     kill(server)
-    with pytest.raises(StoreError, match="is away, and this role was told to stop"):
+    with pytest.raises(StoreError, match="is unreachable, and this role is stopping"):
         store.endpoint()
 
 
-def test_redis_that_stays_away_is_given_up(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_role_gives_up_if_redis_stays_away(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.connection.PATIENCE_S", 3)
     store = Store(server.url, "r")
     kill(server)
-    with pytest.raises(StoreError, match="was away for 3 s: giving up"):
+    with pytest.raises(StoreError, match="was unreachable for 3 s: giving up"):
         store.endpoint()
 
 
-def test_a_finished_run_is_over_unless_somebody_goes_on_with_it(store: Store) -> None:
+def test_a_finished_run_is_over_unless_a_learner_resumes_it(store: Store) -> None:
     assert not store.over(patience_s=0)
     store.put_progress({"state": "finished"})
     assert store.over(patience_s=0)
-    going_on = threading.Timer(1.0, store.put_progress, [{"state": "running"}])
-    going_on.start()
+    resumed = threading.Timer(1.0, store.put_progress, [{"state": "running"}])
+    resumed.start()
     assert not store.over(patience_s=60)
-    going_on.join()
+    resumed.join()
 
 
-def test_starvation_fades(store: Store) -> None:
+def test_starvation_expires(store: Store) -> None:
     store.put_starvation(23.31)
     assert store.client.get(store.key("starvation")) == b"23.3"
     assert 0 < store.client.ttl(store.key("starvation")) <= 120
 
 
 @pytest.mark.parametrize("password", ["word", "p@ss", "p@ss#w/rd"])
-def test_no_part_of_a_password_is_shown(password: str) -> None:
+def test_passwords_are_never_shown(password: str) -> None:
     assert shown(f"redis://:{password}@host:6379/0") == "redis://:***@host:6379/0"
 
 
-def test_a_password_that_a_url_cannot_hold_is_refused() -> None:
-    with pytest.raises(StoreError, match="have to be written as %23 and %2F") as refused:
+def test_a_password_that_must_be_escaped_is_refused() -> None:
+    with pytest.raises(StoreError, match="write # and / in its password as %23 and %2F") as refused:
         Store("redis://:p#w/rd@host:6379/0", "r")
     assert "rd@" not in str(refused.value)

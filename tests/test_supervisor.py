@@ -1,4 +1,4 @@
-"""The whole system as real processes: it trains, heals when its parts are killed, stops in order and goes on."""
+"""The whole system as real processes: it trains, survives the death of its parts, stops in order and resumes."""
 
 import json
 import os
@@ -18,12 +18,18 @@ from common.store import Store
 pytestmark = pytest.mark.slow
 
 PATIENCE_S = 300.0
-QUICK = ["--set", "run.heartbeat_s=0.5", "--set", "run.checkpoint_s=3", "--set", "distiller.every=3",
-         "--set", "actor.environments=4", "--set", "learner.epochs=1"]  # fmt: skip
+SETTINGS = (
+    "run.heartbeat_s=0.5",
+    "run.checkpoint_s=3",
+    "distiller.every=3",
+    "actor.environments=4",
+    "learner.epochs=1",
+)
+QUICK = [f"--set={setting}" for setting in SETTINGS]
 
 
 class Training:
-    """`bidist train` as a child process, and what its Redis knows."""
+    """`bidist train` as a child process, and its data in Redis."""
 
     def __init__(self, folder: Path, options: list[str]) -> None:
         self.folder = folder / "run"
@@ -50,17 +56,17 @@ class Training:
         return found[0] if found else None
 
     def kill(self, role: str, how: signal.Signals) -> None:
-        """Ends a role, then waits until another life of it is there and the run goes on."""
+        """Kills a role, then waits until it is back and the run continues."""
         worker = next(w for (r, _), w in self.store.workers().items() if r == role)
         os.kill(int(worker["pid"]), how)
         self.until(f"{role} is back", lambda: self.incarnation(role) not in (None, worker["incarnation"]))
         updates = self.updates()
-        self.until("the run goes on", lambda: self.updates() > updates + 1)
+        self.until("the run continues", lambda: self.updates() > updates + 1)
 
     def settled(self) -> Balance:
-        """The ledger, once the account of whoever was killed is closed."""
+        """Returns the ledger once the incarnations of killed roles are closed."""
         living = {w["incarnation"] for w in self.store.workers().values()}
-        self.until("the dead are written off", lambda: self.store.ledger.incarnations().keys() <= living)
+        self.until("dead incarnations are closed", lambda: self.store.ledger.incarnations().keys() <= living)
         return self.store.ledger.balance()
 
     def stop(self) -> int:
@@ -88,7 +94,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Training]]:
         training.process.stdout.close()
 
 
-def test_heals_on_a_real_substrate_stops_in_order_and_resumes(start: Callable[..., Training]) -> None:
+def test_a_run_on_a_real_substrate_recovers_stops_in_order_and_resumes(start: Callable[..., Training]) -> None:
     training = start("--substrate", "coins", "--actors", "2", *QUICK)
     training.until("it updates", lambda: training.updates() > 3)
     for role in ("actor", "distiller", "learner"):
@@ -116,25 +122,25 @@ def test_heals_on_a_real_substrate_stops_in_order_and_resumes(start: Callable[..
     assert (resumed.folder / "learning_curve.png").stat().st_size > 10_000
 
 
-def test_survives_the_death_of_redis(start: Callable[..., Training]) -> None:
+def test_a_run_survives_the_death_of_redis(start: Callable[..., Training]) -> None:
     training = start("--substrate", "matrix_coordination", "--set", "actor.unroll_length=16", *QUICK)
     training.until("it updates", lambda: training.updates() > 3)
     os.kill(training.store.client.info("server")["process_id"], signal.SIGKILL)
     updates = training.updates()
-    training.until("the run goes on", lambda: training.updates() > updates + 5)
+    training.until("the run continues", lambda: training.updates() > updates + 5)
     balance = training.settled()
     assert balance.holds, balance
     assert training.stop() == 0
 
 
-def test_roles_that_are_told_to_leave_come_back_and_only_one_may_train_a_run(start: Callable[..., Training]) -> None:
+def test_roles_that_are_stopped_come_back_and_only_one_process_may_train_a_run(start: Callable[..., Training]) -> None:
     training = start("--substrate", "matrix_coordination", "--set", "actor.unroll_length=16", *QUICK)
     training.until("it updates", lambda: training.updates() > 3)
     settings = (training.folder / "config.yaml").read_bytes()
     command = ["train", "--folder", str(training.folder.parent), "--resume", "run", "--steps", "99000000"]
     second = subprocess.run([sys.executable, "-m", "cli", *command], capture_output=True, text=True, check=False)
     assert (second.returncode, second.stdout) == (2, "")
-    assert "is running already" in second.stderr
+    assert "is already running" in second.stderr
     assert (training.folder / "config.yaml").read_bytes() == settings
     for role in ("actor", "distiller", "learner"):
         training.kill(role, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Unrolls over real TCP: each once, in order, whatever dies or gets lost between the two ends."""
+"""Unrolls over real TCP: each arrives once and in order, whatever dies or gets lost between the two ends."""
 
 import contextlib
 import random
@@ -22,7 +22,7 @@ PATIENCE_S = 30.0
 
 
 class Proxy:
-    """Passes bytes between the two ends, loses them or breaks the line when it is told to."""
+    """Passes bytes between the two ends, and loses them or breaks the connection when asked."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -36,7 +36,7 @@ class Proxy:
         self._threads[0].start()
 
     def cut(self, actors_side: bool = True, learners_side: bool = True) -> None:
-        """Breaks every line; one side can be left as if nothing had happened, but nothing comes through any more."""
+        """Breaks every connection; either side can be left half-open, but nothing gets through any more."""
         self.losing = False
         for line in list(self._lines):
             self._quiet.update(line)
@@ -45,7 +45,7 @@ class Proxy:
                     _shut(end)
 
     def close(self) -> None:
-        """Breaks everything and waits until all is closed."""
+        """Breaks every connection and waits until all are closed."""
         _shut(self._server)
         self._threads[0].join()
         self._server.close()
@@ -95,7 +95,7 @@ def ends() -> Iterator[Callable[..., Inbox]]:
         capacity: int = 4, learner: str = "learner-1", port: str | int = "*", accounted: dict[str, int] | None = None
     ) -> Inbox:
         deadline = time.monotonic() + PATIENCE_S
-        while True:  # ZeroMQ lets go of a closed socket's port a little later
+        while True:  # ZeroMQ releases the port of a closed socket with a delay
             try:
                 inbox = Inbox(f"tcp://127.0.0.1:{port}", RUN, learner, SPEC, capacity, accounted or {})
             except SetupError:
@@ -141,17 +141,17 @@ def produce(outbox: Outbox, count: int, actor: str = "a") -> None:
 
 
 def pump_until(done: Callable[[], bool], inbox: Inbox, *outboxes: Outbox) -> None:
-    """Lets both ends talk until something is so."""
+    """Lets both ends talk until a condition holds."""
     deadline = time.monotonic() + PATIENCE_S
     while not done():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, "the condition never held"
         inbox.poll(0.005)
         for outbox in outboxes:
             outbox.pump(0.005)
 
 
 def settle(inbox: Inbox, *outboxes: Outbox) -> None:
-    """Lets both ends talk until every actor has heard twice more: whatever was going to be sent has been."""
+    """Lets both ends talk until every actor got two more replies, so that everything due has been sent."""
     for _ in range(2):
         heard = [outbox._heard for outbox in outboxes]
         inbox.answer_all()
@@ -159,7 +159,7 @@ def settle(inbox: Inbox, *outboxes: Outbox) -> None:
 
 
 def settled(expected: Callable[[], bool], inbox: Inbox, *outboxes: Outbox) -> None:
-    """Waits until something is so, and sees that it stays so."""
+    """Waits until a condition holds, and checks that it stays true."""
     pump_until(expected, inbox, *outboxes)
     settle(inbox, *outboxes)
     assert expected()
@@ -169,7 +169,7 @@ def sequences(inbox: Inbox, actor: str = "a") -> list[int]:
     return [arrival.sequence for arrival in inbox.arrivals if arrival.incarnation == f"{actor}-1"]
 
 
-def test_unrolls_come_in_order_once_and_whole(ends: Callable[..., Inbox], outboxes: Callable[..., Outbox]) -> None:
+def test_unrolls_arrive_once_in_order_and_intact(ends: Callable[..., Inbox], outboxes: Callable[..., Outbox]) -> None:
     inbox = ends(capacity=3)
     outbox = outboxes(inbox)
     got = 0
@@ -201,13 +201,13 @@ def test_the_limit_holds_the_actor_back(ends: Callable[..., Inbox], outboxes: Ca
     settled(lambda: (sequences(inbox), outbox.waiting, outbox.unaccounted) == ([2, 3, 4], 6, 9), inbox, outbox)
 
 
-def test_a_learner_that_cannot_listen_says_where(ends: Callable[..., Inbox]) -> None:
+def test_a_learner_that_cannot_listen_names_the_address(ends: Callable[..., Inbox]) -> None:
     inbox = ends()
     with pytest.raises(SetupError, match=rf"cannot listen at tcp://127\.0\.0\.1:{inbox.port}: Address already in use"):
         Inbox(f"tcp://127.0.0.1:{inbox.port}", RUN, "other", SPEC, 4, {})
 
 
-def test_duplicates_and_gaps_are_left_out(ends: Callable[..., Inbox]) -> None:
+def test_duplicates_and_gaps_are_dropped(ends: Callable[..., Inbox]) -> None:
     inbox = ends(capacity=100)
     dealer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     dealer.setsockopt(zmq.IDENTITY, b"a-1")
@@ -228,10 +228,10 @@ def test_duplicates_and_gaps_are_left_out(ends: Callable[..., Inbox]) -> None:
 
 @pytest.mark.parametrize("persisted", [2, 4])
 @pytest.mark.parametrize("same_port", [False, True])
-def test_a_learner_that_comes_back_gets_what_the_dead_one_did_not_account_for(
+def test_a_new_learner_gets_what_the_dead_one_did_not_account_for(
     ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], persisted: int, same_port: bool
 ) -> None:
-    # `persisted` is what stands in the ledger: 4 is more than the dead learner found time to tell the actor.
+    # `persisted` is what the ledger has: 4 is more than the dead learner had time to tell the actor.
     first = ends(capacity=6)
     outbox = outboxes(first)
     produce(outbox, 8)
@@ -257,10 +257,12 @@ def test_a_learner_that_comes_back_gets_what_the_dead_one_did_not_account_for(
     assert outbox.unaccounted == 0
 
 
-def test_lost_unrolls_are_sent_again(
-    ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], proxies: Callable[[int], Proxy],
+def test_lost_unrolls_are_resent(
+    ends: Callable[..., Inbox],
+    outboxes: Callable[..., Outbox],
+    proxies: Callable[[int], Proxy],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr("common.outbox.RESEND_S", 0.2)
     inbox = ends(capacity=100)
     proxy = proxies(inbox.port)
@@ -280,12 +282,15 @@ def test_lost_unrolls_are_sent_again(
 
 
 @pytest.mark.parametrize("side", ["actors_side", "learners_side"])
-def test_a_line_that_only_one_end_knows_is_broken_is_replaced(
-    ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], proxies: Callable[[int], Proxy],
-    monkeypatch: pytest.MonkeyPatch, side: str,
-) -> None:  # fmt: skip
-    # A router in between that forgets its connections does this. Either the actor comes again under the identity that
-    # it still has at the learner, or it has to find out by itself that nobody hears it.
+def test_a_half_open_connection_is_replaced(
+    ends: Callable[..., Inbox],
+    outboxes: Callable[..., Outbox],
+    proxies: Callable[[int], Proxy],
+    monkeypatch: pytest.MonkeyPatch,
+    side: str,
+) -> None:
+    # This happens when a router in between forgets its connections. Either the actor reconnects with an identity that
+    # the learner still holds, or it must find out by itself that its connection is dead.
     monkeypatch.setattr("common.outbox.RESEND_S", 0.2)
     monkeypatch.setattr("common.outbox.PING_S", 0.2)
     inbox = ends(capacity=100)
@@ -309,10 +314,10 @@ def test_actors_share_the_capacity(ends: Callable[..., Inbox], outboxes: Callabl
     pair[1].close()
     pump_until(lambda: set(inbox.peers) == {"a-1"}, inbox, pair[0])
     settled(lambda: sequences(inbox, "a") == [1, 2, 3, 4, 5, 6, 7, 8], inbox, pair[0])
-    assert sequences(inbox, "b") == [1, 2, 3, 4], "what came before the goodbye stays"
+    assert sequences(inbox, "b") == [1, 2, 3, 4], "what arrived before the bye stays"
 
 
-def test_the_silent_do_not_share(
+def test_silent_actors_do_not_share_the_capacity(
     ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = ends(capacity=8)
@@ -323,7 +328,7 @@ def test_the_silent_do_not_share(
     pump_until(lambda: len(sequences(inbox)) == 8, inbox, pair[0])
 
 
-def test_more_actors_than_capacity_still_get_one_each(
+def test_more_actors_than_capacity_still_get_one_unroll_each(
     ends: Callable[..., Inbox], outboxes: Callable[..., Outbox]
 ) -> None:
     inbox = ends(capacity=2)
@@ -343,7 +348,7 @@ def test_the_end_of_the_run_reaches_the_actor(ends: Callable[..., Inbox], outbox
     settled(lambda: outbox.finished and sequences(inbox) == [1, 2, 3, 4, 5, 6], inbox, outbox)
 
 
-def test_goodbye_and_forgetting_remove_a_peer(ends: Callable[..., Inbox], outboxes: Callable[..., Outbox]) -> None:
+def test_bye_and_forget_remove_a_peer(ends: Callable[..., Inbox], outboxes: Callable[..., Outbox]) -> None:
     inbox = ends(capacity=8)
     pair = [outboxes(inbox, actor) for actor in ("a", "b")]
     for outbox, actor in zip(pair, ("a", "b"), strict=True):
@@ -360,9 +365,12 @@ def test_goodbye_and_forgetting_remove_a_peer(ends: Callable[..., Inbox], outbox
 
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_lost_or_counted_twice_through_cuts_and_restarts(
-    ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], proxies: Callable[[int], Proxy],
-    monkeypatch: pytest.MonkeyPatch, seed: int,
-) -> None:  # fmt: skip
+    ends: Callable[..., Inbox],
+    outboxes: Callable[..., Outbox],
+    proxies: Callable[[int], Proxy],
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
     monkeypatch.setattr("common.outbox.RESEND_S", 0.1)
     rng = random.Random(seed)
     total, lives = 40, 1

@@ -1,13 +1,13 @@
-"""What the views say of a run, in all its states."""
+"""What the views show of a run in each of its states."""
 
 import threading
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from serial_runs import configuration
 
 from common.run_folder import RunFolder
-from common.settings import load_config
 from common.store import Store
 from deploy import views
 from deploy.serial import Serial
@@ -22,15 +22,9 @@ def shown(store: Store) -> str:
 
 @pytest.fixture
 def run(redis_url: str, tmp_path: Path) -> Store:
-    """A run of a few updates whose roles have left."""
-    config = load_config(
-        overrides=[
-            "environment.substrate=matrix_coordination", "environment.episode_length=4", f"run.name={tmp_path.name}",
-            f"run.folder={tmp_path}", "actor.environments=4", "actor.unroll_length=4", "learner.batch_unrolls=4",
-            "distiller.every=2", "distiller.burn_in=1", "network.dense=8", "network.core_size=8",
-        ],
-        environ={},
-    )  # fmt: skip
+    """A run of a few updates whose roles have stopped."""
+    small = ["environment.episode_length=4", "actor.environments=4", "actor.unroll_length=4", "learner.batch_unrolls=4"]
+    config = configuration(tmp_path, tmp_path.name, *small, "distiller.every=2")
     RunFolder.of(config.run).create(config)
     with Serial(config, redis_url) as serial:
         for _ in range(25):
@@ -43,10 +37,10 @@ def test_before_the_first_update(store: Store) -> None:
     assert "starting" in views.plain(views.snapshot(store))
 
 
-def test_one_screen_has_it_all(run: Store) -> None:
+def test_one_screen_shows_everything(run: Store) -> None:
     text = shown(run)
-    for words in ("player steps", "learning", "policy lag", "versions (min/mean/max)", "queue", "waiting",
-                  "event 12, reverse: KL", "nats", "ledger, unrolls", "= trained 100 +"):  # fmt: skip
+    rows = ("player steps", "learning", "policy lag", "versions (min/mean/max)", "queue", "waiting")
+    for words in (*rows, "event 12, reverse: KL", "nats", "ledger, unrolls", "= trained 100 +"):
         assert words in text, words
     line = views.plain(views.snapshot(run))
     assert "\n" not in line
@@ -54,12 +48,12 @@ def test_one_screen_has_it_all(run: Store) -> None:
         assert words in line, words
 
 
-def test_who_is_away_is_said_while_the_run_goes_on(run: Store) -> None:
-    assert "is away" not in shown(run)  # it has stopped: nobody is expected
+def test_missing_roles_are_named_while_the_run_is_running(run: Store) -> None:
+    assert "is missing" not in shown(run)  # it has stopped, so no role is expected
     run.put_progress({"state": "running"})
     text = shown(run)
-    assert all(f"{role} is away" in text for role in ("learner", "actor", "distiller"))
-    assert "distiller is away" in views.plain(views.snapshot(run))
+    assert all(f"{role} is missing" in text for role in ("learner", "actor", "distiller"))
+    assert "distiller is missing" in views.plain(views.snapshot(run))
 
 
 def test_watch_ends_with_the_run(run: Store, redis_url: str) -> None:

@@ -1,4 +1,4 @@
-"""What comes off the wire is what went on it, or a `WireError` with its reason; never anything else."""
+"""Messages arrive unchanged or raise a `WireError` with its reason; nothing else ever happens."""
 
 import random
 from collections import Counter
@@ -29,7 +29,7 @@ HELLO = Hello(protocol=PROTOCOL, kind="hello", run=RUN, actor="a", incarnation="
 
 
 class CountingInbox(Inbox):
-    """Counts the messages that have been dealt with, whatever became of them."""
+    """Counts the messages it has handled, valid or not."""
 
     dealt_with = 0
 
@@ -39,7 +39,7 @@ class CountingInbox(Inbox):
 
 
 class Pair:
-    """An inbox on a real port, and a bare DEALER that may say anything to it."""
+    """An inbox on a real port, and a plain DEALER that can send it anything."""
 
     def __init__(self, spec: UnrollSpec = SPEC, identity: bytes = b"a-1") -> None:
         self.inbox = CountingInbox("tcp://127.0.0.1:*", RUN, "learner-1", spec, capacity=1000, accounted={})
@@ -49,7 +49,7 @@ class Pair:
         self.dealer.connect(f"tcp://127.0.0.1:{self.inbox.port}")
 
     def deliver(self, *messages: list[Any]) -> None:
-        """Sends messages and a hello behind them, and returns when the inbox has dealt with all."""
+        """Sends messages followed by a hello, and returns once the inbox has handled them all."""
         until = self.inbox.dealt_with + len(messages) + 1
         for frames in messages:
             self.dealer.send_multipart(frames)
@@ -76,13 +76,13 @@ def frames_of(frames: list[Any]) -> list[zmq.Frame]:
 
 
 def header_of(unroll: Unroll, **changes: Any) -> bytes:
-    """Frame 0 of an unroll with some fields replaced, and those that become `...` left out."""
+    """Frame 0 of an unroll with some fields replaced, or omitted where the value is `...`."""
     fields = unroll.header.model_dump() | changes
     return bytes(msgpack.packb({k: v for k, v in fields.items() if v is not ...}))
 
 
 def open_all(frames: list[Any], spec: UnrollSpec = SPEC) -> Unroll:
-    """What the inbox does with an unroll's frames."""
+    """Opens an unroll's frames as the inbox does."""
     header = unpack_incoming(bytes(frames[0]))
     assert isinstance(header, UnrollHeader)
     return unpack_unroll(header, frames_of(frames[1:]), spec)
@@ -133,7 +133,7 @@ def test_arrays_are_not_copied() -> None:
         assert np.shares_memory(getattr(opened, name), np.frombuffer(frame.buffer, np.uint8))
 
 
-def test_headers_and_statuses_survive() -> None:
+def test_headers_and_statuses_survive_the_wire() -> None:
     for message in (HELLO, HELLO.model_copy(update={"kind": "bye"}), make_unroll(episode=EPISODE).header):
         assert unpack_incoming(pack(message)) == message
     status = Status(protocol=PROTOCOL, learner="l", received=3, accounted=2, limit=2**62, finished=True)
@@ -179,14 +179,14 @@ GOOD = make_unroll()
         (header_of(GOOD, policy=[0] * 1025), "header"),
     ],
 )
-def test_a_header_that_is_none_is_rejected(frame: bytes, reason: str) -> None:
+def test_an_invalid_header_is_rejected(frame: bytes, reason: str) -> None:
     with pytest.raises(WireError) as caught:
         unpack_incoming(frame)
     assert caught.value.reason == reason
     assert str(caught.value).startswith(f"{reason}: ")
 
 
-def test_a_status_that_is_none_is_rejected() -> None:
+def test_an_invalid_status_is_rejected() -> None:
     for frame, reason in ((b"?", "header"), (pack(HELLO), "header"), (msgpack.packb({"protocol": 0}), "protocol")):
         with pytest.raises(WireError) as caught:
             unpack_status(frame)
@@ -194,12 +194,12 @@ def test_a_status_that_is_none_is_rejected() -> None:
 
 
 def table(**changes: Any) -> list[Any]:
-    """The table of arrays of a good unroll, with (dtype, shape) of some replaced."""
+    """The table of arrays of a valid unroll, with the (dtype, shape) of some replaced."""
     return [(name, *changes.get(name, (dtype, shape))) for name, dtype, shape in GOOD.header.arrays]
 
 
 def filled(name: str, value: float) -> Unroll:
-    """A good unroll with one value somewhere in an array replaced."""
+    """A valid unroll with one value of an array replaced."""
     array = getattr(make_unroll(), name).copy()
     array.flat[array.size // 2] = value
     return make_unroll(**{name: array})
@@ -256,7 +256,7 @@ REJECTED: dict[str, tuple[str, list[Any]]] = {
 
 
 @pytest.mark.parametrize("case", REJECTED)
-def test_an_unroll_that_lies_is_rejected_with_its_reason(case: str) -> None:
+def test_an_invalid_unroll_is_rejected_with_its_reason(case: str) -> None:
     reason, frames = REJECTED[case]
     with pytest.raises(WireError) as caught:
         open_all(frames)
@@ -264,7 +264,7 @@ def test_an_unroll_that_lies_is_rejected_with_its_reason(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", REJECTED)
-def test_the_inbox_hands_the_reason_on_and_goes_on(pair: Pair, case: str) -> None:
+def test_the_inbox_reports_the_reason_and_continues(pair: Pair, case: str) -> None:
     reason, frames = REJECTED[case]
     pair.deliver(frames, pack_unroll(make_unroll(sequence=2)))
     first, second = pair.inbox.take(), pair.inbox.take()
@@ -273,7 +273,7 @@ def test_the_inbox_hands_the_reason_on_and_goes_on(pair: Pair, case: str) -> Non
     assert not pair.inbox.malformed
 
 
-def test_messages_that_are_nobodys_are_counted_by_reason(pair: Pair) -> None:
+def test_messages_of_other_runs_are_counted_by_reason(pair: Pair) -> None:
     stranger = HELLO.model_copy(update={"incarnation": "b-1"})
     pair.deliver(
         [b"no msgpack"],
@@ -291,7 +291,7 @@ def test_messages_that_are_nobodys_are_counted_by_reason(pair: Pair) -> None:
 
 
 def fuzzed(rng: random.Random) -> list[bytes]:
-    """Random frames: noise, maps of random things, good messages with something broken."""
+    """Random frames: noise, maps of random values, valid messages with a defect."""
     kind = rng.randrange(5)
     if kind == 0:
         return [rng.randbytes(rng.choice([0, 1, 3, 40, 400])) for _ in range(rng.randrange(1, 12))]
@@ -320,7 +320,7 @@ def fuzzed(rng: random.Random) -> list[bytes]:
 
 
 def thing(rng: random.Random, depth: int) -> Any:
-    """Anything that msgpack can carry."""
+    """Any value that msgpack can represent."""
     kind = rng.randrange(10 if depth else 8)
     if kind == 8:
         return [thing(rng, depth - 1) for _ in range(rng.randrange(5))]
