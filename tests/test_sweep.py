@@ -53,7 +53,10 @@ def test_scenarios_are_numbers_of_the_runs_game_or_names(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
-        ({"method": ["mappo"]}, "method: no such setting; there are methods, substrates, seeds"),
+        (
+            {"method": ["mappo"]},
+            r"method: no such setting; did you mean methods\? there are methods, substrates, seeds",
+        ),
         ({"seeds": "1-x"}, "expected seeds such as 0-4"),
         ({"steps": 0}, "steps: .*greater than 0"),
         ({"methods": ["mapo"]}, "trial mapo-.*did you mean mappo"),
