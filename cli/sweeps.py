@@ -77,7 +77,8 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from experiments.plan import make_plan, read_plan
-    from experiments.sweep import Sweep, open_sweep, show
+    from experiments.sweep import Sweep
+    from experiments.sweep_folder import open_sweep, show
 
     if arguments.jobs < 1 or (arguments.slurm is not None and arguments.slurm < 1):
         raise ConfigError(f"--jobs {arguments.jobs} --slurm {arguments.slurm}: expected 1 or more")
