@@ -21,7 +21,7 @@ MIN_MEMORY_GIB = 4.0
 MIN_DISK_GIB = 5.0
 SETUP_ADVICE = "run `make setup`"
 BOTS_ADVICE = (
-    "training needs none; to evaluate, set BIDIST_MELTINGPOT_ASSETS to Melting Pot's archive of assets and run "
+    "training works without; to evaluate, set BIDIST_MELTINGPOT_ASSETS to Melting Pot's archive of assets and run "
     "`make setup`, or run `scripts/setup --retry-bots` where Melting Pot's own download works"
 )
 # The paper's substrates, with both variants of the games that have two.

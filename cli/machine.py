@@ -1,4 +1,4 @@
-"""What this machine has: cores and memory within control group limits, C library, installed packages."""
+"""What this machine has: cores and memory with its control groups' limits, its C library, installed packages."""
 
 import importlib.metadata
 import importlib.util
@@ -12,14 +12,14 @@ import psutil
 
 
 def melting_pot_folder() -> Path | None:
-    """The folder of the installed Melting Pot; None if it is not installed."""
+    """Where Melting Pot is installed, None if it is not."""
     spec = importlib.util.find_spec("meltingpot")
     locations = list(spec.submodule_search_locations or []) if spec else []
     return Path(locations[0]) if locations else None
 
 
 def wheel_tags(name: str) -> str:
-    """The tags of an installed wheel; empty if it is not installed."""
+    """The tags of an installed wheel, empty if it is not installed."""
     try:
         text = importlib.metadata.distribution(name).read_text("WHEEL") or ""
     except importlib.metadata.PackageNotFoundError:
@@ -28,7 +28,7 @@ def wheel_tags(name: str) -> str:
 
 
 def glibc_version() -> tuple[int, int] | None:
-    """The version of glibc; None if this machine has another C library."""
+    """This machine's glibc, None if it has another C library."""
     name, version = platform.libc_ver()
     match = re.match(r"(\d+)\.(\d+)", version)
     return (int(match[1]), int(match[2])) if name == "glibc" and match else None
@@ -48,7 +48,7 @@ def usable_cores() -> float:
 
 
 def usable_memory() -> tuple[int, int]:
-    """The total and the free memory that this process may use, in bytes, within its control group's limit."""
+    """The memory that this process may use, all and free, in bytes, with its control group's limit."""
     memory = psutil.virtual_memory()
     total, free = memory.total, memory.available
     for folder in control_groups("memory"):
@@ -60,7 +60,7 @@ def usable_memory() -> tuple[int, int]:
 
 
 def file_cache(folder: Path) -> int:
-    """Bytes of a control group's file cache that the kernel can reclaim."""
+    """Bytes that a control group uses for files, and that the kernel gives up when they are wanted."""
     try:
         match = re.search(r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
     except OSError:
@@ -84,7 +84,7 @@ def control_groups(controller: str) -> Iterator[Path]:
 
 
 def read_numbers(path: Path) -> list[int]:
-    """The whole numbers in a kernel file; empty if it is missing or says `max`."""
+    """The whole numbers in a file of the kernel's; none if it is missing or says `max`."""
     try:
         return [int(word) for word in path.read_text().split()]
     except (OSError, ValueError):

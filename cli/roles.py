@@ -70,7 +70,7 @@ def _learner(arguments: argparse.Namespace) -> int:
     config = resumed(arguments, folder) if folder.config.exists() else new(arguments)
     service.device_of(config.learner.device)
     if rank() > 0:
-        stop_on_signals()  # rank 0 decides when to stop
+        stop_on_signals()  # rank 0 says when it is over
         service.follow(config)
         return 0
     store = _store(arguments)

@@ -235,7 +235,7 @@ def whole_system(config: Config, seconds: float) -> System:
 
 
 def _fill_pool(store: Store, config: Config) -> None:
-    """Fills the pool of a method that keeps past policies with copies of theta, each with a score of its own."""
+    """Puts as many copies of theta, each of a rank of its own, beside a method's past policies, if it has any."""
     if method(config).pooled and (theta := store.weights(THETA)) is not None:
         for number in range(POOL):
             store.put_in_pool(POOL_FROM + number, theta, rank=number)

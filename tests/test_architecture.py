@@ -39,9 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {*BASE, *SERVICES, "reports", "deploy", "experiments"},
 }
 MOST_LINES, MOST_LINES_OF_CLI = 300, 200
-# Modules that may be longer for now, and why.
-LONGER = {"learner/service.py": "it is being split up"}
-# The modules that may read environment variables, and why.
+# Modules that are longer, and why that is so for now.
+LONGER = {"learner/service.py": "it is being worked on"}
+# Who reads the process' environment besides the configuration, and why.
 MAY_READ_ENVIRON = {
     "common/settings.py": "it is where settings come from",
     "deploy/supervisor.py": "it passes its environment on to the roles it starts",

@@ -145,7 +145,7 @@ def test_cores_memory_and_disk(tmp_path: Path) -> None:
     ],
     ids=["version 2", "version 1"],
 )
-def test_control_group_limits(files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_of_a_control_group(files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text + "\n")
     (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {GIB // 4}\n")
@@ -155,7 +155,7 @@ def test_control_group_limits(files: dict[str, str], tmp_path: Path, monkeypatch
     assert machine.usable_memory() == (GIB, GIB * 3 // 4)
 
 
-def test_control_group_without_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_limit_in_the_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")
     monkeypatch.setattr(machine, "control_groups", lambda controller: [tmp_path])
