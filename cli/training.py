@@ -51,7 +51,8 @@ def _train(arguments: argparse.Namespace) -> int:
         require_redis(arguments.redis)
     if arguments.actors is not None and arguments.actors < 0:
         raise ConfigError(f"--actors {arguments.actors}: expected a number, 0 if all actors run elsewhere")
-    print(budget(config), flush=True)
+    if not arguments.resume:
+        print(budget(config), flush=True)
     if arguments.serial:
         from deploy.serial import train
 
