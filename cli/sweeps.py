@@ -26,7 +26,7 @@ example:
 
 def add_parsers(commands: Commands) -> None:
     """Adds `sweep` and `tune`."""
-    summary = "run methods x variants x substrates x seeds; resumable"
+    summary = "train a matrix of methods, variants, substrates and seeds; resumable"
     sweep = commands.add("many runs", "sweep", summary, _sweep, "[PLAN] [SECTION.KEY=VALUE ...]", SWEEP_EXAMPLES)
     _add_plan(sweep)
     sweep.add_argument("--status", action="store_true", help="print the progress, update trials.csv and exit")
