@@ -113,7 +113,7 @@ def run(substrate: str, seconds: float, rounds: int, out: Path | None) -> int:
     if substrate not in substrates():
         raise ConfigError(f"{substrate!r} is no substrate of Melting Pot, which the benchmark needs")
     if seconds <= 0 or rounds < 1:
-        raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both must be positive")
+        raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both have to be positive")
     cores = len(os.sched_getaffinity(0))
     parts: list[tuple[str, int, Callable[[], float]]] = [("game alone", 1, partial(_game, substrate, seconds))]
     configs = {parameters: _config(substrate, parameters) for parameters in PARAMETERS}
@@ -143,7 +143,7 @@ def _config(substrate: str, parameters: str) -> Config:
 
 
 def _game(substrate: str, seconds: float) -> float:
-    """Player steps/s of one game in a loop on one core, resets included."""
+    """Player steps/s of one game in a loop on one core, with the building of each next episode."""
     with _one_core():
         game = BareGame(substrate)
         players = game.spec.players

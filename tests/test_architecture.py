@@ -165,7 +165,7 @@ def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         serial.learner.report()
         theta = store.weights("theta")
         assert theta is not None
-        store.put_in_pool(40, theta, rank=1.5)  # as the learner does for methods with a pool
+        store.put_in_pool(40, theta, rank=1.5)  # as the learner does for methods that keep past policies
         types, fields = _keys(store, head)
         failed = []
         for command in _commands():
