@@ -111,7 +111,7 @@ class Clock:
         self.env_steps, self.elapsed_s = 0, 0.0
 
     def tick(self, _: Any) -> None:
-        """Called before each step."""
+        """Another step is about to be played."""
         now = time.monotonic()
         self._first = self._first or now
         if self._began is None:
