@@ -20,7 +20,7 @@ train: setup ## set up, then train the small preset; ARGS go to `bidist train`
 	@$(BIN)/bidist train $(ARGS)
 
 test: setup-test lint types ## lint, types and all tests; ARGS go to pytest
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --strict-skips $(ARGS)
 
 test-fast: setup-test ## the quick tests
 	$(BIN)/pytest -m "not slow" $(ARGS)

@@ -1,4 +1,4 @@
-"""`python -m cli` is `bidist`, also where the project is not installed."""
+"""Makes `python -m cli` the same as `bidist`, even where the project is not installed."""
 
 import sys
 

@@ -1,30 +1,71 @@
 """Arguments that several sub-commands take."""
 
 import argparse
+import re
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from common.settings import REDIS_VARIABLE, RUN_VARIABLE, variable
 
 INTERRUPTED = 130
-"""Exit status of what was stopped before it was done and goes on when it is called again."""
+"""Exit status of a command that was stopped early and resumes when it is repeated."""
+SETTABLE = ("train", "learner", "sweep", "tune")
+"""The commands that take `--set`."""
+_SETTING = re.compile(r"[A-Za-z_]+\.[A-Za-z_]+=")
 
 
 def count(text: str) -> int:
-    """A number that is not negative, for argparse."""
+    """Parses a whole number that is not negative."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected 0 or a larger whole number, found {text!r}")
     return int(text)
 
 
+def steps(text: str) -> int:
+    """Parses a number of steps: `2000000`, `2_000_000` or `2e6`."""
+    try:
+        number = Decimal(text)
+        whole = int(number)
+    except (InvalidOperation, ValueError, OverflowError):
+        whole, number = 0, Decimal("nan")
+    if number != whole:
+        raise argparse.ArgumentTypeError(f"expected a whole number such as 2000000, 2_000_000 or 2e6, found {text!r}")
+    return whole
+
+
+def expand_settings(arguments: Sequence[str]) -> list[str]:
+    """Puts `--set` before each bare `section.key=value` of a command that takes settings."""
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    if command not in SETTABLE:
+        return list(arguments)
+    expanded: list[str] = []
+    for word in arguments:
+        if _SETTING.match(word) and expanded[-1] not in ("--set", "--slurm-option"):
+            expanded.append("--set")
+        expanded.append(word)
+    return expanded
+
+
 def add_folder(parser: argparse.ArgumentParser) -> None:
     """Adds `--folder`."""
-    parser.add_argument("--folder", type=Path, default=Path("runs"), help="where run folders are (default: runs)")
+    parser.add_argument("--folder", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Adds `--redis` and `--run`: what a role needs to find its run."""
+    """Adds `--redis` and `--run`, by which a role finds its run."""
     url, run = variable(REDIS_VARIABLE), variable(RUN_VARIABLE)
-    parser.add_argument("--redis", required=url is None, default=url, metavar="URL",
-                        help=f"Redis' URL, such as redis://localhost:6379/0 (default: ${REDIS_VARIABLE})")  # fmt: skip
-    parser.add_argument("--run", required=run is None, default=run, metavar="NAME",
-                        help=f"name of the run (default: ${RUN_VARIABLE})")  # fmt: skip
+    parser.add_argument(
+        "--redis",
+        required=url is None,
+        default=url,
+        metavar="URL",
+        help=f"the run's Redis server, such as redis://localhost:6379/0 (default: ${REDIS_VARIABLE})",
+    )
+    parser.add_argument(
+        "--run",
+        required=run is None,
+        default=run,
+        metavar="NAME",
+        help=f"the run's name (default: ${RUN_VARIABLE})",
+    )

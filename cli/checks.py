@@ -1,4 +1,4 @@
-"""What `bidist doctor` checks: each function looks at one thing that a run needs."""
+"""The checks of `bidist doctor`; each function checks one thing that a run needs."""
 
 import importlib
 import importlib.metadata
@@ -24,7 +24,7 @@ BOTS_ADVICE = (
     "training works without; to evaluate, set BIDIST_MELTINGPOT_ASSETS to Melting Pot's archive of assets and run "
     "`make setup`, or run `make bots` where Melting Pot's own download works"
 )
-# The paper's, with both variants of the games that have two.
+# The paper's substrates, with both variants of the games that have two.
 SUBSTRATES = (
     "coins",
     "coop_mining",
@@ -40,13 +40,13 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-      name: what it is.
-      status: `ok`; `warn`, where something works worse or not at all; `fail`, where no run is possible.
+      name: what was checked.
+      status: `ok`; `warn` if something works poorly or not at all; `fail` if no run is possible.
       found: what the machine has.
-      advice: what to do about it, in one line; empty if nothing.
+      advice: how to fix it, in one line; empty if there is nothing to fix.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Check:
 
 
 def check_python(version: tuple[int, ...]) -> Check:
-    """Checks this Python's version."""
+    """Checks the version of Python."""
     found = ".".join(map(str, version)) + f" ({sys.executable})"
     if version < MIN_PYTHON:
         return Check("Python", "fail", found, "install Python 3.11 or newer, then run `make clean setup`")
@@ -67,8 +67,8 @@ def check_package(name: str, module: str = "") -> Check:
     """Checks that a package is installed and can be imported.
 
     Args:
-      name: what pip calls it.
-      module: what Python calls it, if that is something else.
+      name: the distribution's name, as pip knows it.
+      module: the module's name, if it differs.
     """
     try:
         version = importlib.metadata.version(name)
@@ -83,16 +83,16 @@ def check_package(name: str, module: str = "") -> Check:
 
 
 def check_glibc(tags: str, found: tuple[int, int] | None) -> Check:
-    """Checks that the C library is as new as dmlab2d's wheel wants it.
+    """Checks that glibc is new enough for dmlab2d's wheel.
 
     Args:
       tags: the wheel's tags; empty if it is not installed.
-      found: the C library's version; None if it is not glibc.
+      found: the version of glibc; None if the C library is another one.
     """
     wanted = [(int(major), int(minor)) for major, minor in re.findall(r"manylinux_(\d+)_(\d+)", tags)]
     text = "none" if found is None else "{}.{}".format(*found)
     if not wanted:
-        return Check("glibc", "ok", f"{text} (dmlab2d here does not say which it needs)")
+        return Check("glibc", "ok", f"{text} (the installed dmlab2d names no minimum)")
     text += " (dmlab2d needs {}.{})".format(*min(wanted))
     if found is None or found < min(wanted):
         return Check("glibc", "fail", text, "use a newer Linux, such as Debian 12 or Ubuntu 22.04")
@@ -100,7 +100,7 @@ def check_glibc(tags: str, found: tuple[int, int] | None) -> Check:
 
 
 def check_substrates(folder: Path | None) -> Check:
-    """Checks that Melting Pot is installed with the paper's substrates; importing it would need TensorFlow."""
+    """Checks that Melting Pot is installed with the paper's substrates, without importing it: that needs TensorFlow."""
     if folder is None:
         return Check("Melting Pot", "fail", "not installed", SETUP_ADVICE)
     configs = folder / "configs" / "substrates"
@@ -113,7 +113,7 @@ def check_substrates(folder: Path | None) -> Check:
 
 
 def check_bots(folder: Path | None) -> Check:
-    """Checks which of the paper's substrates have the bots that their scenarios need."""
+    """Checks for which of the paper's substrates bots are installed, which their scenarios need."""
     models = folder / "assets" / "saved_models" if folder else None
     having = [name for name in SUBSTRATES if models and any((models / name).glob("*/saved_model.pb"))]
     if not having:
@@ -125,7 +125,7 @@ def check_bots(folder: Path | None) -> Check:
 
 
 def check_redis_server() -> Check:
-    """Checks which Redis server `bidist train` would start."""
+    """Checks the Redis server that `bidist train` would start."""
     try:
         binary = find_redis_server()
         version = subprocess.run(
@@ -134,11 +134,11 @@ def check_redis_server() -> Check:
     except SetupError as error:
         return Check("Redis server", "fail", "none", str(error))
     except (OSError, subprocess.SubprocessError) as error:
-        return Check("Redis server", "fail", f"cannot be run: {error}", "install the system's again")
+        return Check("Redis server", "fail", f"cannot be run: {error}", "reinstall the system's redis-server")
     match = re.search(r"v=(\S+)", version)
     found = f"{match[1] if match else version.strip()} ({binary.path})"
     if binary.fallback:
-        advice = "good for one machine; for more, install the system's (`apt install redis-server`)"
+        advice = "fine for one machine; for several, install the system's (`apt install redis-server`)"
         return Check("Redis server", "warn", found, advice)
     return Check("Redis server", "ok", found)
 
@@ -146,7 +146,7 @@ def check_redis_server() -> Check:
 def check_cores(cores: float) -> Check:
     """Checks the number of cores that this process may use."""
     if cores < MIN_CORES:
-        advice = f"a run works, slowly: learner and actors share what {MIN_CORES} cores should do"
+        advice = f"runs work, but slowly: the learner and the actors share less than {MIN_CORES} cores"
         return Check("cores", "warn", f"{cores:g}", advice)
     return Check("cores", "ok", f"{cores:g}")
 
@@ -155,17 +155,17 @@ def check_memory(memory: tuple[int, int]) -> Check:
     """Checks the memory that this process may use.
 
     Args:
-      memory: all of it and what is free of it, in bytes.
+      memory: total and free, in bytes.
     """
     total, free = (value / GIB for value in memory)
     found = f"{total:.1f} GiB, {free:.1f} free"
     if free < MIN_MEMORY_GIB:
-        return Check("memory", "warn", found, f"free some, or run fewer actors: {MIN_MEMORY_GIB:g} GiB is good")
+        return Check("memory", "warn", found, f"free some, or run fewer actors: {MIN_MEMORY_GIB:g} GiB is comfortable")
     return Check("memory", "ok", found)
 
 
 def check_gpu() -> Check:
-    """Checks whether torch can use a GPU; a machine that has none is fine."""
+    """Checks whether torch can use a GPU; having none is fine."""
     if importlib.util.find_spec("torch") is None:
         return Check("GPU", "warn", "unknown without torch", SETUP_ADVICE)
     import torch
@@ -174,15 +174,15 @@ def check_gpu() -> Check:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return Check("GPU", "ok", ", ".join(names))
     if Path("/dev/nvidia0").exists():
-        advice = "install NVIDIA's driver and a torch built for it; until then the learner computes on the CPU"
-        return Check("GPU", "warn", f"there is one, but torch {torch.__version__} cannot use it", advice)
-    return Check("GPU", "ok", "none; the learner computes on the CPU")
+        advice = "install NVIDIA's driver and a matching build of torch; until then the learner runs on the CPU"
+        return Check("GPU", "warn", f"present, but torch {torch.__version__} cannot use it", advice)
+    return Check("GPU", "ok", "none; the learner runs on the CPU")
 
 
 def check_disk(folder: Path) -> Check:
-    """Checks the space that is left where runs are kept."""
+    """Checks the free disk space where runs are kept."""
     free = shutil.disk_usage(folder).free / GIB
     if free < MIN_DISK_GIB:
-        advice = f"free some, or keep runs elsewhere with run.folder: {MIN_DISK_GIB:g} GiB is good"
+        advice = f"free some, or keep runs elsewhere with --folder: {MIN_DISK_GIB:g} GiB is comfortable"
         return Check("disk", "warn", f"{free:.1f} GiB free", advice)
     return Check("disk", "ok", f"{free:.1f} GiB free")

@@ -1,10 +1,12 @@
-"""From arguments to the configuration of a run: a new one's, or that of one which goes on."""
+"""From arguments to the configuration of a run, new or resumed."""
 
 import argparse
 import time
+from functools import cache
 from pathlib import Path
 
-from common.config import Config
+from cli.arguments import steps
+from common.config import Config, EnvironmentConfig
 from common.errors import ConfigError
 from common.run_folder import RunFolder
 from common.settings import load_config, preset_names
@@ -14,24 +16,39 @@ PRESET = "small"
 
 
 def add_configuration(parser: argparse.ArgumentParser, name: bool = True) -> None:
-    """Adds the options that set a run up."""
+    """Adds the options that configure a run."""
     group = parser.add_argument_group("configuration")
-    group.add_argument("--substrate", help="a Melting Pot substrate, a matrix game or pettingzoo:module:function")
-    group.add_argument("--method", help=f"one of {', '.join(METHODS)}")
-    group.add_argument("--preset", help=f"{', '.join(preset_names())} or a YAML file (default: {PRESET})")
-    group.add_argument("--steps", type=int, metavar="N", help="length of the run in steps, summed over players")
-    group.add_argument("--seed", type=int)
-    group.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
-                       help="any setting of common/config.py; may be given more than once")  # fmt: skip
-    group.add_argument("--folder", type=Path, help="where run folders are made (default: runs)")
+    group.add_argument(
+        "--substrate",
+        metavar="GAME",
+        help="a Melting Pot substrate, a matrix game (`bidist list substrates`) or pettingzoo:module:function",
+    )
+    group.add_argument("--method", metavar="METHOD", help=f"one of {', '.join(METHODS)}, or module:Class of your own")
+    group.add_argument(
+        "--preset", metavar="PRESET", help=f"{', '.join(preset_names())} or a YAML file (default: {PRESET})"
+    )
+    group.add_argument(
+        "--steps",
+        type=steps,
+        metavar="N",
+        help="length of the run in player steps, which is env steps times players; 2e6 and 2_000_000 are fine",
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="seed of all randomness (default: 0)")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="any setting (`bidist settings` lists them), with or without `--set` in front; repeatable",
+    )
+    group.add_argument("--folder", type=Path, help="the folder of all runs (default: runs)")
     if name:
-        group.add_argument("--run", metavar="NAME", help="name of the run (default: made from method, game and time)")
+        group.add_argument("--run", metavar="NAME", help="name of the run (default: from method, game and time)")
 
 
 def new(arguments: argparse.Namespace) -> Config:
-    """The configuration of a run that is to be made; it is checked, and has a name."""
-    import environments
-
+    """The configuration of a new run, checked and with a name."""
     preset, values = arguments.preset or PRESET, _named(arguments)
     config = load_config(preset, arguments.overrides, values)
     if not config.run.name:
@@ -39,35 +56,47 @@ def new(arguments: argparse.Namespace) -> Config:
         chosen = config.method.name.rpartition(":")[2]
         name = f"{chosen}-{game}-{time.strftime('%m%d-%H%M%S')}"
         config = load_config(preset, arguments.overrides, {**values, "run.name": name})
-    environments.spec(config.environment)
+    players(config.environment)  # raises if the game cannot be built
     return resolve(config)
 
 
-def resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
-    """A run's own configuration, with another budget if one is asked for.
+@cache
+def players(environment: EnvironmentConfig) -> int:
+    """The number of players in a game, which is built once to find out.
 
     Raises:
-      ConfigError: if anything else is asked for than the run has.
+      BidistError: if the game cannot be built.
+    """
+    import environments
+
+    return environments.spec(environment).players
+
+
+def resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
+    """The configuration of a run that is there already, with another budget if asked for.
+
+    Raises:
+      ConfigError: if the arguments ask for any other change.
     """
     config = folder.read_config()
-    # The run lies where it was found, whatever the place it was started from was called there.
+    # The run's folder may have moved since it started, or been named relative to another directory.
     config = config.model_copy(update={"run": config.run.model_copy(update={"folder": folder.path.parent})})
     config = resolve(config, f"{folder.config}: ")
     if arguments.method not in (None, config.method.name):
         raise ConfigError(
-            f"run {folder.path} is one of {config.method.name} and cannot go on as one of {arguments.method}: leave "
-            "--method out, or start another run"
+            f"run {folder.path} uses {config.method.name} and cannot continue with {arguments.method}: leave --method "
+            "out, or start another run"
         )
     asked = resolve(load_config(arguments.preset, arguments.overrides, _named(arguments), base=config))
-    is_now, would_be = config.model_dump(), asked.model_dump()
+    current, wanted = config.model_dump(), asked.model_dump()
     changed = [
-        f"{section}.{key} is {value!r} and cannot become {would_be[section][key]!r}"
-        for section, settings in is_now.items()
+        f"{section}.{key} is {value!r} and cannot become {wanted[section][key]!r}"
+        for section, settings in current.items()
         for key, value in settings.items()
-        if value != would_be[section][key] and (section, key) != ("run", "player_steps")
+        if value != wanted[section][key] and (section, key) != ("run", "player_steps")
     ]
     if changed:
-        raise ConfigError(f"run {folder.path} has its settings already: {'; '.join(changed)}; --steps alone can change")
+        raise ConfigError(f"run {folder.path} keeps its settings: {'; '.join(changed)}; only --steps can change")
     return asked
 
 

@@ -1,29 +1,33 @@
-"""`bidist crossplay`: populations among one another."""
+"""`bidist crossplay`: every population among every other."""
 
 import argparse
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cli.arguments import INTERRUPTED, add_folder
+from cli.commands import Commands
 from cli.signals import stop_on_signals
 from common.errors import ConfigError
 from common.run_folder import find_run
 
 
-def add_parsers(commands: Any) -> None:
-    """Adds `crossplay` to the sub-commands of `bidist`."""
-    crossplay = commands.add_parser("crossplay", help="every population's focal players among every other's")
+def add_parsers(commands: Commands) -> None:
+    """Adds `crossplay`."""
+    summary = "play every population's focal players among every other population"
+    crossplay = commands.add("evaluate", "crossplay", summary, _crossplay, "RUN ...")
     crossplay.add_argument("runs", nargs="+", metavar="RUN", help="runs of one game: folders, or names in --folder")
-    crossplay.add_argument("--random", action="store_true", help="players who act at random take part")
-    crossplay.add_argument("--episodes", type=int, default=8, metavar="N", help="of each pair and split (default: 8)")
+    crossplay.add_argument("--random", action="store_true", help="include random players")
+    crossplay.add_argument(
+        "--episodes", type=int, default=8, metavar="N", help="episodes per pair and split (default: 8)"
+    )
     crossplay.add_argument("--checkpoint", default="newest", metavar="NAME", help="of each run (default: newest)")
-    crossplay.add_argument("--seed", type=int, default=0, help="of the evaluation (default: 0)")
-    crossplay.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
-    crossplay.add_argument("--out", type=Path, default=Path("crossplay"), metavar="FOLDER", help="default: crossplay")
+    crossplay.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the evaluation (default: 0)")
+    crossplay.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    crossplay.add_argument(
+        "--out", type=Path, default=Path("crossplay"), metavar="FOLDER", help="where to write (default: crossplay)"
+    )
     add_folder(crossplay)
-    crossplay.set_defaults(handler=_crossplay)
 
 
 def _crossplay(arguments: argparse.Namespace) -> int:
@@ -37,7 +41,9 @@ def _crossplay(arguments: argparse.Namespace) -> int:
             "numbers"
         )
     if arguments.checkpoint == "all":
-        raise ConfigError("--checkpoint all: one checkpoint of each run takes part; name it, or take the newest")
+        raise ConfigError(
+            "--checkpoint all: crossplay plays one checkpoint of each run; name one, or leave --checkpoint out"
+        )
     folders = [find_run(arguments.folder, run) for run in arguments.runs]
     people = [person for folder in folders for person in populations(folder, [arguments.checkpoint])]
     if arguments.random:

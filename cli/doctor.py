@@ -1,4 +1,4 @@
-"""`bidist doctor`: checks whether this machine has what a run needs, and says what to do about what is missing."""
+"""`bidist doctor`: checks that this machine has what a run needs, and says how to fix what is missing."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"
 
 
 def diagnose() -> list[Check]:
-    """Looks at everything that a run needs of a machine."""
+    """Runs all checks."""
     return [
         checks.check_python(sys.version_info[:3]),
         checks.check_package("torch"),
@@ -35,7 +35,7 @@ def diagnose() -> list[Check]:
 
 
 def render(found: list[Check]) -> Table:
-    """Draws the checks as a table, advice under what it is about."""
+    """Draws the checks as a table, with advice below the check it concerns."""
     table = Table(box=None, pad_edge=False)
     for column in ("", "check", "found"):
         table.add_column(column)
@@ -48,9 +48,9 @@ def render(found: list[Check]) -> Table:
 
 
 def run() -> int:
-    """Prints the checks.
+    """Runs and prints all checks.
 
-    Returns: the exit status, 0 unless a check failed.
+    Returns: the exit status, 1 if a check failed.
     """
     found = diagnose()
     Console().print(render(found))

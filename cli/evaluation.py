@@ -1,53 +1,92 @@
-"""The commands that play checkpoints: in official scenarios, for a film, to tell policies apart."""
+"""The commands that play checkpoints: official scenarios, videos, comparisons of policies."""
 
 import argparse
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cli.arguments import INTERRUPTED, add_folder, count
+from cli.commands import Commands
 from cli.signals import stop_on_signals
 from common.errors import ConfigError
 from common.run_folder import RunFolder, find_run
 
+EXAMPLES = """\
+examples:
+  bidist evaluate NAME                            the newest checkpoint, in the game's scenarios 0 to 4
+  bidist evaluate NAME --scenario coins_3 --checkpoint all
+  bidist evaluate --random coins                  players who act at random, for comparison
 
-def add_parsers(commands: Any) -> None:
-    """Adds them to the sub-commands of `bidist`."""
-    evaluate = commands.add_parser("evaluate", help="play checkpoints in official scenarios, with DeepMind's bots")
-    evaluate.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder, or its name in --folder")
-    evaluate.add_argument("--random", action="append", default=[], metavar="SUBSTRATE",
-                          help="players who act at random, in this game; may be given more than once")  # fmt: skip
-    evaluate.add_argument("--scenario", action="append", metavar="NAME", dest="scenarios",
-                          help="default: 0 to 4 of the run's game; may be given more than once")  # fmt: skip
-    evaluate.add_argument("--checkpoint", action="append", metavar="NAME", dest="checkpoints",
-                          help="newest (default), all, or the name of one; may be given more than once")  # fmt: skip
-    evaluate.add_argument("--average", action="store_true", help="play by the running average of theta")
-    evaluate.add_argument("--episodes", type=int, default=20, metavar="N", help="of each scenario (default: 20)")
-    evaluate.add_argument("--seed", type=count, default=0, help="of the evaluation (default: 0)")
-    evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
-    evaluate.add_argument("--out", type=Path, metavar="FILE", help="results (default: evaluation.jsonl in the run)")
-    add_folder(evaluate)
-    evaluate.add_argument("--follow", action="store_true", help="evaluate each newest checkpoint until the run ends")
-    evaluate.add_argument("--reference", action="store_true", help="through Melting Pot's own API: slow")
-    evaluate.set_defaults(handler=_evaluate)
+Repeat an interrupted command to resume it: no episode is played twice.
+"""
 
-    record = commands.add_parser("record", help="a film of one episode, the focal players in white frames")
+
+def add_parsers(commands: Commands) -> None:
+    """Adds `evaluate`, `record` and `diversity`."""
+    _add_evaluate(commands)
+    record = commands.add("evaluate", "record", "record a video of one episode", _record, "RUN")
     record.add_argument("run", metavar="RUN", help="a run's folder, or its name in --folder")
-    record.add_argument("--scenario", metavar="NAME", help="default: the population among itself, without bots")
-    record.add_argument("--checkpoint", default="newest", metavar="NAME", help="default: newest")
-    record.add_argument("--episode", type=count, default=0, metavar="N", help="its number, as in evaluate (default: 0)")
-    record.add_argument("--seed", type=count, default=0, help="of the evaluation (default: 0)")
-    record.add_argument("--out", type=Path, metavar="FILE.mp4", help="default: in the run, by scenario and number")
+    record.add_argument("--scenario", metavar="NAME", help="a scenario (default: self-play, which needs no bots)")
+    record.add_argument("--checkpoint", default="newest", metavar="NAME", help="which to play (default: newest)")
+    record.add_argument(
+        "--episode", type=count, default=0, metavar="N", help="the episode's number, as in evaluate (default: 0)"
+    )
+    record.add_argument("--seed", type=count, default=0, metavar="N", help="seed of the evaluation (default: 0)")
+    record.add_argument(
+        "--out", type=Path, metavar="FILE.mp4", help="the video (default: in the run, by scenario and number)"
+    )
     add_folder(record)
-    record.set_defaults(handler=_record)
 
-    diversity = commands.add_parser("diversity", help="how different the policies are that were met in training")
+    diversity = commands.add(
+        "evaluate",
+        "diversity",
+        "measure how different the policies are that players met in training",
+        _diversity,
+        "RUN ...",
+    )
     diversity.add_argument("runs", nargs="+", metavar="RUN", help="runs of one game: folders, or names in --folder")
-    diversity.add_argument("--out", type=Path, default=Path("diversity"), metavar="FOLDER", help="default: diversity")
-    diversity.add_argument("--seed", type=count, default=0, help="of the games that give the observations (default: 0)")
+    diversity.add_argument(
+        "--out", type=Path, default=Path("diversity"), metavar="FOLDER", help="where to write (default: diversity)"
+    )
+    diversity.add_argument(
+        "--seed", type=count, default=0, metavar="N", help="seed of the games that give the observations (default: 0)"
+    )
     add_folder(diversity)
-    diversity.set_defaults(handler=_diversity)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    summary = "play checkpoints in official scenarios, among DeepMind's bots"
+    evaluate = commands.add("evaluate", "evaluate", summary, _evaluate, "[RUN ...]", EXAMPLES)
+    evaluate.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder, or its name in --folder")
+    evaluate.add_argument(
+        "--random", action="append", default=[], metavar="GAME", help="evaluate random players in this game; repeatable"
+    )
+    evaluate.add_argument(
+        "--scenario",
+        action="append",
+        metavar="NAME",
+        dest="scenarios",
+        help="a scenario (default: 0 to 4 of the run's game; `bidist list scenarios` lists them); repeatable",
+    )
+    evaluate.add_argument(
+        "--checkpoint",
+        action="append",
+        metavar="NAME",
+        dest="checkpoints",
+        help="newest (default), all, or a checkpoint's name; repeatable",
+    )
+    evaluate.add_argument("--average", action="store_true", help="play the running average of theta")
+    evaluate.add_argument("--episodes", type=int, default=20, metavar="N", help="episodes per scenario (default: 20)")
+    evaluate.add_argument("--seed", type=count, default=0, metavar="N", help="seed of the evaluation (default: 0)")
+    evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    evaluate.add_argument(
+        "--out", type=Path, metavar="FILE", help="the results (default: evaluation.jsonl in the run's folder)"
+    )
+    add_folder(evaluate)
+    evaluate.add_argument("--follow", action="store_true", help="evaluate each new checkpoint until the run ends")
+    evaluate.add_argument(
+        "--reference", action="store_true", help="play through Melting Pot's own API, slowly, as a check"
+    )
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -57,18 +96,22 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.episodes < 1 or arguments.workers < 0:
         raise ConfigError(f"--episodes {arguments.episodes} --workers {arguments.workers}: expected positive numbers")
     if not arguments.runs and not arguments.random:
-        raise ConfigError("nobody to evaluate: name a run, or --random SUBSTRATE")
+        raise ConfigError("nothing to evaluate: name a run, or --random GAME")
     stopping = stop_on_signals()
     options = {
-        "scenarios": arguments.scenarios, "episodes": arguments.episodes, "seed": arguments.seed,
-        "workers": arguments.workers, "reference": arguments.reference, "stopping": stopping,
-    }  # fmt: skip
+        "scenarios": arguments.scenarios,
+        "episodes": arguments.episodes,
+        "seed": arguments.seed,
+        "workers": arguments.workers,
+        "reference": arguments.reference,
+        "stopping": stopping,
+    }
     folders = [find_run(arguments.folder, run) for run in arguments.runs]
     if arguments.follow:
         if len(folders) != 1 or arguments.random:
             raise ConfigError("--follow follows one run: name one")
         if arguments.checkpoints or arguments.average:
-            raise ConfigError("--follow takes each newest checkpoint by itself: leave --checkpoint and --average out")
+            raise ConfigError("--follow chooses the checkpoints itself: leave --checkpoint and --average out")
         out = arguments.out or folders[0].evaluation
         shown = partial(show, out=out, seed=arguments.seed, reference=arguments.reference)
         evaluate.follow(folders[0], out, shown=shown, **options)
@@ -100,7 +143,7 @@ def _record(arguments: argparse.Namespace) -> int:
     name = f"{arguments.scenario or 'among_themselves'}-{arguments.episode}.mp4"
     out = arguments.out or folder.path / name
     started = time.monotonic()
-    print(f"playing and recording {arguments.scenario or 'the population among itself'}", flush=True)
+    print(f"playing and recording {arguments.scenario or 'self-play'}", flush=True)
     episode = record(person, arguments.scenario, arguments.episode, arguments.seed, out)
     print(
         f"{out}: {episode.env_steps} steps in {time.monotonic() - started:.0f} s, focal return per capita "
@@ -112,7 +155,7 @@ def _record(arguments: argparse.Namespace) -> int:
 def _diversity(arguments: argparse.Namespace) -> int:
     from reports.diversity import compare
 
-    print("showing the policies of every checkpoint the same observations", flush=True)
+    print("showing the same observations to every policy", flush=True)
     found = compare([find_run(arguments.folder, run) for run in arguments.runs], arguments.out, arguments.seed)
     for d in found:
         kinds = ", ".join(f"{kind} {distance:.3f}" for kind, distance in d.by_kind.items())

@@ -5,37 +5,53 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from cli import crossplay, evaluation, experiments, reports, roles, sweeps, training, watching
+from cli import crossplay, evaluation, experiments, listing, reports, roles, settings, sweeps, training, watching
+from cli.arguments import expand_settings
+from cli.commands import Commands, ShowVersion
+from cli.signals import restored_handlers
 from common.errors import BidistError
 
-DESCRIPTION = "Trains populations of agents that still work when they meet strangers."
-GROUPS = (training, roles, watching, evaluation, crossplay, reports, sweeps, experiments)
+DESCRIPTION = "Train populations of agents that get along with strangers, on DeepMind's Melting Pot."
+NOTES = """\
+Start with `bidist doctor`, which checks this machine, then `bidist train`. `bidist COMMAND --help` explains a command
+and `bidist settings` every setting. The documentation is in docs/.
+"""
+# In the order in which `bidist --help` shows their commands.
+GROUPS = (training, watching, listing, settings, evaluation, crossplay, reports, sweeps, experiments, roles)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the command line: each group of sub-commands adds its own."""
-    top = argparse.ArgumentParser("bidist", description=DESCRIPTION)
+    """Builds the parser of the command line; each group adds its own sub-commands."""
+    top = argparse.ArgumentParser(
+        "bidist",
+        usage="bidist [--debug] COMMAND [OPTION ...]",
+        epilog=NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action=ShowVersion, nargs=0, help="print the version and exit")
     top.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = Commands(top)
     for group in GROUPS:
         group.add_parsers(commands)
+    top.description = f"{DESCRIPTION}\n\n{commands.overview()}"
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a sub-command.
 
-    Returns: 0; 1 if what was looked at is not in order; 2 if it cannot be done as asked, 3 if something broke on the
-    way and trying again may help; 2 and 3 with one line that says why.
+    Returns: 0 on success; 1 if a check failed; 2 if the request cannot be carried out as given; 3 if something broke
+      along the way and trying again may help. With 2 and 3 it prints one line that says why.
     """
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args(expand_settings(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(
         level=logging.DEBUG if arguments.debug else logging.INFO,
         format=f"%(asctime)s {arguments.command:<9} %(levelname)-7s %(message)s",
         datefmt="%H:%M:%S",
     )
     try:
-        status: int = arguments.handler(arguments)
+        with restored_handlers():
+            status: int = arguments.handler(arguments)
     except Exception as error:
         if arguments.debug or not isinstance(error, _expected()):
             raise
@@ -45,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """Errors that one line explains; imported here because `--help` needs no Redis client."""
+    """The errors that one line explains; imported here because `--help` needs no Redis client."""
     import redis
 
     return BidistError, redis.RedisError, OSError

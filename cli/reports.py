@@ -1,27 +1,38 @@
-"""The commands that make tables and pictures of what is there already."""
+"""The commands that make tables and figures from existing results."""
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from cli.arguments import add_folder
+from cli.commands import Commands
 from common.files import read_lines
 from common.run_folder import RunFolder, find_run
 
 
-def add_parsers(commands: Any) -> None:
-    """Adds them to the sub-commands of `bidist`."""
-    report = commands.add_parser("report", help="tables and pictures from results, beside what was published")
-    report.add_argument("results", nargs="+", type=Path, metavar="RESULTS",
-                        help="files of results, run folders, folders with run folders in them, or sweeps")  # fmt: skip
-    report.add_argument("--out", type=Path, default=Path("report"), metavar="FOLDER", help="where (default: report)")
-    report.set_defaults(handler=_report)
+def add_parsers(commands: Commands) -> None:
+    """Adds `report` and `curves`."""
+    report = commands.add(
+        "evaluate", "report", "make tables and figures from results, beside the published ones", _report, "RESULTS ..."
+    )
+    report.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="result files, run folders, folders that contain run folders, or sweeps",
+    )
+    report.add_argument(
+        "--out", type=Path, default=Path("report"), metavar="FOLDER", help="where to write (default: report)"
+    )
 
-    curves = commands.add_parser("curves", help="learning curves of runs: a picture, and the numbers beside it as CSV")
+    curves = commands.add(
+        "evaluate", "curves", "draw the learning curves of runs, and save them as CSV", _curves, "RUN ..."
+    )
     curves.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or its name in --folder")
-    curves.add_argument("--out", required=True, type=Path, metavar="FILE.png")
+    curves.add_argument(
+        "--out", required=True, type=Path, metavar="FILE.png", help="the figure; the CSV gets the same name"
+    )
     add_folder(curves)
-    curves.set_defaults(handler=_curves)
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -1,13 +1,14 @@
-"""The commands of one role: each runs it, on any host that reaches the others, or asks how it does."""
+"""The commands of single roles: each runs one, on any host that reaches the others, or checks on it."""
 
 import argparse
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cli.arguments import add_run
+from cli.commands import Commands
 from cli.configuration import add_configuration, new, resumed
 from cli.signals import stop_on_signals
 from common.errors import StoreError
@@ -17,36 +18,48 @@ if TYPE_CHECKING:
     from common.store import Store
 
 LEARNER_LEAVES_S = 30.0
+# A supervisor stops its roles one kind after the other; a service manager may have signalled them all by then.
+SUPERVISOR_STOPS_S = 30.0
 
 
-def add_parsers(commands: Any) -> None:
-    """Adds them to the sub-commands of `bidist`."""
-    learner = commands.add_parser("learner", help="one learner; it sets the run's configuration")
+def add_parsers(commands: Commands) -> None:
+    """Adds the roles, `health` and `stack`."""
+    learner = commands.add(
+        "operate", "learner", "run the learner; it sets the run's configuration", _learner, "[SECTION.KEY=VALUE ...]"
+    )
     add_run(learner)
     add_configuration(learner, name=False)
-    learner.add_argument("--listen", default="tcp://127.0.0.1:*", metavar="ADDRESS", help="where it listens")
-    learner.add_argument("--host", default="127.0.0.1", help="the name by which actors reach this machine")
-    learner.set_defaults(handler=_learner)
+    learner.add_argument(
+        "--listen",
+        default="tcp://127.0.0.1:*",
+        metavar="ADDRESS",
+        help="where to listen for actors, such as tcp://*:5555 (default: this machine, any port)",
+    )
+    learner.add_argument(
+        "--host", default="127.0.0.1", help="the name by which actors reach this machine (default: 127.0.0.1)"
+    )
 
-    actor = commands.add_parser("actor", help="one actor; joins a run, on any host")
+    actor = commands.add("operate", "actor", "run one actor; joins a run from any host", _actor)
     add_run(actor)
-    actor.add_argument("--name", help="unique among the run's actors (default: made from host and process)")
-    actor.set_defaults(handler=_actor)
+    actor.add_argument("--name", help="unique among the run's actors (default: from host and process)")
 
-    distiller = commands.add_parser("distiller", help="one distiller; joins a run")
-    add_run(distiller)
-    distiller.set_defaults(handler=_distiller)
+    add_run(commands.add("operate", "distiller", "run the distiller; joins a run", _distiller))
 
-    health = commands.add_parser("health", help="whether a role on this host does its work; 1 if not")
+    health = commands.add(
+        "operate", "health", "check that a role on this host is making progress; exits with 1 if not", _health, "ROLE"
+    )
     health.add_argument("role", choices=("learner", "actor", "distiller"))
     add_run(health)
-    health.add_argument("--patience", type=float, default=120.0, metavar="S",
-                        help="how long ago it may have done the last of its work (default: 120)")  # fmt: skip
-    health.add_argument("--alive", action="store_true", help="it is enough that it reports")
-    health.set_defaults(handler=_health)
+    health.add_argument(
+        "--patience",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="seconds that a role may go without progress (default: 120)",
+    )
+    health.add_argument("--alive", action="store_true", help="check only that it reports, not that it progresses")
 
-    stack = commands.add_parser("stack", help="makes a Docker Swarm stack of the compose file on standard input")
-    stack.set_defaults(handler=_stack)
+    commands.add("operate", "stack", "convert a compose file on standard input to a Docker Swarm stack", _stack)
 
 
 def _learner(arguments: argparse.Namespace) -> int:
@@ -87,7 +100,7 @@ def _health(arguments: argparse.Namespace) -> int:
     from deploy import health
 
     found = health.problem(arguments.redis, arguments.run, arguments.role, arguments.patience, arguments.alive)
-    print(found or "well")
+    print(found or "healthy")
     return 1 if found else 0
 
 
@@ -104,11 +117,15 @@ def _store(arguments: argparse.Namespace) -> "Store":
     from common.store import Store
 
     require_redis(arguments.redis)
-    return Store(arguments.redis, arguments.run, stop_on_signals())
+    return Store(arguments.redis, arguments.run, stop_on_signals(SUPERVISOR_STOPS_S))
 
 
 def require_redis(url: str) -> None:
-    """Says at once, rather than after patience, that no Redis is where one was said to be."""
+    """Checks that a Redis server answers, so that a wrong address fails at once and not after retries.
+
+    Raises:
+      StoreError: if none does.
+    """
     from common.connection import refusal, shown
 
     if (reason := refusal(url)) is not None:

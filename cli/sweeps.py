@@ -1,44 +1,74 @@
-"""The commands that start many runs: a matrix of them, or a search for settings."""
+"""The commands that start many runs: a sweep, or a search for settings."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from cli.arguments import INTERRUPTED
+from cli.arguments import INTERRUPTED, steps
+from cli.commands import Commands
 from cli.signals import stop_on_signals
 from common.errors import ConfigError
 from common.settings import parse_overrides
 
+SWEEP_EXAMPLES = """\
+examples:
+  bidist sweep --method mappo,bidist --seeds 0-4 --steps 3e6
+  bidist sweep plan.yaml                     start it, or resume it
+  bidist sweep sweeps/plan --status
 
-def add_parsers(commands: Any) -> None:
-    """Adds them to the sub-commands of `bidist`."""
-    sweep = commands.add_parser("sweep", help="many runs: methods x variants x substrates x seeds, resumable")
+Several processes and machines can work on one sweep: start the same command on each.
+"""
+TUNE_EXAMPLES = """\
+example:
+  bidist tune --method mappo learner.learning_rate=log:1e-4..1e-3 'learner.minibatches=4|8|16'
+"""
+
+
+def add_parsers(commands: Commands) -> None:
+    """Adds `sweep` and `tune`."""
+    summary = "train a matrix of methods, variants, substrates and seeds; resumable"
+    sweep = commands.add("many runs", "sweep", summary, _sweep, "[PLAN] [SECTION.KEY=VALUE ...]", SWEEP_EXAMPLES)
     _add_plan(sweep)
     sweep.add_argument("--status", action="store_true", help="print the progress, update trials.csv and exit")
     sweep.add_argument("--slurm", type=int, metavar="N", help="submit N workers to SLURM and exit")
-    sweep.add_argument("--slurm-option", action="append", default=[], metavar="KEY=VALUE", dest="slurm_options",
-                       help="of submitit, such as timeout_min=600; may be given more than once")  # fmt: skip
-    sweep.set_defaults(handler=_sweep)
+    sweep.add_argument(
+        "--slurm-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="slurm_options",
+        help="an option of submitit, such as timeout_min=600; repeatable",
+    )
 
-    tune = commands.add_parser("tune", help="search for settings with Optuna; resumable")
+    summary = "search for settings with Optuna; resumable"
+    tune = commands.add("many runs", "tune", summary, _tune, "[PLAN] [SECTION.KEY=RANGE ...]", TUNE_EXAMPLES)
     _add_plan(tune)
     tune.add_argument("--trials", type=int, default=20, metavar="N", help="suggestions to measure (default: 20)")
-    tune.add_argument("--measure", metavar="NAME",
-                      help="return_auc (default), return_end; of validation scenarios scaled, evenness")  # fmt: skip
-    tune.set_defaults(handler=_tune)
+    tune.add_argument(
+        "--measure",
+        metavar="NAME",
+        help="what to maximise: return_auc (default), return_end, or in validation scenarios scaled, evenness",
+    )
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plan", nargs="?", type=Path, metavar="FILE", help="the plan (YAML), or a sweep's folder")
+    parser.add_argument("plan", nargs="?", type=Path, metavar="PLAN", help="a YAML file, or the folder of a sweep")
     parser.add_argument("--method", metavar="A,B", help="methods")
     parser.add_argument("--substrate", metavar="X,Y", help="games")
-    parser.add_argument("--seeds", metavar="0-4", help="such as 0-4 or 0,2,5")
-    parser.add_argument("--steps", type=int, metavar="N", help="player steps of each run")
-    parser.add_argument("--preset", help="as for train")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
-                       help="a setting of every run; for tune also a range: log:1e-4..1e-3, 1..4, 4|8")  # fmt: skip
-    parser.add_argument("--scenario", metavar="5,6", help="evaluate each run in these, numbers or names")
-    parser.add_argument("--episodes", type=int, metavar="N", help="of each scenario (default: 20)")
+    parser.add_argument("--seeds", metavar="0-4", help="seeds, such as 0-4 or 0,2,5")
+    parser.add_argument("--steps", type=steps, metavar="N", help="player steps of each run, such as 2e6")
+    parser.add_argument("--preset", metavar="PRESET", help="as for train")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="a setting of every run (`bidist settings` lists them), with or without `--set` in front; repeatable; for "
+        "tune also a range: log:1e-4..1e-3, 1..4, 4|8",
+    )
+    parser.add_argument("--scenario", metavar="5,6", help="evaluate each run in these scenarios, by number or name")
+    parser.add_argument("--episodes", type=int, metavar="N", help="episodes per scenario (default: 20)")
     parser.add_argument("--games", type=int, metavar="N", help="as for train (default: 0)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: sweeps/NAME)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
@@ -47,7 +77,8 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from experiments.plan import make_plan, read_plan
-    from experiments.sweep import Sweep, open_sweep, show
+    from experiments.sweep import Sweep
+    from experiments.sweep_folder import open_sweep, show
 
     if arguments.jobs < 1 or (arguments.slurm is not None and arguments.slurm < 1):
         raise ConfigError(f"--jobs {arguments.jobs} --slurm {arguments.slurm}: expected 1 or more")
@@ -64,7 +95,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         extra = [*options, "--jobs", str(arguments.jobs)]
         submitted = submit(folder, arguments.slurm, parse_overrides(arguments.slurm_options, "--slurm-option"), extra)
         print(f"submitted jobs {', '.join(str(job.job_id) for job in submitted)}")
-        print(f"see how far they are: bidist sweep {folder} --status")
+        print(f"follow their progress with: bidist sweep {folder} --status")
         return 0
     stopping = stop_on_signals()
     done = Sweep(plan, folder, arguments.jobs, options, stopping).run()
@@ -93,24 +124,28 @@ def _tune(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:
-    """Arguments of `bidist train` that do not change what is learnt."""
+    """Arguments of `bidist train` that do not affect learning."""
     return [] if arguments.actors is None else ["--actors", str(arguments.actors)]
 
 
 def _folder(plan: Path | None, name: str = "sweep") -> Path:
-    """Where a sweep lives if the command line does not say."""
+    """The default folder of a sweep."""
     if plan is not None and plan.is_dir():
         return plan
     return Path("sweeps") / (name if plan is None else plan.stem)
 
 
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says of a plan."""
+    """The keys of a plan that the command line sets."""
     found: dict[str, Any] = {
-        "methods": _listed(arguments.method), "substrates": _listed(arguments.substrate), "seeds": arguments.seeds,
-        "steps": arguments.steps, "preset": arguments.preset, "games": arguments.games,
+        "methods": _listed(arguments.method),
+        "substrates": _listed(arguments.substrate),
+        "seeds": arguments.seeds,
+        "steps": arguments.steps,
+        "preset": arguments.preset,
+        "games": arguments.games,
         "settings": parse_overrides(arguments.overrides) or None,
-    }  # fmt: skip
+    }
     if arguments.scenario is not None:
         scenarios = [int(part) if part.isdecimal() else part for part in arguments.scenario.split(",")]
         found["evaluation"] = {"scenarios": scenarios}

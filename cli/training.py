@@ -2,55 +2,57 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from cli.arguments import count
-from cli.configuration import add_configuration, new, resumed
+from cli.commands import Commands
+from cli.configuration import add_configuration, new, players, resumed
 from cli.roles import require_redis
 from cli.signals import stop_on_signals
-from common.config import learner_threads
+from common.config import Config, learner_threads
 from common.cores import core_count
 from common.errors import ConfigError
 from common.files import read_lines
 from common.run_folder import RunFolder
 
+EXAMPLES = """\
+examples:
+  bidist train                                                  about ten minutes of BiDist on two cores
+  bidist train --method mappo --substrate coins --steps 2e6 --seed 1
+  bidist train learner.learning_rate=1e-3 network.core=lstm     any setting; `bidist settings` lists them
+  bidist train --resume NAME --steps 4e6                        continue a run, with a larger budget
 
-def add_parsers(commands: Any) -> None:
-    """Adds `train` to the sub-commands of `bidist`."""
-    train = commands.add_parser("train", help="a whole run on this machine, with a live view")
+Stop with Ctrl-C: the run writes a checkpoint and can be resumed. A second Ctrl-C quits at once.
+"""
+
+
+def add_parsers(commands: Commands) -> None:
+    """Adds `train`."""
+    summary = "train a population on this machine, with a live view"
+    train = commands.add("run", "train", summary, _train, "[SECTION.KEY=VALUE ...]", EXAMPLES)
     add_configuration(train)
-    train.add_argument("--resume", metavar="RUN", help="go on with a stopped run; --steps may raise its budget")
+    train.add_argument("--resume", metavar="RUN", help="continue a stopped run; --steps may raise its budget")
     train.add_argument(
-        "--actors", type=int, metavar="N", help="actor processes (default: the cores that the learner leaves)"
+        "--actors", type=int, metavar="N", help="actor processes (default: one for each core the learner leaves)"
     )
     train.add_argument("--redis", metavar="URL", help="use this Redis server instead of starting one")
-    train.add_argument("--games", type=count, default=16, metavar="N",
-                       help="that the trained and a random population each play at the end (default: 16)")  # fmt: skip
-    train.add_argument("--serial", action="store_true", help="all roles in one process, for debuggers")
-    train.set_defaults(handler=_train)
+    train.add_argument(
+        "--games",
+        type=count,
+        default=16,
+        metavar="N",
+        help="episodes of self-play at the end, for the summary (default: 16)",
+    )
+    train.add_argument("--serial", action="store_true", help="run all roles in one process, for debuggers")
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    if arguments.resume:
-        folder = RunFolder((arguments.folder or Path("runs")) / Path(arguments.resume).name)
-        if not folder.config.exists():
-            raise ConfigError(f"there is no run at {folder.path}: no {folder.config.name} was found in it")
-        config = resumed(arguments, folder)
-        done = sum(line["player_steps"] for line in read_lines(folder.metrics)[-1:])
-        if done >= config.run.player_steps and (folder.summary.exists() or arguments.steps is not None):
-            raise ConfigError(
-                f"run {folder.path} has made {done} player steps, and was to make {config.run.player_steps}: "
-                "it is finished, unless you raise --steps"
-            )
-    else:
-        config = new(arguments)
-        folder = RunFolder.of(config.run)
-        if folder.path.exists():
-            raise ConfigError(f"{folder.path} exists: go on with --resume {config.run.name}, or give another --run")
+    config, folder = _resume(arguments) if arguments.resume else _start(arguments)
     if arguments.redis:
         require_redis(arguments.redis)
     if arguments.actors is not None and arguments.actors < 0:
-        raise ConfigError(f"--actors {arguments.actors}: expected how many, 0 if all of them run elsewhere")
+        raise ConfigError(f"--actors {arguments.actors}: expected a number, 0 if all actors run elsewhere")
+    if not arguments.resume:
+        print(budget(config), flush=True)
     if arguments.serial:
         from deploy.serial import train
 
@@ -68,3 +70,31 @@ def _train(arguments: argparse.Namespace) -> int:
 
         write_summary(folder, arguments.games, ledger)
     return 0
+
+
+def budget(config: Config) -> str:
+    """A run's length in both units."""
+    steps, count = config.run.player_steps, players(config.environment)
+    return f"budget: {steps:,} player steps, which is {steps // count:,} env steps of {count} players"
+
+
+def _start(arguments: argparse.Namespace) -> tuple[Config, RunFolder]:
+    config = new(arguments)
+    folder = RunFolder.of(config.run)
+    if folder.path.exists():
+        raise ConfigError(f"{folder.path} exists: continue it with --resume {config.run.name}, or choose another --run")
+    return config, folder
+
+
+def _resume(arguments: argparse.Namespace) -> tuple[Config, RunFolder]:
+    folder = RunFolder((arguments.folder or Path("runs")) / Path(arguments.resume).name)
+    if not folder.config.exists():
+        raise ConfigError(f"there is no run at {folder.path}: no {folder.config.name} was found in it")
+    config = resumed(arguments, folder)
+    done = sum(line["player_steps"] for line in read_lines(folder.metrics)[-1:])
+    if done >= config.run.player_steps and (folder.summary.exists() or arguments.steps is not None):
+        raise ConfigError(
+            f"run {folder.path} has made {done} of {config.run.player_steps} player steps: it is finished, unless you "
+            "raise --steps"
+        )
+    return config, folder

@@ -1,40 +1,62 @@
 """The commands that look at a run, once or live, or at this machine."""
 
 import argparse
-from typing import Any
 
 from cli.arguments import add_folder
+from cli.commands import Commands
+from common.errors import ConfigError
 from common.settings import REDIS_VARIABLE, RUN_VARIABLE, variable
 
 
-def add_parsers(commands: Any) -> None:
-    """Adds them to the sub-commands of `bidist`."""
-    for name, help_text, handler in (
-        ("status", "one screen of a run; 1 if its ledger does not add up", _status),
-        ("watch", "live", _watch),
+def add_parsers(commands: Commands) -> None:
+    """Adds `watch`, `status` and `doctor`."""
+    for name, summary, handler in (
+        ("watch", "watch a run live", _watch),
+        ("status", "show a run once; exits with 1 if its ledger does not balance", _status),
     ):
-        look = commands.add_parser(name, help=help_text)
-        look.add_argument("--redis", default=variable(REDIS_VARIABLE), metavar="URL",
-                          help=f"Redis' URL (default: ${REDIS_VARIABLE}, or the newest run's in --folder)")  # fmt: skip
-        look.add_argument("--run", default=variable(RUN_VARIABLE), metavar="NAME",
-                          help=f"name of the run (default: ${RUN_VARIABLE}, or the newest)")  # fmt: skip
+        look = commands.add("look", name, summary, handler)
+        look.add_argument(
+            "--redis",
+            default=variable(REDIS_VARIABLE),
+            metavar="URL",
+            help=f"the run's Redis server (default: ${REDIS_VARIABLE}, or that of the newest run in --folder)",
+        )
+        look.add_argument(
+            "--run",
+            default=variable(RUN_VARIABLE),
+            metavar="NAME",
+            help=f"the run's name (default: ${RUN_VARIABLE}, or the newest)",
+        )
         add_folder(look)
-        look.set_defaults(handler=handler)
-
-    doctor = commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
-    doctor.set_defaults(handler=_doctor)
+    commands.add("look", "doctor", "check this machine: what it has, what it lacks, how to fix it", _doctor)
 
 
 def _status(arguments: argparse.Namespace) -> int:
     from deploy import views
 
+    _require_runs(arguments)
     return views.status(arguments.redis, arguments.run, arguments.folder)
 
 
 def _watch(arguments: argparse.Namespace) -> int:
     from deploy import views
 
+    _require_runs(arguments)
     return views.watch(arguments.redis, arguments.run, arguments.folder)
+
+
+def _require_runs(arguments: argparse.Namespace) -> None:
+    """Tells a newcomer what to do.
+
+    Raises:
+      ConfigError: if there is no run to look at.
+    """
+    folder = arguments.folder
+    if arguments.redis is None and not any(folder.glob("*/config.yaml")):
+        raise ConfigError(
+            f"no run in {folder} yet: start one with `bidist train`, name another --folder, or give --redis and --run "
+            "for a run on other machines"
+        )
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

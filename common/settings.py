@@ -5,6 +5,7 @@ environment variables (`BIDIST_LEARNER__EPOCHS=2`), and the command line (`--set
 reads environment variables.
 """
 
+import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -141,6 +142,38 @@ def preset_path(preset: str) -> Path:
     raise ConfigError(f"preset {preset!r}: no such preset or file; the presets are {', '.join(preset_names())}")
 
 
+def suggestions(path: str, known: Iterable[str]) -> list[str]:
+    """The settings that an unknown name may stand for, likeliest first, at most three.
+
+    A setting qualifies if it has the same key in another section, if the name abbreviates it (`lr`, `entropy`), or if
+    it is spelt alike.
+
+    Args:
+      path: the unknown name.
+      known: the names that exist.
+    """
+    section, _, key = path.rpartition(".")
+    found: dict[str, float] = {}
+    for name in known:
+        other, _, candidate = name.rpartition(".")
+        near = difflib.SequenceMatcher(None, key, candidate).ratio()
+        if other == section and _abbreviates(key, candidate):
+            near += 1
+        if candidate == key or (other == section and near > 0.7):
+            found[name] = near
+    return sorted(found, key=lambda name: -found[name])[:3]
+
+
+def _abbreviates(short: str, key: str) -> bool:
+    words = key.split("_")
+    initials = "".join(word[:1] for word in words)
+    return (len(short) > 1 and short in initials) or bool({*short.split("_")} & {*words})
+
+
+def _keys(annotation: Any) -> Iterable[str]:
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else ()
+
+
 def _merge(into: dict[str, Any], tree: Mapping[str, Any]) -> None:
     for key, value in tree.items():
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
@@ -170,6 +203,12 @@ def _explain(error: Any, model: type[Section], path: str) -> str:
         for part in error["loc"][:-1]:
             annotation = fields[part].annotation
             fields = annotation.model_fields
+        section = path.rpartition(".")[0]
+        known = [f"{section}.{name}" if section else name for name in fields]
+        if model is Config:
+            known += [f"{name}.{key}" for name, part in model.model_fields.items() for key in _keys(part.annotation)]
+        if near := suggestions(path, known):
+            return f"{path}: no such setting; did you mean {' or '.join(near)}? there are {', '.join(fields)}"
         return f"{path}: no such setting; there are {', '.join(fields) or 'none'}"
     message = error["msg"].removeprefix("Value error, ")
     found = "" if not path else f", found {error['input']!r}"

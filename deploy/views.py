@@ -121,6 +121,7 @@ def render(s: Snapshot) -> RenderableType:
     bar = ProgressBar(total=max(s.budget, 1), completed=s.player_steps, width=30)
     rate, left = int(s.progress.get("player_steps_per_s", 0)), _duration(s.seconds_left)
     rows.add_row("player steps", _beside(bar, f" {s.player_steps:,} of {s.budget:,}"))
+    rows.add_row("env steps", _env_steps(s))
     rows.add_row("rate", f"{rate:,} player steps/s, time left {left}, {s.progress.get('state', '?')}")
     rows.add_row("return", _beside(Text(_sparkline(s.returns), style="green"), f" {_returns(s)}"))
     m = s.metrics
@@ -227,6 +228,12 @@ def _starting(s: Snapshot) -> str:
         return "starting: waiting for the roles to come up"
     here = ", ".join(f"{role} {fields.get('state', '')}" for (role, _), fields in s.workers.items())
     return f"starting: {here}; waiting for the first update"
+
+
+def _env_steps(s: Snapshot) -> str:
+    """Steps of the game, made and budgeted; player steps count each of its players."""
+    steps, player_steps = (int(s.metrics.get(name, 0)) for name in ("env_steps", "player_steps"))
+    return f"{steps:,} of {round(s.budget * steps / player_steps):,}" if player_steps else "–"
 
 
 def _returns(s: Snapshot) -> str:

@@ -1,5 +1,5 @@
 """What produces the figures under `results/`: sweeps and searches over many runs, benchmarks, experiments.
 
-A module belongs here if it starts runs, or measures parts of the system against one another. What a single run needs
-belongs to `deploy`; what only reads what is there, without plans or trials, to `reports`.
+A module belongs here if it starts runs or compares parts of the system. What a single run needs belongs to `deploy`;
+what only reads existing results, without plans or trials, belongs to `reports`.
 """

@@ -11,8 +11,8 @@ from typing import Any
 
 from common.errors import ConfigError
 from common.files import read_lines, write
-from experiments.plan import Trial
-from experiments.trials import Notes, progress
+from experiments.progress import Notes, progress
+from experiments.trial import Trial
 
 Columns = dict[str, list[Any]]
 

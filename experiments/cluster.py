@@ -1,4 +1,4 @@
-"""Submits the work on a sweep to a SLURM cluster whose nodes share the sweep's folder."""
+"""Submits a sweep to a SLURM cluster whose nodes share the sweep's folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,22 +6,22 @@ from typing import Any
 
 from common.errors import ConfigError, SetupError
 from deploy.processes import bidist
-from experiments.trials import NOTES
+from experiments.progress import NOTES
 
 
 def submit(folder: Path, jobs: int, options: Mapping[str, Any], arguments: list[str]) -> list[Any]:
-    """Submits jobs that each work on a sweep until nothing is left to claim; returns submitit's jobs.
+    """Submits jobs that work on a sweep until no trial is left to claim; returns submitit's jobs.
 
     Args:
-      folder: the sweep's.
-      jobs: how many.
-      options: submitit's, such as `timeout_min`, `cpus_per_task`, `slurm_partition`; `cluster` says what to submit to,
-        and `local` runs the jobs on this machine.
+      folder: the sweep's folder.
+      jobs: the number of jobs.
+      options: submitit's, such as `timeout_min`, `cpus_per_task`, `slurm_partition`; `cluster=local` runs the jobs on
+        this machine.
       arguments: further arguments of `bidist sweep`, such as `--actors 4`.
 
     Raises:
-      ConfigError: if submitit does not know an option.
-      SetupError: if submitit is not installed, or there is no SLURM here.
+      ConfigError: if an option is unknown to submitit.
+      SetupError: if submitit is not installed, or this machine has no SLURM.
     """
     try:
         import submitit

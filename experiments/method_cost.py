@@ -1,4 +1,4 @@
-"""What each method costs beside MAPPO: steps per second of one actor and of the whole system, and memory."""
+"""The cost of each method relative to MAPPO: speed of one actor and of the whole system, and memory."""
 
 import json
 import statistics
@@ -21,14 +21,14 @@ BASE = "mappo"
 
 @dataclass(frozen=True)
 class Cost:
-    """What was measured of a method, round by round.
+    """The measurements of one method, an entry per round.
 
     Attributes:
       method: its name.
       actor: player steps/s of one actor on one core, with a full pool if the method has one.
-      system: player steps/s of `bidist train` on all cores, with a full pool too.
-      update_s: seconds of an update in it, mean.
-      learner_mib, actor_mib: what its learner, and an actor of it, had resident at the end.
+      system: player steps/s of `bidist train` on all cores, likewise with a full pool.
+      update_s: mean seconds per update in that run.
+      learner_mib, actor_mib: resident memory of its learner and of an actor at the end, in MiB.
     """
 
     method: str
@@ -39,26 +39,26 @@ class Cost:
     actor_mib: list[float] = field(default_factory=list)
 
     def ratio(self, name: str, to: "Cost") -> float:
-        """The middle of the rounds' ratios to another method."""
+        """The median over rounds of the ratio to another method."""
         own, base = asdict(self)[name], asdict(to)[name]
         return float(statistics.median(x / y for x, y in zip(own, base, strict=True)))
 
 
 def run(names: Sequence[str], substrate: str, seconds: float, rounds: int, out: Path | None) -> int:
-    """Measures methods in turn, round by round, and prints a table.
+    """Measures methods in turn, in several rounds, and prints a table.
 
     Args:
-      names: the methods', MAPPO's put in front if it is missing; `all` for all.
+      names: of methods, or `all`; MAPPO is always included.
       substrate: the game.
-      seconds: how long each part takes in each round, less its start.
-      rounds: how often the methods take turns.
-      out: JSON file for the figures.
+      seconds: length of each measurement, without start-up.
+      rounds: the number of rounds.
+      out: JSON file for the figures; None writes none.
 
     Raises:
-      ConfigError: if there is no such method, or nothing to measure.
+      ConfigError: if a method is unknown, or there is nothing to measure.
     """
     if seconds <= 0 or rounds < 1:
-        raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both have to be positive")
+        raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both must be positive")
     wanted = list(METHODS) if "all" in names else names
     wanted = [BASE, *(name for name in wanted if name != BASE)]
     values = {"environment.substrate": substrate, "run.name": throughput.RUN}
@@ -85,16 +85,19 @@ def run(names: Sequence[str], substrate: str, seconds: float, rounds: int, out: 
 
 
 def _print(console: Console, costs: list[Cost]) -> None:
-    table = Table(
-        "method", "one actor", "of MAPPO's", "whole system", "of MAPPO's", "update", "learner", "actor", box=None
-    )
+    table = Table("method", "one actor", "of MAPPO", "whole system", "of MAPPO", "update", "learner", "actor", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for cost in costs:
         middle = {name: statistics.median(values) for name, values in asdict(cost).items() if name != "method"}
         table.add_row(
-            cost.method, f"{middle['actor']:,.0f}/s", f"{cost.ratio('actor', costs[0]):.0%}",
-            f"{middle['system']:,.0f}/s", f"{cost.ratio('system', costs[0]):.0%}", f"{middle['update_s']:.2f} s",
-            f"{middle['learner_mib']:,.0f} MiB", f"{middle['actor_mib']:,.0f} MiB",
-        )  # fmt: skip
+            cost.method,
+            f"{middle['actor']:,.0f}/s",
+            f"{cost.ratio('actor', costs[0]):.0%}",
+            f"{middle['system']:,.0f}/s",
+            f"{cost.ratio('system', costs[0]):.0%}",
+            f"{middle['update_s']:.2f} s",
+            f"{middle['learner_mib']:,.0f} MiB",
+            f"{middle['actor_mib']:,.0f} MiB",
+        )
     console.print(table)

@@ -1,9 +1,7 @@
-"""The plan of a sweep: which trials there are, each with the commands that run it."""
+"""The plan of a sweep: a matrix of methods, variants, substrates and seeds."""
 
 import itertools
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +11,35 @@ from pydantic import Field, field_validator
 from common.config import EnvironmentConfig, Section
 from common.errors import ConfigError
 from common.files import write
-from common.run_folder import RunFolder
-from common.settings import build, load_config, read_yaml
-from methods import resolve
+from common.settings import build, read_yaml
+from experiments.trial import Settings, Trial
 
 PLAN = "sweep.yaml"
-# What a plan says by keys of its own.
+# Settings that a plan has keys of its own for.
 OWN_KEYS = {
-    "run.name": "trials are named by the sweep", "run.folder": "runs lie in the sweep's folder",
-    "run.player_steps": "use the plan's steps", "run.seed": "use the plan's seeds",
-    "method.name": "use the plan's methods", "environment.substrate": "use the plan's substrates",
-}  # fmt: skip
-
-Settings = dict[str, Any]
-"""`section.key` to value."""
+    "run.name": "the sweep names its trials",
+    "run.folder": "runs are kept in the sweep's folder",
+    "run.player_steps": "use the plan's steps",
+    "run.seed": "use the plan's seeds",
+    "method.name": "use the plan's methods",
+    "environment.substrate": "use the plan's substrates",
+}
 
 
 class EvaluationPlan(Section):
     """The evaluation that follows each run."""
 
     scenarios: list[int | str] = Field([0, 1, 2, 3, 4], min_length=1)
-    """Official scenarios: numbers of the run's own game, or full names."""
+    """Official scenarios: full names, or numbers, which refer to the run's own game."""
     episodes: int = Field(20, ge=1)
-    """Of each scenario."""
+    """Episodes per scenario."""
 
 
 class Plan(Section):
     """A sweep: every method in every variant on every substrate with every seed."""
 
     methods: dict[str, Settings] = Field({"bidist": {}}, min_length=1)
-    """Names, each with settings for this method alone; a list of names will do."""
+    """Names, each with settings for that method alone; a list of names is fine too."""
     substrates: list[str] = Field([EnvironmentConfig().substrate], min_length=1)
     """Games, as `--substrate` takes them."""
     seeds: list[int] = Field([0], min_length=1)
@@ -50,15 +47,15 @@ class Plan(Section):
     steps: int = Field(2_000_000, gt=0)
     """Player steps of each run."""
     preset: str | None = None
-    """Where every run's settings start from, as `--preset` takes it."""
+    """The preset of every run, as `--preset` takes it."""
     settings: Settings = {}
     """Settings of every run."""
     variants: dict[str, Settings] = Field({"": {}}, min_length=1)
-    """Names, each with settings; they override the method's."""
+    """Names, each with settings, which override the method's."""
     games: int = Field(0, ge=0)
-    """Games that the trained and a random population play at the end of each run, as `--games` takes it."""
+    """Episodes of self-play at the end of each run, as `--games` takes it."""
     evaluation: EvaluationPlan | None = None
-    """null evaluates nothing."""
+    """The evaluation after each run; null for none."""
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -88,11 +85,11 @@ class Plan(Section):
                 raise ValueError(f"{key} is not a setting of a trial here: {OWN_KEYS[key]}")
         return found
 
-    def trials(self) -> list["Trial"]:
+    def trials(self) -> list[Trial]:
         """All trials, seed by seed, so that each seed is complete before the next begins.
 
         Raises:
-          ConfigError: naming the trial and its setting, if one is wrong.
+          ConfigError: naming the trial and the setting that is wrong.
         """
         found = [
             Trial.of(self, method, substrate, variant, seed)
@@ -115,100 +112,12 @@ class Plan(Section):
         write(folder / PLAN, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False).encode())
 
 
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """One run of a sweep; two are equal if they are the same object.
-
-    Attributes:
-      name: of the run and its folder.
-      method, substrate, variant, seed, steps: what is run.
-      settings: `section.key` to value.
-      games: played for the run's summary.
-      preset: where settings start from.
-      scenarios: full names; empty if nothing is evaluated.
-      episodes: of each scenario.
-    """
-
-    name: str
-    method: str
-    substrate: str
-    variant: str
-    seed: int
-    steps: int
-    settings: Mapping[str, Any]
-    games: int
-    preset: str | None
-    scenarios: tuple[str, ...]
-    episodes: int
-
-    @classmethod
-    def of(cls, plan: Plan, method: str, substrate: str, variant: str, seed: int) -> "Trial":
-        """The trial of a plan for one combination."""
-        game = substrate.replace("_in_the_matrix", "").rpartition(":")[2]
-        parts = [method.rpartition(":")[2], game, *filter(None, [variant]), f"s{seed}"]
-        chosen = plan.evaluation
-        scenarios: list[str] = []
-        if chosen is not None:
-            named = [name if isinstance(name, str) else f"{substrate}_{name}" for name in chosen.scenarios]
-            scenarios = list(dict.fromkeys(named))
-        return cls(
-            "-".join(parts), method, substrate, variant, seed, plan.steps,
-            {**plan.settings, **plan.methods[method], **plan.variants[variant]}, plan.games, plan.preset,
-            tuple(scenarios), 0 if chosen is None else chosen.episodes,
-        )  # fmt: skip
-
-    @property
-    def label(self) -> str:
-        """What is compared over seeds: the method, and the variant if it has a name."""
-        return f"{self.method} {self.variant}".strip()
-
-    def train(self) -> list[str]:
-        """The arguments of `bidist` that train it."""
-        sets = [part for key, value in self.settings.items() for part in ("--set", f"{key}={_text(value)}")]
-        preset = [] if self.preset is None else ["--preset", self.preset]
-        return [
-            "train", "--run", self.name, "--method", self.method, "--substrate", self.substrate, "--seed",
-            str(self.seed), "--steps", str(self.steps), "--games", str(self.games), *preset, *sets,
-        ]  # fmt: skip
-
-    def evaluate(self, folder: Path) -> list[str]:
-        """The arguments of `bidist` that evaluate it; none if nothing is evaluated."""
-        if not self.scenarios:
-            return []
-        named = [part for name in self.scenarios for part in ("--scenario", name)]
-        return ["evaluate", str(folder / self.name), "--episodes", str(self.episodes), *named]
-
-    @property
-    def command(self) -> str:
-        """The command that trains it, for people."""
-        return shlex.join(["bidist", *self.train()])
-
-    def check(self) -> None:
-        """Resolves the run's configuration, to find mistakes before anything starts.
-
-        Raises:
-          ConfigError: naming the trial and the setting.
-        """
-        values: Settings = {
-            "run.name": self.name, "method.name": self.method, "environment.substrate": self.substrate,
-            "run.seed": self.seed, "run.player_steps": self.steps,
-        }  # fmt: skip
-        try:
-            resolve(load_config(self.preset, [f"{k}={_text(v)}" for k, v in self.settings.items()], values, environ={}))
-        except ConfigError as error:
-            raise ConfigError(f"trial {self.name}: {error}") from None
-
-    def folder(self, sweep: Path) -> RunFolder:
-        """The run's folder."""
-        return RunFolder(sweep / self.name)
-
-
 def read_plan(path: Path, changes: Mapping[str, Any]) -> Plan:
     """Reads a plan from a file, or from the folder of a sweep.
 
     Args:
       path: a YAML file, or a sweep's folder.
-      changes: keys of the plan that override it, from the command line.
+      changes: keys from the command line that override the file's.
 
     Raises:
       ConfigError: naming the key that is wrong.
@@ -218,7 +127,7 @@ def read_plan(path: Path, changes: Mapping[str, Any]) -> Plan:
 
 
 def merge(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan's keys with changes from the command line; `settings` and `evaluation` change key by key."""
+    """Merges changes from the command line into a plan; `settings` and `evaluation` are merged key by key."""
     merged = {**tree, **changes}
     for key in ("settings", "evaluation"):
         if isinstance(tree.get(key), dict) and isinstance(changes.get(key), dict):
@@ -227,10 +136,14 @@ def merge(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def make_plan(tree: Mapping[str, Any], source: str = "") -> Plan:
-    """Makes a plan of plain values.
+    """Makes a plan from plain values.
+
+    Args:
+      tree: the plan's keys.
+      source: where they come from, for messages.
 
     Raises:
-      ConfigError: naming the key that is wrong, behind `source`.
+      ConfigError: naming the key that is wrong.
     """
     try:
         plan = build(Plan, tree)
@@ -241,10 +154,10 @@ def make_plan(tree: Mapping[str, Any], source: str = "") -> Plan:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from text: `3`, `0,2,5`, `100-104`, or a mixture.
+    """Parses seeds: `3`, `0,2,5`, `100-104`, or a mixture.
 
     Raises:
-      ValueError: if it is none of these.
+      ValueError: if the text is none of these.
     """
     seeds: list[int] = []
     for part in text.split(","):
@@ -253,8 +166,3 @@ def parse_seeds(text: str) -> list[int]:
             raise ValueError(f"expected seeds such as 0-4 or 0,2,5, found {text!r}")
         seeds += range(int(first), int(last or first) + 1)
     return seeds
-
-
-def _text(value: Any) -> str:
-    """A setting's value as `--set` reads it."""
-    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()

@@ -1,4 +1,4 @@
-"""Ranges of settings, as a search reads them: `0.9..0.99`, `log:1e-4..1e-3`, `1..4`, `4|8|16`."""
+"""Ranges of settings for a search: `0.9..0.99`, `log:1e-4..1e-3`, `1..4`, `4|8|16`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from common.errors import ConfigError
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a setting may take.
+    """The values that a search may give to a setting.
 
     Attributes:
       key: `section.key`.
-      low, high: the ends, both included; None for choices.
-      log: whether it is searched on a logarithmic scale.
-      choices: the values, if they are listed.
+      low, high: the bounds, inclusive; None for choices.
+      log: whether the scale is logarithmic.
+      choices: the listed values; empty for an interval.
     """
 
     key: str
@@ -28,10 +28,10 @@ class Range:
 
     @classmethod
     def parse(cls, key: str, value: Any) -> "Range | None":
-        """Reads `0.9..0.99`, `log:1e-4..1e-3` or `4|8|16`; None for any other value, which is no range.
+        """Parses `0.9..0.99`, `log:1e-4..1e-3` or `4|8|16`; returns None for any other value, which is fixed.
 
         Raises:
-          ConfigError: if it looks like a range and is none.
+          ConfigError: if it looks like a range but is malformed.
         """
         if not isinstance(value, str):
             return None
@@ -52,11 +52,11 @@ class Range:
 
     @property
     def examples(self) -> list[Any]:
-        """Values at its ends, or all of its choices."""
+        """The bounds, or all choices."""
         return list(self.choices) or [self.low, self.high]
 
     def suggest(self, trial: Any) -> Any:
-        """Asks Optuna for a value."""
+        """Asks an Optuna trial for a value."""
         if self.choices:
             return trial.suggest_categorical(self.key, self.choices)
         if isinstance(self.low, int) and isinstance(self.high, int):
@@ -65,10 +65,10 @@ class Range:
 
 
 def split_ranges(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[Range]]:
-    """Settings that are fixed, and the ranges of the others.
+    """Separates fixed settings from ranges.
 
     Raises:
-      ConfigError: if a range is broken.
+      ConfigError: if a range is malformed.
     """
     found = {key: Range.parse(key, value) for key, value in settings.items()}
     fixed = {key: value for key, value in settings.items() if found[key] is None}

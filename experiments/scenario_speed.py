@@ -1,6 +1,6 @@
-"""How fast scenarios are played: our evaluator and Melting Pot's own loop at the same time, each on a core of its own.
+"""Speed of the evaluator relative to Melting Pot's own loop.
 
-Both run side by side, so whatever else the machine does slows both; in the next round they change cores.
+Both play side by side, each on its own core, so that other load slows both alike; they swap cores between rounds.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ EPISODES = 10_000
 
 @dataclass(frozen=True)
 class Result:
-    """Environment steps/s in a scenario, round by round."""
+    """Environment steps/s in one scenario, an entry per round."""
 
     scenario: str
     bots: int
@@ -41,7 +41,7 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """The middle of the rounds' ratios."""
+        """The median of the rounds' ratios."""
         return statistics.median(b / r for b, r in zip(self.batched, self.reference, strict=True))
 
 
@@ -49,22 +49,22 @@ def run(names: list[str], seconds: float, rounds: int, out: Path | None) -> int:
     """Measures scenarios and prints a table.
 
     Args:
-      names: the scenarios'.
-      seconds: how long each is played.
-      rounds: how often.
-      out: JSON file for the figures.
+      names: of the scenarios.
+      seconds: how long each is played per round.
+      rounds: the number of rounds.
+      out: JSON file for the figures; None writes none.
 
     Raises:
       ConfigError: if there is nothing to measure.
-      SetupError: if bots are not installed, or the machine has a single core.
+      SetupError: if bots are not installed, or only one core is available.
     """
     if seconds <= 0 or rounds < 1:
-        raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both have to be positive")
+        raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both must be positive")
     played = [scenario(name) for name in names]
     require_bots(played)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise SetupError("two cores are needed, to run both side by side")
+        raise SetupError("this benchmark needs two cores, to run both loops side by side")
     console = Console()
     results = []
     for s in played:
@@ -93,16 +93,16 @@ def _side_by_side(s: Scenario, seconds: float, cores: list[int]) -> tuple[float,
 
 
 def _silence() -> None:
-    """Mutes what Melting Pot and TensorFlow log in a worker's process; an exception reaches the parent all the same."""
+    """Mutes the logs of Melting Pot and TensorFlow in a worker; exceptions still reach the parent."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 class _Over(Exception):
-    """The time is up."""
+    """Raised to end the play when time is up."""
 
 
 class Clock:
-    """Counts steps from some seconds after the first one, for some seconds, and then ends the play."""
+    """Counts steps for some seconds after a warm-up, then ends the play."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -125,12 +125,12 @@ class Clock:
 
 
 def env_steps_per_s(path: str, name: str, seconds: float, core: int) -> float:
-    """Plays a scenario with random focal players on one core; keeps this process there.
+    """Plays a scenario with random focal players and measures its speed; pins this process to one core.
 
     Args:
       path: one of `PATHS`.
-      name: the scenario's.
-      seconds: how long, after a warm-up.
+      name: of the scenario.
+      seconds: how long to measure, after a warm-up.
       core: the core's number.
     """
     os.sched_setaffinity(0, {core})

@@ -1,8 +1,8 @@
 """Runs a sweep: claims trials one by one, trains and evaluates each, resumes what was interrupted.
 
-A trial is claimed by the lock of a file in the sweep's folder, which the operating system releases whatever ends the
-process. So any number of processes, on all machines that share the folder, work on one sweep, and a claim never goes
-stale. What a trial's commands do is `bidist train` and `bidist evaluate`; the sweep reads their files.
+A trial is claimed by locking a file in the sweep's folder, and the operating system releases the lock however the
+process ends. Any number of processes, on all machines that share the folder, can therefore work on one sweep, and no
+claim goes stale. Trials run as `bidist train` and `bidist evaluate`; the sweep reads the files they leave.
 """
 
 import contextlib
@@ -22,16 +22,13 @@ from typing import IO
 from rich.console import Console
 from rich.live import Live
 
-import environments
-from common.config import EnvironmentConfig
-from common.errors import ConfigError
 from common.files import locked
-from common.settings import setting_variables
 from deploy.processes import bidist, with_parent
-from evaluator.scenarios import require_bots, scenario
-from experiments.plan import PLAN, Plan, Trial, read_plan
+from experiments.plan import Plan
+from experiments.progress import ACTIVE, Notes, Progress, progress
+from experiments.sweep_folder import save_rows
 from experiments.sweep_view import Clock, plain, render
-from experiments.trials import ACTIVE, NOTES, TRIALS, Notes, Progress, progress, row, write_rows
+from experiments.trial import Trial
 from reports.provenance import circumstances
 
 log = logging.getLogger(__name__)
@@ -39,16 +36,16 @@ log = logging.getLogger(__name__)
 TICK_S, IDLE_S = 0.5, 3.0
 LIVE_EVERY_S, PLAIN_EVERY_S = 2.0, 60.0
 LEAVE_S = 90.0
-# A claim may meet another process that only looks whether the trial is claimed.
+# Another process may hold the lock for a moment, only to see whether the trial is claimed.
 CLAIM_S = 0.2
 RESUMES = 5
-# What a shell and `bidist evaluate` say of a command that SIGINT or SIGTERM ended.
+# The exit statuses of a command that SIGINT or SIGTERM ended, from a shell or from `bidist evaluate`.
 INTERRUPTED = (130, 143)
 
 
 @dataclass
 class _Running:
-    """A trial that this process runs: its claim, and the child that does the current part of it."""
+    """A trial that this process runs: its claim, and the child process at work on it."""
 
     trial: Trial
     notes: Notes
@@ -61,11 +58,11 @@ class Sweep:
     """Works on a sweep until nothing is left to do.
 
     Args:
-      plan: what is to be done.
-      folder: the sweep's; run folders are made in it.
+      plan: the trials.
+      folder: the sweep's folder, which will contain the run folders.
       jobs: trials to run at a time.
-      options: further arguments of `bidist train`, such as `--actors 4`; they do not change what is learnt.
-      stopping: set to stop: the trials stop with a checkpoint.
+      options: further arguments of `bidist train`, such as `--actors 4`, that do not affect learning.
+      stopping: when set, the trials stop with a checkpoint.
     """
 
     def __init__(self, plan: Plan, folder: Path, jobs: int, options: Sequence[str], stopping: threading.Event) -> None:
@@ -96,7 +93,7 @@ class Sweep:
                         print(plain(states, clock), flush=True)
                 if not self._running and all(trial.name in self._tried for trial in self._trials):
                     break
-                # If the process that runs a trial elsewhere dies, the trial is ours.
+                # If a process elsewhere dies, its trial becomes free to claim.
                 self._stopping.wait(TICK_S if self._running else IDLE_S)
             self._leave()
         save_rows(self._folder)
@@ -108,9 +105,9 @@ class Sweep:
         return {trial: progress(self._folder, trial) for trial in self._trials}
 
     def _claim(self) -> _Running | None:
-        """Claims the next trial that is not done and that nobody runs, and starts it; None if there is none.
+        """Claims and starts the next trial that is neither done nor running; returns None if there is none.
 
-        A trial that failed before this process started is tried once more; one that was killed or stopped resumes from
+        A trial that failed before this process started is tried once more. One that was killed or stopped resumes from
         its checkpoint.
         """
         for trial in self._trials:
@@ -127,7 +124,7 @@ class Sweep:
             except TimeoutError:
                 continue
             self._tried.add(trial.name)
-            if self._settled(trial):  # by another process, just now
+            if self._settled(trial):  # another process was faster
                 claim.close()
                 continue
             seen = progress(self._folder, trial)
@@ -147,16 +144,16 @@ class Sweep:
         if evaluating:
             arguments = [*trial.evaluate(self._folder), *(["--workers", "1"] if self._jobs > 1 else [])]
         elif folder.config.exists():
-            arguments = ["train", "--resume", trial.name, "--folder", str(self._folder), "--games", str(trial.games),
-                         *self._options]  # fmt: skip
+            resume = ["train", "--resume", trial.name, "--folder", str(self._folder)]
+            arguments = [*resume, "--games", str(trial.games), *self._options]
         else:
-            shutil.rmtree(folder.path, ignore_errors=True)  # left by a run that was killed before it wrote anything
+            shutil.rmtree(folder.path, ignore_errors=True)  # of a run killed before it wrote anything
             arguments = [*trial.train(), "--folder", str(self._folder), *self._options]
         with notes.log.open("ab") as out:
             return _bidist(arguments, out)
 
     def _reap(self) -> None:
-        """Looks after the children that have ended: on to the evaluation, done, or failed."""
+        """Handles the children that have ended: starts the evaluation, or records the outcome."""
         for running in list(self._running):
             status = running.child.poll()
             if status is None:
@@ -181,7 +178,7 @@ class Sweep:
             save_rows(self._folder)
 
     def _leave(self) -> None:
-        """Lets the children stop with a checkpoint, and kills those that do not."""
+        """Stops the children, which write a checkpoint; kills those that take too long."""
         for running in self._running:
             running.child.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + LEAVE_S
@@ -195,75 +192,10 @@ class Sweep:
         self._running.clear()
 
 
-def open_sweep(plan: Plan, folder: Path) -> None:
-    """Makes a sweep's folder, or adds trials to the sweep that is there.
-
-    Raises:
-      ConfigError: if a game cannot be built, a scenario is unknown or of another game, the plan lacks a trial of the
-        sweep that is there, or a trial has begun with other settings.
-      SetupError: if bots are not installed.
-    """
-    trials = plan.trials()
-    if found := setting_variables():
-        raise ConfigError(
-            f"{', '.join(found)}: environment variables would change every trial and not show in its command; unset "
-            "them, and put the settings into the plan"
-        )
-    for substrate in plan.substrates:
-        environments.spec(EnvironmentConfig(substrate=substrate))
-    for trial in trials:
-        for known in (scenario(name) for name in trial.scenarios):
-            if known.substrate != trial.substrate:
-                raise ConfigError(f"trial {trial.name}: {known.name} is a scenario of another game; give its number")
-    require_bots([scenario(name) for name in {name for trial in trials for name in trial.scenarios}])
-    names = {trial.name for trial in trials}
-    if (folder / PLAN).exists():
-        for trial in read_plan(folder, {}).trials():
-            if trial.name not in names:
-                raise ConfigError(
-                    f"{folder} holds another sweep: its trial {trial.name} is not in this plan; give this one another "
-                    "--out, or let its plan contain the trials that are there"
-                )
-    for trial in trials:
-        record, place = Notes.of(folder, trial).read(), trial.folder(folder)
-        if record and record["command"] != trial.command:
-            raise ConfigError(
-                f"{folder} holds {trial.name}, started by `{record['command']}`, which is not `{trial.command}`: "
-                "name a new variant, or give the sweep another --out"
-            )
-        if not record and place.path.exists():
-            raise ConfigError(f"{place.path} is a run that this sweep did not start: move it, or give another --out")
-    (folder / NOTES).mkdir(parents=True, exist_ok=True)
-    plan.save(folder)
-
-
-def show(folder: Path) -> bool:
-    """Prints how far a sweep is and writes its rows; returns whether all trials are done.
-
-    Raises:
-      ConfigError: if there is no sweep.
-    """
-    if not (folder / PLAN).exists():
-        raise ConfigError(f"there is no sweep at {folder}: no {PLAN} was found in it")
-    trials = read_plan(folder, {}).trials()
-    states = {trial: progress(folder, trial) for trial in trials}
-    Console().print(render(states, Clock(), folder))
-    save_rows(folder)
-    return all(seen.state == "done" for seen in states.values())
-
-
-def save_rows(folder: Path) -> None:
-    """Writes a row for each trial of a sweep that has begun."""
-    trials = read_plan(folder, {}).trials()
-    write_rows([row(folder, t) for t in trials if Notes.of(folder, t).read()], folder / TRIALS)
-
-
 def _bidist(arguments: Sequence[str], out: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """Starts `bidist`; it dies with this process, and the terminal's Ctrl-C reaches this process alone."""
-    return subprocess.Popen(
-        with_parent(bidist(*arguments)), stdin=subprocess.DEVNULL, stdout=out,
-        stderr=out, start_new_session=True,
-    )  # fmt: skip
+    """Starts `bidist` so that it ends with this process, and Ctrl-C in the terminal reaches this process alone."""
+    command = with_parent(bidist(*arguments))
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
 
 
 def _last_line(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The report of a sweep: what its trials came to, by variant and over seeds; drawn from what is there at any moment."""
+"""The report of a sweep: results by variant and over seeds, from whatever has been trained so far."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from common.files import write
-from experiments.plan import Trial, read_plan
-from experiments.trials import TRIALS, Progress, progress, row, write_rows
+from experiments.plan import read_plan
+from experiments.progress import TRIALS, Progress, progress, row, write_rows
+from experiments.trial import Trial
 from reports.curves import compare_curves, write_numbers
 from reports.published import Scale
 from reports.statistics import interval
@@ -23,11 +24,11 @@ _scale = cache(Scale)  # reads a file
 
 
 def write_sweep_report(sweep: Path, out: Path) -> Path:
-    """Writes `sweep.md`, `trials.csv`, and the learning curves as a picture and as numbers; returns the report's path.
+    """Writes `sweep.md`, `trials.csv`, and the learning curves as a figure and as CSV; returns the report's path.
 
     Args:
       sweep: the sweep's folder.
-      out: where to; made if missing.
+      out: the folder to write to; created if missing.
     """
     out.mkdir(parents=True, exist_ok=True)
     trials = read_plan(sweep, {}).trials()
@@ -40,12 +41,12 @@ def write_sweep_report(sweep: Path, out: Path) -> Path:
         folders = [trial.folder(sweep) for trial in drawn]
         compare_curves(folders, out / f"{CURVES}.png", [trial.label for trial in drawn])
         write_numbers(folders, out / f"{CURVES}.csv")
-        lines += ["Means over seeds, with bands from the lowest to the highest; each seed is a thin line.", "",
-                  f"![Learning curves]({CURVES}.png)", ""]  # fmt: skip
+        caption = "Means over seeds, with bands from the lowest to the highest seed; each seed is a thin line."
+        lines += [caption, "", f"![Learning curves]({CURVES}.png)", ""]
     trained = [trial for trial in begun if states[trial].player_steps >= trial.steps]
     for substrate in dict.fromkeys(trial.substrate for trial in trained):
         lines += _table(substrate, [trial for trial in trained if trial.substrate == substrate], rows)
-    lines += ["## Commands", "", f"One row a trial, with its command: [`{TRIALS}`]({TRIALS}).", ""]
+    lines += ["## Commands", "", f"One row per trial, with its command: [`{TRIALS}`]({TRIALS}).", ""]
     write(out / REPORT, "\n".join(lines).encode())
     return out / REPORT
 
@@ -54,7 +55,10 @@ def _state(states: Mapping[Trial, Progress]) -> list[str]:
     done = sum(seen.state == "done" for seen in states.values())
     lines = [f"{done} of {len(states)} trials are done."]
     if done < len(states):
-        lines += ["The curves include the others up to their latest step, the tables only those that are trained.", ""]
+        lines += [
+            "The curves include the others as far as they are; the tables include only trained ones.",
+            "",
+        ]
     for trial, seen in states.items():
         if seen.state not in ("done", "waiting"):
             share = f"{min(1.0, seen.player_steps / trial.steps):.0%} trained"
@@ -63,17 +67,20 @@ def _state(states: Mapping[Trial, Progress]) -> list[str]:
 
 
 def _table(substrate: str, trials: Sequence[Trial], begun: Mapping[Trial, Row]) -> list[str]:
-    """Means over seeds with the interval of a bootstrap over them, where there are at least three."""
+    """Means over seeds, with a bootstrap interval where there are at least three."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for trial in trials:
         groups[trial.label].append(begun[trial])
     numbers = sorted({name for t in trials for name in t.scenarios}, key=lambda name: int(name.rpartition("_")[2]))
     columns = {
-        "return_auc": "mean return in training", "return_end": "at the end", "return_others_end": "others at the end",
-        "among_itself": "among itself", "explained_variance_end": "explained variance",
+        "return_auc": "mean return in training",
+        "return_end": "at the end",
+        "return_others_end": "others at the end",
+        "among_itself": "self-play",
+        "explained_variance_end": "explained variance",
         "entropy_nats_end": "entropy (nats)",
         **{f"focal_{name.rpartition('_')[2]}": f"scenario {name.rpartition('_')[2]}" for name in numbers},
-    }  # fmt: skip
+    }
     shown = [key for key in columns if any(found.get(key) is not None for own in groups.values() for found in own)]
     heads = [columns[key] for key in shown] + (["scaled mean", "worst / best"] if numbers else [])
     lines = [f"## {substrate}", "", f"| | seeds | player steps | {' | '.join(heads)} | player steps/s |"]
@@ -96,7 +103,7 @@ def scaled(found: Row, scenarios: Sequence[str]) -> float | None:
 
 
 def evenness(found: Row, scenarios: Sequence[str]) -> float | None:
-    """The worst scenario's return over the best's, the adaptation index; None if one is missing."""
+    """The adaptation index, the worst scenario's return over the best's; None if one is missing."""
     values = [found.get(f"focal_{name.rpartition('_')[2]}") for name in scenarios]
     present = [value for value in values if value is not None]
     return min(present) / max(present) if len(present) == len(values) and max(present) > 0 else None

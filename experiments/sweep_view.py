@@ -1,4 +1,4 @@
-"""How far a sweep is: one screen, or one line."""
+"""The progress of a sweep, as one screen or one line."""
 
 import time
 from collections import Counter, deque
@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from experiments.plan import Trial
-from experiments.trials import ACTIVE, Progress, State
+from experiments.progress import ACTIVE, Progress, State
+from experiments.trial import Trial
 
 SHOWN = 12
 WINDOW_S = 600.0
@@ -22,13 +22,13 @@ States = Mapping[Trial, Progress]
 
 
 class Clock:
-    """The rate at which a sweep trains, over the last ten minutes, and the time that it has left."""
+    """A sweep's training rate over the last ten minutes, and the time left."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
     def tick(self, states: States) -> None:
-        """Takes in how far all trials are now."""
+        """Records the progress of all trials."""
         now = time.monotonic()
         self._seen.append((now, _steps(states)))
         while len(self._seen) > 2 and now - self._seen[1][0] > WINDOW_S:
@@ -36,26 +36,26 @@ class Clock:
 
     @property
     def rate(self) -> float:
-        """Player steps per second, of all machines that work on the sweep; 0 before it is known."""
+        """Player steps per second, over all machines that work on the sweep; 0 until it is known."""
         if len(self._seen) < 2:
             return 0.0
         (t0, steps0), (t1, steps1) = self._seen[0], self._seen[-1]
         return (steps1 - steps0) / (t1 - t0) if t1 > t0 else 0.0
 
     def left(self, states: States) -> str:
-        """The time left to train what is left, in words; evaluations come on top."""
+        """The training time left, in words, without evaluations."""
         todo = sum(t.steps - min(t.steps, s.player_steps) for t, s in states.items() if s.state != "failed")
         if not todo:
             return "no training left"
         rate = self.rate or sum(s.player_steps_per_s for s in states.values() if s.state == "training")
         if rate <= 0:
-            return "time left not known yet"
+            return "time left unknown"
         hours, minutes = divmod(round(todo / rate / 60), 60)
         return (f"{hours}h{minutes:02d}m" if hours else f"{minutes}m") + " of training left"
 
 
 def plain(states: States, clock: Clock) -> str:
-    """One line, for logs."""
+    """Summarises the progress in one line, for logs."""
     count = Counter(seen.state for seen in states.values())
     active = [(trial, seen) for trial, seen in states.items() if seen.state in ACTIVE]
     now = ", ".join(f"{trial.name} {_doing(trial, seen)}" for trial, seen in active)
@@ -64,7 +64,7 @@ def plain(states: States, clock: Clock) -> str:
 
 
 def render(states: States, clock: Clock, folder: Path) -> RenderableType:
-    """One screen."""
+    """Draws the progress as one screen."""
     count = Counter(seen.state for seen in states.values())
     total = sum(trial.steps for trial in states)
     head = Table.grid(padding=(0, 2))
@@ -75,10 +75,9 @@ def render(states: States, clock: Clock, folder: Path) -> RenderableType:
     active = [(t, s) for t, s in states.items() if s.state not in ("waiting", "done")]
     for trial, seen in active[:SHOWN]:
         style = {"failed": "red", "stopped": "yellow"}.get(seen.state, "")
-        table.add_row(
-            trial.name, Text(_doing(trial, seen) if seen.state == "evaluating" else seen.state, style=style),
-            f"{seen.player_steps:,} of {trial.steps:,}", f"{seen.training_return:.2f}",
-        )  # fmt: skip
+        state = Text(_doing(trial, seen) if seen.state == "evaluating" else seen.state, style=style)
+        steps = f"{seen.player_steps:,} of {trial.steps:,}"
+        table.add_row(trial.name, state, steps, f"{seen.training_return:.2f}")
         if seen.error:
             table.add_row("", Text(seen.error, style="red", overflow="fold"), "", "")
     more = [Text(f"and {len(active) - SHOWN} more", style="dim")] if len(active) > SHOWN else []

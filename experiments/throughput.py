@@ -1,5 +1,6 @@
-"""How fast: the game alone, one actor, the whole system. Taken in turn, round by round, so that the ratios hold even on
-a machine whose own speed wanders.
+"""Throughput of the bare game, of one actor and of the whole system.
+
+They are measured in turn, in several rounds, so that their ratios hold even if the machine's own speed drifts.
 """
 
 import contextlib
@@ -45,13 +46,14 @@ WARM_UP_STEPS = 50
 WARM_UP_UPDATES = 8
 PARAMETERS = ("shared", "per_player")
 POOL = 24
-"""Past policies that a memory holds while it is measured; their numbers are none that a short run comes to."""
+"""Past policies in the pool of a method that keeps some."""
 POOL_FROM = 10**9
+"""Their numbers, which no short run reaches."""
 
 
 @dataclass(frozen=True)
 class System:
-    """What a whole run did: player steps/s, seconds an update, and what each role had resident at its end, in MiB."""
+    """A whole run: player steps/s, mean seconds per update, and each role's resident memory at the end in MiB."""
 
     player_steps_per_s: float
     update_s: float
@@ -60,7 +62,7 @@ class System:
 
 @dataclass(frozen=True)
 class Result:
-    """One row: what was measured, its rates round by round in player steps/s, and how many cores it may use."""
+    """One row: what was measured, the cores it may use, and its player steps/s in each round."""
 
     what: str
     cores: int
@@ -68,29 +70,29 @@ class Result:
 
     @property
     def median(self) -> float:
-        """The middle of the rounds."""
+        """The median of the rounds."""
         return statistics.median(self.player_steps_per_s)
 
     def ratio(self, to: "Result") -> float:
-        """The middle of the ratios to another row, each taken within one round."""
+        """The median ratio to another row, each ratio taken within one round."""
         pairs = zip(self.player_steps_per_s, to.player_steps_per_s, strict=True)
         return statistics.median(own / other for own, other in pairs)
 
 
 def run(substrate: str, seconds: float, rounds: int, out: Path | None) -> int:
-    """Measures, prints a table, and writes it as JSON if asked to; returns the exit status.
+    """Measures all parts, prints a table, and writes it as JSON if asked; returns the exit status.
 
     Args:
       substrate: the game.
-      seconds: how long each part takes in each round, less its start.
-      rounds: how often the parts take turns.
-      out: the JSON file; None writes none.
+      seconds: length of each measurement, without start-up.
+      rounds: the number of rounds.
+      out: JSON file for the figures; None writes none.
 
     Raises:
-      ConfigError: if it is not a substrate of Melting Pot, or there is nothing to measure.
+      ConfigError: if the game is not a Melting Pot substrate, or there is nothing to measure.
     """
     if substrate not in substrates():
-        raise ConfigError(f"{substrate!r} is no substrate of Melting Pot; the benchmark compares with the bare game")
+        raise ConfigError(f"{substrate!r} is no substrate of Melting Pot, which the benchmark needs")
     if seconds <= 0 or rounds < 1:
         raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both have to be positive")
     cores = core_count()
@@ -141,7 +143,7 @@ def _game(substrate: str, seconds: float) -> float:
 
 
 def one_actor(config: Config, seconds: float) -> float:
-    """Player steps/s of one actor on one core; another process, on the others, takes its unrolls off the wire."""
+    """Player steps/s of one actor on one core, while another process receives its unrolls on the other cores."""
     with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
         store = Store(server.url, RUN)
         store.put_config(config)
@@ -173,7 +175,7 @@ def _play(actor: Actor, steps: int, seconds: float) -> None:
 
 
 def _drain(url: str) -> None:
-    """Stands in for a learner that takes everything at once."""
+    """Stands in for a learner that accepts every unroll at once."""
     store = Store(url, RUN)
     inbox = Inbox("tcp://127.0.0.1:*", RUN, "drain", unroll_spec(store.config()), 64, {})
     store.put_endpoint(f"tcp://127.0.0.1:{inbox.port}")
@@ -185,14 +187,12 @@ def _drain(url: str) -> None:
 
 
 def whole_system(config: Config, seconds: float) -> System:
-    """Lets `bidist train` run, and looks at what the learner trained on from one update to another."""
+    """Runs `bidist train` and measures what the learner trained on between two updates."""
     with tempfile.TemporaryDirectory() as parent:
         folder = RunFolder(Path(parent) / RUN)
-        command = bidist(
-            "train", "--folder", parent, "--run", RUN, "--substrate", config.environment.substrate,
-            "--steps", str(10**12), "--method", config.method.name,
-            "--set", f"network.parameters={config.network.parameters}",
-        )  # fmt: skip
+        named = ["--run", RUN, "--substrate", config.environment.substrate, "--method", config.method.name]
+        parameters = ["--set", f"network.parameters={config.network.parameters}"]
+        command = bidist("train", "--folder", parent, *named, "--steps", str(10**12), *parameters)
         with (Path(parent) / "output").open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
@@ -200,7 +200,7 @@ def whole_system(config: Config, seconds: float) -> System:
             filled = False
             while len(lines) <= WARM_UP_UPDATES or lines[-1]["time_s"] - lines[WARM_UP_UPDATES]["time_s"] < seconds:
                 if process.poll() is not None:
-                    raise BidistError(f"the run to be measured ended:\n{Path(output.name).read_text()[-2000:]}")
+                    raise BidistError(f"the run ended before it was measured:\n{Path(output.name).read_text()[-2000:]}")
                 time.sleep(0.2)
                 lines = read_lines(folder.metrics)
                 if lines and not filled:
@@ -227,7 +227,7 @@ def _system_rate(config: Config, seconds: float) -> float:
 
 
 def _memory(supervisor: int) -> dict[str, float]:
-    """What each role of a run has resident, in MiB; of several actors, the one with the most."""
+    """The resident memory of each role of a run in MiB; of several actors, the largest."""
     found: dict[str, float] = {}
     for child in psutil.Process(supervisor).children():
         for role in {"learner", "actor", "distiller"}.intersection(child.cmdline()):
@@ -237,7 +237,7 @@ def _memory(supervisor: int) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _one_core() -> Iterator[None]:
-    """Keeps this thread, and threads it starts, on one core, and torch to one thread."""
+    """Pins this thread and the threads it starts to one core, and limits torch to one thread."""
     before, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, {max(before)})
     torch.set_num_threads(1)

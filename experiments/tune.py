@@ -1,7 +1,7 @@
 """Searches for settings with Optuna: each suggestion is a variant of a sweep, run over the plan's seeds and measured.
 
-The study is a journal file in the sweep's folder, so several processes and machines can search together. A killed
-search resumes: abandoned suggestions continue from their runs' checkpoints.
+The study is a journal file in the sweep's folder, so several processes and machines can search together. A search that
+was killed resumes: abandoned suggestions continue from their runs' checkpoints.
 """
 
 import contextlib
@@ -19,11 +19,13 @@ from common.errors import ConfigError, SetupError
 from common.files import locked, write
 from common.settings import read_yaml
 from evaluator.scenarios import OFFICIAL, scenario
-from experiments.plan import PLAN, Plan, Settings, make_plan, merge, read_plan
+from experiments.plan import PLAN, Plan, make_plan, merge, read_plan
+from experiments.progress import NOTES, row
 from experiments.ranges import Range, split_ranges
-from experiments.sweep import Sweep, open_sweep
+from experiments.sweep import Sweep
+from experiments.sweep_folder import open_sweep
 from experiments.sweep_report import evenness, scaled
-from experiments.trials import NOTES, row
+from experiments.trial import Settings
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +43,13 @@ class Search:
     """A search for settings.
 
     Args:
-      tree: a plan's keys, with ranges among its `settings`, and `measure`, one of `MEASURES`, which is maximised.
-      folder: of the search and its runs.
+      tree: a plan's keys, with ranges among its `settings`, and `measure`, one of `MEASURES`, to be maximised.
+      folder: the folder of the search and its runs.
       jobs, options, stopping: as for `Sweep`.
 
     Raises:
-      ConfigError: if there is nothing to search, it would be measured by test scenarios or by none, or the folder holds
-        another search.
+      ConfigError: if no setting has a range, the measure would use test scenarios or lacks scenarios, or the folder
+        holds another search.
       SetupError: if Optuna is not installed.
     """
 
@@ -65,17 +67,15 @@ class Search:
         self._folder, self._jobs, self._options, self._stopping = folder, jobs, options, stopping
 
     def run(self, trials: int) -> bool:
-        """Searches until so many suggestions are measured or have failed, counting those of other processes.
+        """Searches until a number of suggestions are measured or have failed, including those of other processes.
 
-        Returns: whether that many have; not if stopped before, or if others are still being measured elsewhere.
+        Returns: False if the search was stopped first, or if suggestions are still being measured elsewhere.
         """
         self._open()
         state = self._optuna.trial.TrialState
         backend = self._optuna.storages.journal.JournalFileBackend(str(self._folder / JOURNAL))
-        study = self._optuna.create_study(
-            storage=self._optuna.storages.JournalStorage(backend), study_name="tune", direction="maximize",
-            load_if_exists=True,
-        )  # fmt: skip
+        storage = self._optuna.storages.JournalStorage(backend)
+        study = self._optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
         while not self._stopping.is_set():
             with contextlib.ExitStack() as claim:
                 if (chosen := self._next(study, trials, claim)) is None:
@@ -83,19 +83,23 @@ class Search:
                 self._work(study, *chosen)
         self.write_report(study)
         if running := len(study.get_trials(states=[state.RUNNING])):
-            print(f"{running} suggestions are not measured yet: other processes work on them, or were stopped")
+            print(f"{running} suggestions are not measured yet: other processes are at work on them, or were stopped")
         return len(study.get_trials(states=[state.COMPLETE, state.FAIL])) >= trials
 
     def write_report(self, study: Any) -> None:
-        """Writes the suggestions, the best first, as `tune.md`, and prints the best."""
+        """Writes the suggestions as `tune.md`, best first, and prints the best."""
         done = sorted((t for t in study.get_trials() if t.value is not None), key=lambda t: -t.value)
         keys = [r.key for r in self._ranges]
+        seeds = ", ".join(map(str, self._plan.seeds))
         lines = [
-            f"# Search by `{self._measure}`", "",
-            f"The measure is {MEASURES[self._measure]}, averaged over seeds {', '.join(map(str, self._plan.seeds))}.",
-            "The best of many is flattered by chance: repeat it with other seeds. Commands are in `trials.csv`.", "",
-            f"| variant | {self._measure} | {' | '.join(keys)} |", "|---" * (len(keys) + 2) + "|",
-        ]  # fmt: skip
+            f"# Search by `{self._measure}`",
+            "",
+            f"The measure is {MEASURES[self._measure]}, averaged over seeds {seeds}.",
+            "The best of many is partly luck: repeat it with other seeds. The commands are in `trials.csv`.",
+            "",
+            f"| variant | {self._measure} | {' | '.join(keys)} |",
+            "|---" * (len(keys) + 2) + "|",
+        ]
         for t in done:
             lines.append(f"| {_name(t.number)} | {t.value:.4g} | {' | '.join(_short(t.params.get(k)) for k in keys)} |")
         write(self._folder / REPORT, ("\n".join(lines) + "\n").encode())
@@ -105,7 +109,7 @@ class Search:
         print(f"report: {self._folder / REPORT}")
 
     def _open(self) -> None:
-        """Writes what is searched into the folder, or compares it with what is there."""
+        """Writes the search into its folder, or checks that the folder holds the same search."""
         (self._folder / NOTES).mkdir(parents=True, exist_ok=True)
         place = self._folder / SEARCH
         if place.exists():
@@ -114,13 +118,13 @@ class Search:
                 if before.get(key) != self._tree.get(key):
                     raise ConfigError(
                         f"{self._folder} holds a search with {key}={before.get(key)!r}, which is not "
-                        f"{self._tree.get(key)!r}: give this one another --out"
+                        f"{self._tree.get(key)!r}: choose another --out"
                     )
         else:
             write(place, yaml.safe_dump(self._tree, sort_keys=False).encode())
 
     def _next(self, study: Any, trials: int, claim: contextlib.ExitStack) -> tuple[int, Settings] | None:
-        """Claims an abandoned suggestion, or asks for a new one; None if enough have been asked for."""
+        """Claims an abandoned suggestion or asks for a new one; returns None if there are enough."""
         state = self._optuna.trial.TrialState
         with locked(self._folder / NOTES / "ask.lock", PATIENCE_S):
             for trial in study.get_trials(states=[state.RUNNING]):
@@ -130,7 +134,7 @@ class Search:
                     continue
                 if trial.params.keys() == {r.key for r in self._ranges}:
                     return trial.number, dict(trial.params)
-                study.tell(trial.number, state=state.FAIL)  # its process was killed before it had asked for everything
+                study.tell(trial.number, state=state.FAIL)  # killed before it had asked for every parameter
             if len(study.get_trials()) >= trials:
                 return None
             study.sampler = self._optuna.samplers.TPESampler(seed=len(study.get_trials()), constant_liar=True)
@@ -142,7 +146,7 @@ class Search:
         return self._folder / NOTES / f"{_name(number)}.claim"
 
     def _work(self, study: Any, number: int, params: Settings) -> None:
-        """Runs a suggestion and tells the study its measure."""
+        """Runs a suggestion and reports its measure to the study."""
         failed = self._optuna.trial.TrialState.FAIL
         plan = self._extend(_name(number), params)
         done = Sweep(plan, self._folder, self._jobs, self._options, self._stopping).run()
@@ -177,7 +181,7 @@ class Search:
 
 
 def read_search(path: Path | None, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a search: of a file, or of the folder of a search, with changes from the command line.
+    """Reads a search from a file or from the folder of a search, with changes from the command line.
 
     Raises:
       ConfigError: if the file cannot be read.
@@ -201,8 +205,7 @@ def _check(plan: Plan, ranges: Sequence[Range], measure: str) -> None:
     for name in (scenario(name).name for name in names):
         if int(name.rpartition("_")[2]) < OFFICIAL:
             raise ConfigError(
-                f"{name} is a test scenario: tuning on it would invalidate the test; validate on scenarios from "
-                f"{OFFICIAL} on"
+                f"{name} is a test scenario: tuning on it would invalidate the test; use scenarios from {OFFICIAL} on"
             )
 
 

@@ -1,4 +1,4 @@
-"""Fixtures that start what the roles need: a real Redis server, and a run of one's own in it."""
+"""Fixtures for all tests: a real Redis server, and a run in it that no other test uses."""
 
 import itertools
 from collections.abc import Iterator
@@ -9,15 +9,17 @@ import torch
 from common.store import Store
 from deploy.redis_server import RedisServer
 
+pytest_plugins = ["skips"]
+
 _NUMBERS = itertools.count()
 
-# The networks here are so small that sharing their work between threads costs more than it saves.
+# The networks of the tests are so small that threads cost more than they save.
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a Redis server that lives as long as the tests."""
+    """The URL of a Redis server for the whole session."""
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server.url
 

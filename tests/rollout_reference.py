@@ -91,7 +91,7 @@ class Replay(Twin):
         return self._tape.specs[name]
 
     def action_discrete_names(self) -> list[str]:
-        return self._tape.action_names
+        return list(self._tape.action_names)
 
     def events(self) -> Any:
         return self._tape.events_seen[self.step]
@@ -101,12 +101,13 @@ class Tapes(Lab2dLog):
     """Builds tapes for Melting Pot and replays for the adapter."""
 
     def build(self, root: str, settings: dict[str, str]) -> Tape:
-        self.games.append(Tape(self._real(root, settings), root, dict(settings)))
-        return self.games[-1]
+        self.tape = Tape(self._real(root, settings), root, dict(settings))
+        self.games.append(self.tape)
+        return self.tape
 
     def twin(self, root: str, settings: dict[str, str]) -> Replay:
         super().twin(root, settings)
-        self.replay = Replay(self.games[-1])
+        self.replay = Replay(self.tape)
         return self.replay
 
 

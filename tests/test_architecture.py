@@ -1,4 +1,4 @@
-"""What the folders may import, read and hold, and that the documents name what a run really writes."""
+"""What packages may import, read and contain; and that the documentation covers what a run writes."""
 
 import ast
 import importlib.util
@@ -24,7 +24,7 @@ from methods import METHODS, make_method
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
-# The map, lowest first: what a package may import besides itself. `docs/architecture.md` says why.
+# The map, lowest first: what a package may import besides itself. See docs/architecture.md.
 BASE = {"common", "environments", "networks", "methods"}
 SERVICES = {"actors", "learner", "distiller", "evaluator"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -44,7 +44,7 @@ LONGER: dict[str, str] = {}
 # Who reads the process' environment besides the configuration, and why.
 MAY_READ_ENVIRON = {
     "common/settings.py": "it is where settings come from",
-    "deploy/supervisor.py": "it hands its own environment on to the roles it starts",
+    "deploy/supervisor.py": "it passes its environment on to the roles it starts",
 }
 UNPICKLERS = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNPICKLING_CALLS = {"torch.load", "torch.save", "np.load", "numpy.load"}
@@ -64,7 +64,7 @@ def sources() -> list[Source]:
 
 
 def imported(tree: ast.Module) -> set[str]:
-    """Every module that is imported anywhere in a file, also inside functions."""
+    """Every module imported in a file, also inside functions."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -74,9 +74,9 @@ def imported(tree: ast.Module) -> set[str]:
     return names
 
 
-def test_every_package_has_its_place_on_the_map() -> None:
+def test_every_package_is_on_the_map() -> None:
     assert MAY_IMPORT.keys() == PACKAGES
-    TopologicalSorter(MAY_IMPORT).prepare()  # raises if two may import each other
+    TopologicalSorter(MAY_IMPORT).prepare()  # raises if there is a cycle
 
 
 def test_every_package_is_built_checked_and_shipped() -> None:
@@ -84,7 +84,7 @@ def test_every_package_is_built_checked_and_shipped() -> None:
     tools = settings["tool"]
     assert set(tools["setuptools"]["packages"]["find"]["include"]) == {f"{package}*" for package in PACKAGES}
     assert set(tools["ruff"]["lint"]["isort"]["known-first-party"]) == PACKAGES
-    assert set(tools["mypy"]["files"]) == {*PACKAGES, "scripts/setup"}
+    assert set(tools["mypy"]["files"]) == {*PACKAGES, "scripts/setup", "tests"}
     copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
     assert set(copied) == PACKAGES
     sent = (ROOT / ".dockerignore").read_text().splitlines()
@@ -93,13 +93,13 @@ def test_every_package_is_built_checked_and_shipped() -> None:
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
 def test_a_package_imports_what_the_map_allows(package: str) -> None:
-    """Above all: processes share bytes, not code."""
+    """Services never import each other: processes share bytes, not code."""
     for source in sources():
         if source.package == package:
             siblings = {name.partition(".")[0] for name in imported(source.tree)} & PACKAGES
             wrong = siblings - MAY_IMPORT[package] - {package}
             assert not wrong, f"{source.path} imports {sorted(wrong)}; {package} may not"
-            assert "." not in imported(source.tree), f"{source.path}: imports are absolute here"
+            assert "." not in imported(source.tree), f"{source.path}: use absolute imports"
 
 
 def test_no_module_is_long() -> None:
@@ -125,19 +125,19 @@ def test_nothing_unpickles() -> None:
         assert not wrong and not calls & UNPICKLING_CALLS, f"{source.path}: {wrong or calls & UNPICKLING_CALLS}"
 
 
-def test_every_folder_says_what_it_is_for() -> None:
+def test_every_module_has_a_docstring() -> None:
     for source in sources():
         docstring = ast.get_docstring(source.tree)
         assert docstring, f"{source.path} has no docstring"
         if source.path.endswith("__init__.py"):
-            assert len(docstring.splitlines()) >= 3, f"{source.path}: what is it for, what may be put into it?"
+            assert len(docstring.splitlines()) >= 3, f"{source.path}: say what it is for and what belongs into it"
 
 
-# The documents, held against a run.
+# The documentation, compared with a run.
 
 
 class Run(NamedTuple):
-    """What a short serial run left."""
+    """What a short serial run left behind."""
 
     types: dict[str, str]
     """Redis' keys, without the run's prefix, and their types."""
@@ -152,11 +152,11 @@ class Run(NamedTuple):
 def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("runs")
     overrides = [
-        "environment.substrate=matrix_prisoners_dilemma", "environment.episode_length=6", "run.name=documented",
-        f"run.folder={folder}", "run.player_steps=400", "actor.environments=4", "actor.unroll_length=6",
-        "learner.batch_unrolls=8", "learner.epochs=1", "distiller.every=1", "distiller.burn_in=2",
-        "network.dense=8", "network.core_size=8", "run.checkpoint_s=0.01",
-    ]  # fmt: skip
+        *("environment.substrate=matrix_prisoners_dilemma", "environment.episode_length=6"),
+        *("run.name=documented", f"run.folder={folder}", "run.player_steps=400", "run.checkpoint_s=0.01"),
+        *("actor.environments=4", "actor.unroll_length=6", "learner.batch_unrolls=8", "learner.epochs=1"),
+        *("distiller.every=1", "distiller.burn_in=2", "network.dense=8", "network.core_size=8"),
+    ]
     store = Store(redis_url, "documented")
     head = store.key("")
     with Serial(load_config(overrides=overrides, environ={}), redis_url) as serial:
@@ -199,7 +199,7 @@ def _keys(store: Store, head: str) -> tuple[dict[str, str], dict[str, set[str]]]
 
 
 def table(document: str, section: str) -> dict[str, list[str]]:
-    """The rows of the tables in a section, by their first cell's code; the top's by an empty heading."""
+    """The table rows of a section by the code in their first cell; an empty section is the text before the first."""
     parts = re.split(r"^## ", (ROOT / "docs" / document).read_text(), flags=re.MULTILINE)
     (text,) = [p for i, p in enumerate(parts) if (p.partition("\n")[0].startswith(section) if section else i == 0)]
     rows = [
@@ -224,7 +224,7 @@ def test_every_redis_key_is_documented_with_its_type(run: Run) -> None:
     assert all(len(row) == 3 and f"{PREFIX}:RUN:" in row[2] for row in table("redis.md", "").values())
 
 
-def test_every_key_that_the_store_names_is_documented() -> None:
+def test_every_key_in_the_store_is_documented() -> None:
     (store,) = [source for source in sources() if source.path == "common/store.py"]
     named = set()
     for node in ast.walk(store.tree):
@@ -239,7 +239,7 @@ def test_every_key_that_the_store_names_is_documented() -> None:
     assert {name for name in named if name != "worker"} <= documented
 
 
-def test_nobody_but_the_store_names_keys() -> None:
+def test_only_the_store_names_keys() -> None:
     for source in sources():
         if source.path != "common/store.py":
             strings = {
@@ -248,7 +248,7 @@ def test_nobody_but_the_store_names_keys() -> None:
             assert not any(re.match(rf"{PREFIX}:\S|{PREFIX}:$", s) for s in strings), source.path
 
 
-def test_the_commands_in_the_document_work(run: Run) -> None:
+def test_documented_commands_work(run: Run) -> None:
     assert len(_commands()) > 10 and not run.failed_commands
 
 
@@ -257,10 +257,10 @@ def test_every_field_of_a_hash_is_documented(run: Run, key: str) -> None:
     found = {name for name in run.fields[key] if ":" not in name}
     documented = set(table("redis.md", f"`{key}`"))
     assert found <= documented
-    assert key == "ledger" or found == documented, "what is documented has to be there"
+    assert key == "ledger" or found == documented, "every documented field exists"
 
 
-def test_every_word_of_a_worker_and_every_event_is_documented(run: Run) -> None:
+def test_every_field_of_a_worker_and_every_event_is_documented(run: Run) -> None:
     said = {name for key, names in run.fields.items() if key.startswith("worker:") for name in names}
     events = set()
     for source in sources():
@@ -274,7 +274,7 @@ def test_every_word_of_a_worker_and_every_event_is_documented(run: Run) -> None:
     assert events == set(table("redis.md", "`events`"))
 
 
-def test_every_reason_of_a_rejection_is_documented() -> None:
+def test_every_reason_for_a_rejection_is_documented() -> None:
     row = table("redis.md", "`ledger`")["rejected"]
     documented = set(re.findall(r"`(\w+)`", row[0]))
     reasons: dict[str, set[str]] = {}
@@ -282,13 +282,13 @@ def test_every_reason_of_a_rejection_is_documented() -> None:
         for node in ast.walk(source.tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "WireError":
                 assert isinstance(node.args[0], ast.Constant)
-                reasons.setdefault(source.path, set()).add(node.args[0].value)
+                reasons.setdefault(source.path, set()).add(str(node.args[0].value))
     assert reasons["common/unroll.py"] <= documented
     before_the_ledger = {"header", "protocol", "run", "identity"}
     assert documented == set().union(*reasons.values()) - before_the_ledger
 
 
-def test_every_metric_is_documented_and_every_documented_one_is_written(run: Run) -> None:
+def test_metrics_and_documentation_match(run: Run) -> None:
     games = {f"episode_{name}" for name in _counted_by_melting_pot()}
     learner, distiller = table("metrics.md", "Learner"), table("metrics.md", "Distiller")
     assert run.metrics | games == {"time_s"} | learner.keys()
@@ -310,7 +310,7 @@ def test_every_metric_of_a_method_is_documented(name: str) -> None:
 
 
 def _counted_by_melting_pot() -> set[str]:
-    """What the adapter makes of each event that it listens to."""
+    """The counts that the adapter derives from the events it listens to."""
     if importlib.util.find_spec("meltingpot") is None:
         pytest.skip("needs dm-meltingpot")
     environment = MeltingPot("coins", seed=1)

@@ -10,9 +10,10 @@ from common.config import Config, EnvironmentConfig, MethodConfig
 from common.errors import ConfigError
 from common.files import append_line, write
 from experiments.archive import keep, restore
-from experiments.plan import Trial, make_plan
-from experiments.sweep import open_sweep
-from experiments.trials import Notes, progress, row
+from experiments.plan import make_plan
+from experiments.progress import Notes, progress, row
+from experiments.sweep_folder import open_sweep
+from experiments.trial import Trial
 
 
 @pytest.fixture

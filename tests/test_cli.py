@@ -1,14 +1,20 @@
-"""The command `bidist`: exit statuses, and errors of one line that say what to do."""
+"""The command `bidist`: help, exit statuses, and errors of one line that say what to do."""
 
 import io
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import command
 import pytest
 import yaml
 
-from cli.main import main
+from cli.arguments import expand_settings, steps
+from cli.commands import version
+from cli.configuration import new
+from cli.main import main, parser
 from common.files import read_lines
 from common.run_folder import RunFolder
 from common.store import Store
@@ -18,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that a command ends with when it cannot do what it is asked to."""
+    """Runs a command that fails, and returns the one line it prints."""
     assert main(arguments) in (2, 3)
     printed = capsys.readouterr().err.strip().splitlines()
     assert len(printed) == 1, printed
@@ -32,7 +38,8 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--substrate", "prisoners_dilema_in_the_matrix__arena"], ["prisoners_dilemma_in_the_matrix__arena"]),
         (["--substrate", "matrix_coordinatio"], ["no matrix game", "matrix_coordination"]),
         (["--method", "bidis"], ["did you mean bidist"]),
-        (["--set", "learner.epoch=3"], ["learner.epoch: no such setting", "epochs"]),
+        (["--set", "learner.epoch=3"], ["learner.epoch: no such setting; did you mean learner.epochs?", "epochs"]),
+        (["learner.lr=1e-3"], ["learner.lr: no such setting; did you mean learner.learning_rate or "]),
         (["--steps", "0"], ["run.player_steps", "greater than 0"]),
         (["--preset", "larg"], ["no such preset", "small"]),
         (["--resume", "nowhere"], ["there is no run at", "nowhere"]),
@@ -40,7 +47,7 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--redis", "redis://127.0.0.1:1/0"], ["no Redis answers at redis://127.0.0.1:1/0"]),
     ],
 )
-def test_a_run_that_cannot_be_says_why_and_leaves_nothing(
+def test_impossible_runs_are_refused_and_leave_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], words: list[str]
 ) -> None:
     line = error(capsys, "train", "--folder", str(tmp_path), *arguments)
@@ -48,27 +55,29 @@ def test_a_run_that_cannot_be_says_why_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_serial_training_of_a_named_run_and_what_becomes_of_it(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, redis_url: str
-) -> None:
+def test_life_of_a_run_in_one_process(capsys: pytest.CaptureFixture[str], tmp_path: Path, redis_url: str) -> None:
     folder = ["--folder", str(tmp_path)]
     settings = ("environment.episode_length=8", "actor.unroll_length=8", "distiller.burn_in=1")
     options = [word for setting in settings for word in ("--set", setting)]
     name = ["--run", "cli-serial", "--substrate", "matrix_coordination", "--redis", redis_url]
     assert main(["train", "--serial", *folder, *name, *options, "--steps", "3000"]) == 0
-    assert "produced" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "produced" in printed
+    assert "budget: 3,000 player steps, which is 1,500 env steps of 2 players" in printed
     assert Store(redis_url, "cli-serial").finished
 
     assert "--resume cli-serial" in error(capsys, "train", *folder, *name)
     resume = ["train", "--serial", *folder, "--resume", "cli-serial"]
     assert "run.seed is 0 and cannot become 3" in error(capsys, *resume, "--seed", "3")
-    assert "is one of bidist and cannot go on as one of rpm" in error(capsys, *resume, "--method", "rpm")
+    assert "uses bidist and cannot continue with rpm" in error(capsys, *resume, "--method", "rpm")
     assert "run.name is 'cli-serial'" in error(capsys, *resume, "--run", "other")
     assert "learner.epochs is" in error(capsys, *resume, "--set", "learner.epochs=9")
     for more in (options, ["--steps", "100"]):
-        assert "has made 3072 player steps" in error(capsys, *resume, *more)
+        assert re.search("has made 3072 of [0-9]+ player steps: it is finished", error(capsys, *resume, *more))
     with RunFolder(tmp_path / "cli-serial").held("train"):
         assert "is already running" in error(capsys, *resume, "--redis", redis_url, "--steps", "6000")
+    assert main(["list", "runs", *folder]) == 0
+    assert re.search("cli-serial +bidist +matrix_coordination +3,072 of 3,000 +finished", capsys.readouterr().out)
     assert main(["status", *folder, "--run", "cli-serial"]) == 0
     shown = capsys.readouterr().out
     assert all(words in shown for words in ("is finished", "return of the trained population", "produced"))
@@ -78,16 +87,17 @@ def test_serial_training_of_a_named_run_and_what_becomes_of_it(
     shown = capsys.readouterr().out
     assert "produced" in shown
     assert "knows no run 'other'" in error(capsys, "status", "--redis", redis_url, "--run", "other")
-    assert "no run" in error(capsys, "status", "--folder", str(tmp_path / "empty"))
+    nothing = error(capsys, "status", "--folder", str(tmp_path / "empty"))
+    assert "no run in" in nothing and "start one with `bidist train`" in nothing
     assert "no Redis answers at redis://127.0.0.1:1/0" in error(capsys, "status", "--redis", "redis://127.0.0.1:1/0")
     assert "no Redis answers at nonsense" in error(capsys, "watch", "--redis", "nonsense")
 
-    # A ledger that does not add up is what `status` fails for.
+    # `status` fails if the ledger does not balance.
     Store(redis_url, "cli-serial").client.hincrby("bidist:cli-serial:ledger", "trained", 5)
     assert main(["status", "--redis", redis_url, "--run", "cli-serial"]) == 1
 
 
-def test_a_learner_started_again_with_the_same_options_goes_on(
+def test_restarted_learner_continues_its_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, redis_url: str
 ) -> None:
     settings = ("environment.episode_length=8", "actor.unroll_length=8", "distiller.burn_in=1")
@@ -103,7 +113,7 @@ def test_a_learner_started_again_with_the_same_options_goes_on(
 
 
 @pytest.mark.parametrize("role", ["actor", "distiller", "learner"])
-def test_a_role_without_redis_says_so_at_once(
+def test_roles_without_redis_fail_at_once(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,7 +122,7 @@ def test_a_role_without_redis_says_so_at_once(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_is_resumed_where_it_lies_from_wherever(
+def test_run_resumes_in_its_folder_from_any_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
@@ -133,7 +143,10 @@ def test_a_run_is_resumed_where_it_lies_from_wherever(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["evaluate"], "nobody to evaluate"),
+        (["list", "runs"], "there are no runs in runs; start one with `bidist train`"),
+        (["list", "substrates", "xyz"], "there are no substrates with 'xyz' in their name"),
+        (["watch"], "no run in runs yet: start one with `bidist train`"),
+        (["evaluate"], "nothing to evaluate"),
         (["evaluate", "nowhere"], "there is no run at"),
         (["evaluate", "--random", "matrix_coordination"], "no official scenarios"),
         (["evaluate", "--random", "coins", "--episodes", "0"], "--episodes 0"),
@@ -143,8 +156,8 @@ def test_a_run_is_resumed_where_it_lies_from_wherever(
         (["bench", "--scenario", "coins_9"], "no scenario is called 'coins_9'"),
         (["bench", "scenarios", "--scenario", "coins_9"], "no scenario is called 'coins_9'"),
         (["bench", "methods", "--method", "mapo"], "did you mean mappo"),
-        (["bench", "methods", "--scenario", "coins_0"], "only `bidist bench scenarios` takes it, this is methods"),
-        (["bench", "throughput", "--method", "mappo"], "only `bidist bench methods` takes it, this is throughput"),
+        (["bench", "methods", "--scenario", "coins_0"], "only `bidist bench scenarios` takes it, not `bench methods`"),
+        (["bench", "throughput", "--method", "mappo"], "only `bidist bench methods` takes it, not `bench throughput`"),
         (["conventions", "--out", "x", "--methods", "mapo"], "--methods 'mapo': expected some of 'bidist'"),
         (["conventions", "--out", "x", "--seeds", "0"], "--seeds 0"),
         (["curves", "nowhere", "--out", "x.png"], "runs/nowhere/config.yaml"),
@@ -157,11 +170,11 @@ def test_a_run_is_resumed_where_it_lies_from_wherever(
         (["tune", "--trials", "0"], "--trials 0: expected 1 or more"),
         (["tune"], "nothing to search"),
         (["crossplay", "nowhere"], "there is no run at"),
-        (["crossplay", "a", "--checkpoint", "all"], "one checkpoint of each run takes part"),
+        (["crossplay", "a", "--checkpoint", "all"], "crossplay plays one checkpoint of each run"),
         (["crossplay", "a", "--episodes", "0"], "--episodes 0"),
     ],
 )
-def test_what_cannot_be_done_says_why_and_leaves_nothing(
+def test_impossible_requests_are_refused_and_leave_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -173,10 +186,10 @@ def test_what_cannot_be_done_says_why_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_is_looked_for_by_its_name_before_a_folder_of_that_name(
+def test_name_of_a_run_wins_over_a_folder_of_that_name(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a container the working directory has a folder `run`, and so may anybody's."""
+    """The working directory may contain a folder with the run's name, as it does in a container."""
     monkeypatch.chdir(tmp_path)
     for folder in ("mine", "runs/mine", "elsewhere/other"):
         (tmp_path / folder).mkdir(parents=True)
@@ -186,14 +199,13 @@ def test_a_run_is_looked_for_by_its_name_before_a_folder_of_that_name(
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cli", "--debug", "train", "--folder", str(tmp_path), "--method", "x"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = command.bidist("--debug", "train", "--folder", str(tmp_path), "--method", "x")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
 
 
-def test_help_is_fast() -> None:
-    """It loads nothing that takes long, nor does `python -m cli`, by which the roles are started."""
+def test_help_imports_nothing_slow() -> None:
+    """Neither does `python -m cli`, by which the roles are started."""
     program = (
         "import sys; from cli.main import parser; parser().format_help()\n"
         "print(*{'torch', 'redis', 'matplotlib', 'rich', 'dmlab2d', 'meltingpot'} & set(sys.modules))"
@@ -202,14 +214,83 @@ def test_help_is_fast() -> None:
     assert done.stdout.split() == []
 
 
-def test_a_compose_file_becomes_a_stack(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_handlers_are_restored_when_a_command_ends() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    assert main(["evaluate", "--random", "coins", "--follow"]) == 2, "refused after its handlers were installed"
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.mark.parametrize("text", ["2000000", "2_000_000", "2e6", "2.0e6", "0.002e9"])
+def test_steps_in_several_notations(text: str) -> None:
+    assert steps(text) == 2_000_000
+    arguments = parser().parse_args(["train", "--steps", text, "--substrate", "matrix_coordination"])
+    assert new(arguments).run.player_steps == 2_000_000
+
+
+@pytest.mark.parametrize("text", ["2.5", "many", "1e-3", "", "inf", "nan", "2M"])
+def test_steps_that_are_no_whole_number(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--steps", text])
+    assert ended.value.code == 2
+    assert f"expected a whole number such as 2000000, 2_000_000 or 2e6, found {text!r}" in capsys.readouterr().err
+
+
+def test_settings_need_no_option() -> None:
+    bare = ["train", "learner.epochs=3", "--serial", "network.core=lstm", "--set", "learner.clip=0.1", "--seed", "4"]
+    arguments = parser().parse_args(expand_settings(bare))
+    assert arguments.overrides == ["learner.epochs=3", "network.core=lstm", "learner.clip=0.1"]
+    assert (arguments.serial, arguments.seed) == (True, 4)
+    config = new(arguments)
+    assert (config.learner.epochs, config.network.core, config.learner.clip) == (3, "lstm", 0.1)
+    plan = ["sweep", "plan.yaml", "learner.epochs=1", "--slurm-option", "some.thing=3"]
+    assert expand_settings(plan) == [*plan[:2], "--set", *plan[2:]]
+    elsewhere = ["evaluate", "my.run=1"]
+    assert expand_settings(elsewhere) == elsewhere
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"bidist {version()}\n"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["substrates"], ["matrix_chicken +matrix game", "coins +Melting Pot"]),
+        (["substrates", "coins"], ["coins +Melting Pot"]),
+        (["scenarios", "coins"], ["coins_0 +1 +1"]),
+        (["methods"], ["mappo +The base method as it is", "bidist +Mixed play"]),
+        (["presets"], ["small +About ten minutes on two cores"]),
+    ],
+)
+def test_lists(capsys: pytest.CaptureFixture[str], arguments: list[str], lines: list[str]) -> None:
+    assert main(["list", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(f"^{line}", shown, re.MULTILINE) for line in lines), shown
+    if len(arguments) == 2:
+        assert all(arguments[1] in line for line in shown.splitlines()[1:])
+
+
+def test_list_of_runs_shows_a_damaged_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.yaml").write_text("nonsense: 1\n")
+    assert main(["list", "runs", "--folder", str(tmp_path)]) == 0
+    assert re.search("odd .*config.yaml is damaged", capsys.readouterr().out)
+
+
+def test_compose_file_becomes_a_stack(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("services: {redis: {image: redis, ports: ['6379']}}\nvolumes: {}\n"))
     assert main(["stack"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["services"]["redis"]["image"] == "redis"
 
 
-def test_a_folder_in_the_way_hides_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Folders of such names are what people call their own results and programs."""
+def test_foreign_packages_in_the_working_directory_are_not_imported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """People give such names to their own programs and results."""
     for name in ("cli", "methods", "reports"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('not this one')")
@@ -218,12 +299,34 @@ def test_a_folder_in_the_way_hides_no_package(monkeypatch: pytest.MonkeyPatch, t
     assert subprocess.run(bidist("train", "--help"), capture_output=True).returncode == 0
 
 
-def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    roles = ("learner", "actor", "distiller", "health", "stack")
-    others = ("train", "status", "watch", "doctor", "bench", "conventions", "evaluate", "report", "curves", "record",
-              "diversity", "crossplay", "sweep", "tune")  # fmt: skip
-    for command in roles + others:
-        with pytest.raises(SystemExit) as ended:
-            main([command, "--help"])
-        assert ended.value.code == 0
-        assert command in capsys.readouterr().out
+COMMANDS = (
+    *("train", "watch", "status", "doctor", "list", "settings", "evaluate", "record", "diversity", "crossplay"),
+    *("report", "curves", "sweep", "tune", "bench", "conventions", "learner", "actor", "distiller", "health", "stack"),
+)
+
+
+def test_help_lists_every_command_by_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert re.findall(r"^  (\w+) +\w", shown, re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^([a-z ]+):$", shown, re.MULTILINE) == [
+        *("run", "look", "evaluate", "many runs", "operate", "options"),
+    ]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: bidist {name} [OPTION ...]")
+    undocumented = re.findall(r"^  (-[-\w]+(?: [A-Z.,\d-]+)?)\n  \S", shown, re.MULTILINE)
+    assert undocumented == []
+
+
+def test_every_command_is_documented() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert [name for name in COMMANDS if not re.search(rf"`(bidist )?{name}\b", page)] == []

@@ -1,4 +1,4 @@
-"""What the doctor finds on this machine, and what it says of machines that lack something."""
+"""The doctor on this machine, and on machines that lack something."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def test_this_machine_can_run() -> None:
     assert all(check.name in text_of(found) for check in found)
 
 
-def test_brings_neither_tensorflow_nor_jax() -> None:
+def test_doctor_imports_neither_tensorflow_nor_jax() -> None:
     program = (
         "import sys; from cli import doctor; doctor.diagnose()\n"
         "print(*{'tensorflow', 'jax', 'meltingpot'} & set(sys.modules))"
@@ -56,18 +56,18 @@ def test_exit_status(status: checks.Status, expected: int, monkeypatch: pytest.M
     assert doctor.run() == expected
 
 
-def test_rendering_shows_advice_and_takes_brackets_as_they_are() -> None:
+def test_rendering_shows_advice_and_keeps_brackets() -> None:
     text = text_of([Check("thing", "fail", "an [odd] one", "do [this]")])
     assert "fail  thing  an [odd] one" in text
     assert "-> do [this]" in text
 
 
-def test_python_that_is_too_old() -> None:
+def test_python_version() -> None:
     assert checks.check_python((3, 11, 0)).status == "ok"
     assert checks.check_python((3, 10, 9)).status == "fail"
 
 
-def test_package_that_is_missing_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_broken_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.check_package("no-such-package").found == "not installed"
     (tmp_path / "broken.py").write_text("raise ImportError('version GLIBC_9.9 not found')")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -128,7 +128,7 @@ def test_cores_memory_and_disk(tmp_path: Path) -> None:
     assert checks.check_cores(1.5).status == "warn"
     assert checks.check_cores(2).found == "2"
     assert checks.check_memory((8 * GIB, 1 * GIB)) == Check(
-        "memory", "warn", "8.0 GiB, 1.0 free", "free some, or run fewer actors: 4 GiB is good"
+        "memory", "warn", "8.0 GiB, 1.0 free", "free some, or run fewer actors: 4 GiB is comfortable"
     )
     assert checks.check_memory((8 * GIB, 6 * GIB)).status == "ok"
     assert checks.check_disk(tmp_path).found.endswith("GiB free")

@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import command
 import pytest
 
 from common.files import read_lines
@@ -34,8 +33,7 @@ class Training:
     def __init__(self, folder: Path, options: list[str]) -> None:
         self.folder = folder / "run"
         name = ["--resume"] if self.folder.exists() else ["--run"]
-        command = [sys.executable, "-m", "cli", "train", "--folder", str(folder), *name, "run", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = command.start("train", "--folder", str(folder), *name, "run", *options)
         address = self.folder / "redis" / "url"
         before = address.stat().st_mtime if address.exists() else 0.0
         self.until("Redis is up", lambda: address.exists() and address.stat().st_mtime > before)
@@ -137,8 +135,8 @@ def test_roles_that_are_stopped_come_back_and_only_one_process_may_train_a_run(s
     training = start("--substrate", "matrix_coordination", "--set", "actor.unroll_length=16", *QUICK)
     training.until("it updates", lambda: training.updates() > 3)
     settings = (training.folder / "config.yaml").read_bytes()
-    command = ["train", "--folder", str(training.folder.parent), "--resume", "run", "--steps", "99000000"]
-    second = subprocess.run([sys.executable, "-m", "cli", *command], capture_output=True, text=True, check=False)
+    resume = ["train", "--folder", str(training.folder.parent), "--resume", "run", "--steps", "99000000"]
+    second = command.bidist(*resume)
     assert (second.returncode, second.stdout) == (2, "")
     assert "is already running" in second.stderr
     assert (training.folder / "config.yaml").read_bytes() == settings

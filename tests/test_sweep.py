@@ -1,38 +1,44 @@
-"""Sweeps: plans and their mistakes, what trials came to, and a sweep that is killed and resumed."""
+"""Sweeps: plans and their mistakes, the progress of trials, and a sweep that is killed and resumed."""
 
 import csv
 import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import command
+import psutil
 import pytest
 
+from common.checkpoint import checkpoints
 from common.config import Config, EnvironmentConfig, MethodConfig
 from common.errors import ConfigError
-from common.files import append_line, locked, write
+from common.files import append_line, locked, read_lines, write
+from common.run_folder import RunFolder
 from evaluator.evaluate import lock_of
 from experiments.plan import make_plan, parse_seeds, read_plan
-from experiments.sweep import open_sweep
+from experiments.progress import NOTES, TRIALS, Notes, area_under_curve, progress, row, write_rows
+from experiments.sweep_folder import open_sweep
 from experiments.sweep_report import evenness, scaled, write_sweep_report
 from experiments.sweep_view import Clock, plain
-from experiments.trials import NOTES, TRIALS, Notes, area_under_curve, progress, row, write_rows
 
 GAME = "matrix_coordination"
 QUICK = {"actor.unroll_length": 16, "network.dense": 8, "network.core_size": 8}
 
 
-def test_a_plan_is_the_product_of_its_lists_and_the_later_setting_counts() -> None:
-    plan = make_plan({
-        "methods": {"mappo": {"learner.epochs": 2}, "bidist": None}, "substrates": [GAME], "seeds": "3,7-8",
-        "settings": {"learner.epochs": 1, "learner.gamma": 0.9}, "variants": {"": None, "hot": {"learner.epochs": 5}},
+def test_plan_is_a_product_and_later_settings_win() -> None:
+    tree = {
+        "methods": {"mappo": {"learner.epochs": 2}, "bidist": None},
+        "substrates": [GAME],
+        "seeds": "3,7-8",
+        "settings": {"learner.epochs": 1, "learner.gamma": 0.9},
+        "variants": {"": None, "hot": {"learner.epochs": 5}},
         "steps": 500,
-    })  # fmt: skip
+    }
+    plan = make_plan(tree)
     trials = plan.trials()
     assert len(trials) == 2 * 3 * 2
     assert [t.seed for t in trials] == sorted(t.seed for t in trials), "seed by seed"
@@ -43,7 +49,7 @@ def test_a_plan_is_the_product_of_its_lists_and_the_later_setting_counts() -> No
     assert "--set learner.gamma=0.9" in trials[0].command and "--steps 500" in trials[0].command
 
 
-def test_scenarios_are_numbers_of_the_runs_game_or_names(tmp_path: Path) -> None:
+def test_scenarios_by_number_or_name(tmp_path: Path) -> None:
     plan = make_plan({"substrates": ["coins"], "evaluation": {"scenarios": [5, "coins_6"], "episodes": 3}})
     (trial,) = plan.trials()
     assert trial.scenarios == ("coins_5", "coins_6")
@@ -53,7 +59,10 @@ def test_scenarios_are_numbers_of_the_runs_game_or_names(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
-        ({"method": ["mappo"]}, "method: no such setting; there are methods, substrates, seeds"),
+        (
+            {"method": ["mappo"]},
+            r"method: no such setting; did you mean methods\? there are methods, substrates, seeds",
+        ),
         ({"seeds": "1-x"}, "expected seeds such as 0-4"),
         ({"steps": 0}, "steps: .*greater than 0"),
         ({"methods": ["mapo"]}, "trial mapo-.*did you mean mappo"),
@@ -67,17 +76,17 @@ def test_scenarios_are_numbers_of_the_runs_game_or_names(tmp_path: Path) -> None
         ({"evaluation": {"episodes": 0}}, "evaluation.episodes"),
     ],
 )
-def test_mistakes_in_a_plan_are_named_before_anything_starts(tree: dict[str, Any], words: str) -> None:
+def test_mistakes_in_a_plan(tree: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=f"plan: .*{words}"):
         make_plan(tree, "plan: ")
 
 
-def test_seeds_from_text() -> None:
+def test_parse_seeds() -> None:
     assert parse_seeds("3") == [3]
     assert parse_seeds("100-102, 7") == [100, 101, 102, 7]
 
 
-def test_a_plan_is_read_back_and_changed_by_the_command_line(tmp_path: Path) -> None:
+def test_plan_is_read_back_and_changed_from_the_command_line(tmp_path: Path) -> None:
     plan = make_plan(
         {"methods": ["mappo"], "substrates": [GAME], "seeds": "0-2", "variants": {"x": {"learner.clip": 0.1}}}
     )
@@ -93,11 +102,11 @@ def test_a_plan_is_read_back_and_changed_by_the_command_line(tmp_path: Path) -> 
         read_plan(tmp_path / "nowhere.yaml", {})
 
 
-def test_a_sweep_grows_but_does_not_change_what_has_begun(tmp_path: Path) -> None:
+def test_sweep_may_grow_but_started_trials_keep_their_settings(tmp_path: Path) -> None:
     tree = {"methods": ["mappo"], "substrates": [GAME], "seeds": [0]}
     open_sweep(make_plan(tree), tmp_path)
     other = make_plan(tree | {"settings": {"learner.epochs": 1}})
-    open_sweep(other, tmp_path)  # nothing has begun
+    open_sweep(other, tmp_path)  # nothing has started
     (trial,) = other.trials()
     Notes.of(tmp_path, trial).write(command=trial.command)
     open_sweep(make_plan(tree | {"settings": {"learner.epochs": 1}, "seeds": [0, 1]}), tmp_path)
@@ -105,31 +114,31 @@ def test_a_sweep_grows_but_does_not_change_what_has_begun(tmp_path: Path) -> Non
         open_sweep(make_plan(tree | {"settings": {"learner.epochs": 1}, "seeds": [0, 2]}), tmp_path)
     with pytest.raises(ConfigError, match="epochs=1.*which is not.*name a new variant"):
         open_sweep(make_plan(tree | {"settings": {"learner.epochs": 2}, "seeds": [0, 1]}), tmp_path)
-    assert read_plan(tmp_path, {}).seeds == [0, 1], "what was refused changed nothing"
+    assert read_plan(tmp_path, {}).seeds == [0, 1], "the refused plan changed nothing"
 
 
-def test_a_run_of_another_origin_is_not_taken_for_a_trial(tmp_path: Path) -> None:
+def test_foreign_run_is_not_taken_for_a_trial(tmp_path: Path) -> None:
     (tmp_path / f"mappo-{GAME}-s0").mkdir()
     with pytest.raises(ConfigError, match="is a run that this sweep did not start"):
         open_sweep(make_plan({"methods": ["mappo"], "substrates": [GAME]}), tmp_path)
 
 
-def test_the_environment_changes_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIDIST_LEARNER__EPOCHS", "2")
     with pytest.raises(ConfigError, match="BIDIST_LEARNER__EPOCHS: environment variables would change every trial"):
         open_sweep(make_plan({"substrates": [GAME]}), tmp_path)
 
 
-def test_the_area_under_a_curve_weighs_values_by_the_steps_between_them() -> None:
+def test_area_under_a_curve() -> None:
     lines = [{"player_steps": s, "return_learning": r} for s, r in ((100, None), (200, 1.0), (300, 3.0), (700, 3.0))]
     assert area_under_curve(lines, "return_learning") == pytest.approx((200 * 1 + 100 * 2 + 400 * 3) / 700)
     assert math.isnan(area_under_curve(lines[:1], "return_learning"))
 
 
 def trained(tmp_path: Path, episodes: int = 0) -> Any:
-    """A sweep of one trial that is trained, as far as its files say."""
-    plan = make_plan({"methods": ["mappo"], "substrates": ["coins"], "steps": 1000,
-                      "evaluation": {"scenarios": [5, 6], "episodes": 2}})  # fmt: skip
+    """A sweep whose one trial is trained, judging by its files."""
+    evaluation = {"scenarios": [5, 6], "episodes": 2}
+    plan = make_plan({"methods": ["mappo"], "substrates": ["coins"], "steps": 1000, "evaluation": evaluation})
     open_sweep(plan, tmp_path)
     (trial,) = plan.trials()
     folder = trial.folder(tmp_path)
@@ -141,14 +150,13 @@ def trained(tmp_path: Path, episodes: int = 0) -> Any:
     write(folder.summary, json.dumps({"wall_s": 10.0, "trained": None}).encode())
     for n in range(episodes):
         for checkpoint, gain in (("00000002", 0), ("00000002-average", 50)):
-            append_line(folder.evaluation, {
-                "scenario": f"coins_{5 + n % 2}", "episode": n // 2, "evaluation_seed": 0, "reference": False,
-                "updates": 2, "checkpoint": checkpoint, "focal_return": float(n + gain),
-            })  # fmt: skip
+            played = {"scenario": f"coins_{5 + n % 2}", "episode": n // 2, "evaluation_seed": 0, "reference": False}
+            result = {"updates": 2, "checkpoint": checkpoint, "focal_return": float(n + gain)}
+            append_line(folder.evaluation, played | result)
     return trial
 
 
-def test_the_state_of_a_trial_is_what_its_files_say(tmp_path: Path) -> None:
+def test_state_of_a_trial(tmp_path: Path) -> None:
     trial = trained(tmp_path, episodes=3)
     seen = progress(tmp_path, trial)
     assert (seen.state, seen.player_steps, seen.training_return, seen.episodes) == ("stopped", 1024, 4.0, 3)
@@ -165,7 +173,7 @@ def test_the_state_of_a_trial_is_what_its_files_say(tmp_path: Path) -> None:
     assert "0 of 1 trials done | 1 failed" in plain({trial: progress(tmp_path, trial)}, Clock())
 
 
-def test_a_row_says_what_a_trial_came_to(tmp_path: Path) -> None:
+def test_row_of_a_trial(tmp_path: Path) -> None:
     trial = trained(tmp_path, episodes=4)
     assert progress(tmp_path, trial).state == "done"
     found = row(tmp_path, trial)
@@ -182,14 +190,14 @@ def test_a_row_says_what_a_trial_came_to(tmp_path: Path) -> None:
     assert scaled({"focal_5": 1.0}, trial.scenarios) is None
 
 
-def test_a_report_shows_methods_whose_theta_plays_nowhere_and_what_is_not_done(tmp_path: Path) -> None:
+def test_report_of_an_unfinished_sweep(tmp_path: Path) -> None:
     plan = make_plan(
         {"methods": ["bidist-all-fictitious", "mappo"], "substrates": [GAME], "steps": 900, "seeds": "0-1"}
     )
     open_sweep(plan, tmp_path)
     for trial in plan.trials():
         if trial.seed == 1 and trial.method == "mappo":
-            continue  # never began
+            continue  # never started
         folder = trial.folder(tmp_path)
         folder.create(Config(method=MethodConfig(name=trial.method), environment=EnvironmentConfig(substrate=GAME)))
         Notes.of(tmp_path, trial).write(command=trial.command)
@@ -208,36 +216,30 @@ def test_a_report_shows_methods_whose_theta_plays_nowhere_and_what_is_not_done(t
     assert (tmp_path / "report" / "learning_curves.png").exists()
 
 
-def bidist(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, "-m", "cli", *arguments], stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
-
-
 def settings(extra: dict[str, Any]) -> list[str]:
     return [part for key, value in (QUICK | extra).items() for part in ("--set", f"{key}={value}")]
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_resumes_where_it_was(tmp_path: Path) -> None:
-    """kill -9 of the whole tree in the middle of a trial; a second process then does what is left, and no more."""
-    command = ["sweep", "--method", "mappo", "--substrate", GAME, "--seeds", "0-1", "--steps", "60000", "--out",
-               str(tmp_path), *settings({"run.checkpoint_s": 1, "run.heartbeat_s": 0.5})]  # fmt: skip
+def test_killed_sweep_resumes(tmp_path: Path) -> None:
+    """The sweep is killed with SIGKILL during a trial; a second process then does exactly what is left."""
+    options = ["--seeds", "0-1", "--steps", "60000", "--out", str(tmp_path)]
+    quick = settings({"run.checkpoint_s": 1, "run.heartbeat_s": 0.5})
     first = tmp_path / f"mappo-{GAME}-s0"
-    killed = bidist(*command)
+    killed = command.start("sweep", "--method", "mappo", "--substrate", GAME, *options, *quick, new_session=True)
     deadline = time.monotonic() + 120
     while not any(first.glob("checkpoints/0*")):
         assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()[0]
         time.sleep(0.1)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
-    status = bidist("sweep", str(tmp_path), "--status")
-    assert ", 1 waiting" in status.communicate()[0]
+    status = command.bidist("sweep", str(tmp_path), "--status")
+    assert ", 1 waiting" in status.stdout
     assert status.returncode == 1
 
-    resumed = bidist("sweep", str(tmp_path))
-    output = resumed.communicate(timeout=240)[0]
-    assert resumed.returncode == 0, output
-    assert "2 trials: 2 done" in output
+    resumed = command.bidist("sweep", str(tmp_path))
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "2 trials: 2 done" in resumed.stdout
     with (tmp_path / TRIALS).open() as file:
         rows = list(csv.DictReader(file))
     assert [r["state"] for r in rows] == ["done", "done"]
@@ -250,13 +252,22 @@ def test_a_sweep_that_is_killed_resumes_where_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
-    """Two processes share the work; the folder of one trial holds something that is no run."""
+def test_failing_trial_is_reported_and_the_others_continue(tmp_path: Path) -> None:
+    """Two processes share the work; the folder of one trial holds no run."""
     broken, whole = (tmp_path / f"{method}-{GAME}-s0" for method in ("bidist", "mappo"))
-    command = ["sweep", "--method", "bidist,mappo", "--substrate", GAME, "--steps", "2000", "--out", str(tmp_path),
-               *settings({})]  # fmt: skip
-    refused = bidist(*command, "--steps", "0")
-    assert "steps: " in refused.communicate()[0] and refused.returncode == 2
+    options = [
+        "--method",
+        "bidist,mappo",
+        "--substrate",
+        GAME,
+        "--steps",
+        "2000",
+        "--out",
+        str(tmp_path),
+        *settings({}),
+    ]
+    refused = command.bidist("sweep", *options, "--steps", "0")
+    assert "steps: " in refused.stderr and refused.returncode == 2
     open_sweep(
         make_plan({"methods": ["bidist", "mappo"], "substrates": [GAME], "steps": 2000, "settings": QUICK}), tmp_path
     )
@@ -264,7 +275,7 @@ def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> Non
     Notes.of(tmp_path, trial).write(command=trial.command)
     broken.mkdir()
     (broken / "config.yaml").write_text("nonsense: 1\n")
-    workers = [bidist(*command) for _ in range(2)]
+    workers = [command.start("sweep", *options, new_session=True) for _ in range(2)]
     outputs = [worker.communicate(timeout=240)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [1, 1], outputs
     found = {t.method: progress(tmp_path, t) for t in read_plan(tmp_path, {}).trials()}
@@ -275,7 +286,28 @@ def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> Non
     assert log.count("checkpoint:") == 1, "it was trained once"
 
 
-def test_an_evaluation_that_cannot_be_is_refused_before_anything_starts(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_sigterm_to_every_process_of_a_sweep_loses_nothing(tmp_path: Path) -> None:
+    """A service manager signals all processes at once, and the sweep and its trial then pass the signal on."""
+    options = ["--method", "mappo", "--substrate", GAME, "--steps", "10_000_000", "--out", str(tmp_path)]
+    quick = settings({"run.checkpoint_s": 1000, "run.heartbeat_s": 0.5})
+    sweep = command.start("sweep", *options, *quick, new_session=True)
+    folder = RunFolder(tmp_path / f"mappo-{GAME}-s0")
+    deadline = time.monotonic() + 120
+    while len(read_lines(folder.metrics)) < 5:
+        assert sweep.poll() is None and time.monotonic() < deadline, sweep.communicate()[0]
+        time.sleep(0.1)
+    for process in [psutil.Process(sweep.pid), *psutil.Process(sweep.pid).children(recursive=True)]:
+        if "redis-server" not in process.name():
+            process.send_signal(signal.SIGTERM)
+    output = sweep.communicate(timeout=120)[0]
+    assert sweep.returncode == 130, output
+    last = read_lines(folder.metrics)[-1]["updates"]
+    assert [path.name for path in checkpoints(folder.checkpoints)][-1:] == [f"{last:08d}"]
+    assert "exiting now" not in "".join(log.read_text() for log in folder.logs.glob("*.log"))
+
+
+def test_impossible_evaluation_is_refused(tmp_path: Path) -> None:
     plan = make_plan({"substrates": [GAME], "evaluation": {"scenarios": [0]}})
     with pytest.raises(ConfigError, match=f"no scenario is called '{GAME}_0'"):
         open_sweep(plan, tmp_path)

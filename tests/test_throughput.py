@@ -1,17 +1,17 @@
-"""The benchmark: that it measures the real parts and reports ratios. How fast they are is no test's business."""
+"""The benchmark measures the real parts and reports ratios; no test depends on how fast they are."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from cli.main import main
 from common.errors import ConfigError
 from experiments import throughput
 
-WHAT = [
-    "game alone", "one actor, shared parameters", "one actor, per_player parameters", "whole system, shared parameters",
-    "whole system, per_player parameters",
-]  # fmt: skip
+WHAT = ["game alone"] + [
+    f"{part}, {kind} parameters" for part in ("one actor", "whole system") for kind in ("shared", "per_player")
+]
 
 
 def test_ratios_are_taken_within_rounds() -> None:
@@ -30,15 +30,15 @@ def test_ratios_are_taken_within_rounds() -> None:
         (("coins", 1.0, 0), "positive"),
     ],
 )
-def test_what_cannot_be_measured(arguments: tuple[str, float, int], words: str) -> None:
+def test_impossible_measurements(arguments: tuple[str, float, int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         throughput.run(*arguments, None)
 
 
 @pytest.mark.slow
-def test_every_part_is_measured_and_written_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_part_is_measured_and_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bench.json"
-    assert throughput.run("coins", 1.0, 1, out) == 0
+    assert main(["bench", "--substrate", "coins", "--seconds", "1", "--rounds", "1", "--out", str(out)]) == 0
     document = json.loads(out.read_text())
     assert document["command"] == "bidist bench --substrate coins --seconds 1 --rounds 1"
     assert [row["what"] for row in document["results"]] == WHAT
@@ -46,3 +46,16 @@ def test_every_part_is_measured_and_written_down(tmp_path: Path, capsys: pytest.
     assert document["hardware"]["cores"] >= 1
     shown = capsys.readouterr().out
     assert all(what in shown for what in WHAT)
+
+
+@pytest.mark.slow
+def test_cost_of_methods_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "cost.json"
+    quick = ["--substrate", "matrix_coordination", "--seconds", "1", "--rounds", "1", "--out", str(out)]
+    assert main(["bench", "methods", "--method", "rpm", *quick]) == 0
+    document = json.loads(out.read_text())
+    assert document["command"].startswith("bidist bench methods --method rpm --substrate matrix_coord")
+    assert [row["method"] for row in document["results"]] == ["mappo", "rpm"]
+    for row in document["results"]:
+        assert all(len(row[name]) == 1 and row[name][0] > 0 for name in row if name != "method")
+    assert "100%" in capsys.readouterr().out

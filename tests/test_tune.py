@@ -1,4 +1,4 @@
-"""Searches for settings: ranges, what is refused, and a search that is stopped and goes on; submission to a cluster."""
+"""Searches for settings: ranges, refusals, a search that is stopped and resumed; submission to a cluster."""
 
 import math
 import re
@@ -17,18 +17,21 @@ from common.files import write
 from common.settings import parse_overrides
 from experiments.cluster import submit
 from experiments.plan import make_plan, read_plan
+from experiments.progress import progress
 from experiments.ranges import Range
-from experiments.sweep import Sweep, open_sweep
-from experiments.trials import progress
+from experiments.sweep import Sweep
+from experiments.sweep_folder import open_sweep
 from experiments.tune import JOURNAL, SEARCH, Search
 
 GAME = "matrix_coordination"
-QUICK = ["--substrate", GAME, "--method", "mappo", "--steps", "1500", "--set", "actor.unroll_length=16", "--set",
-         "network.core_size=8"]  # fmt: skip
+QUICK = [
+    *("--substrate", GAME, "--method", "mappo", "--steps", "1500"),
+    *("--set", "actor.unroll_length=16", "--set", "network.core_size=8"),
+]
 
 
 class Suggests:
-    """Stands in for Optuna's trial: the lowest value, and what it was asked for."""
+    """Stands in for an Optuna trial: suggests the lowest value and records the request."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
@@ -58,7 +61,7 @@ class Suggests:
         ("null|1e-05|true", ("choice", "a.b", (None, "1e-05", True))),
     ],
 )
-def test_ranges_ask_for_what_they_say(text: str, asked: tuple[Any, ...]) -> None:
+def test_ranges_make_the_matching_suggestion(text: str, asked: tuple[Any, ...]) -> None:
     found, trial = Range.parse("a.b", text), Suggests()
     assert found is not None
     assert found.suggest(trial) == (asked[2][0] if asked[0] == "choice" else asked[2])
@@ -66,12 +69,12 @@ def test_ranges_ask_for_what_they_say(text: str, asked: tuple[Any, ...]) -> None
 
 
 @pytest.mark.parametrize("value", [3, 0.5, "gae", None, True])
-def test_other_values_are_no_ranges(value: Any) -> None:
+def test_other_values_are_fixed(value: Any) -> None:
     assert Range.parse("a.b", value) is None
 
 
 @pytest.mark.parametrize("text", ["2..1", "a..b", "log:0..1", "1..", "..2", "4|", "|"])
-def test_broken_ranges_are_named(text: str) -> None:
+def test_malformed_ranges(text: str) -> None:
     with pytest.raises(ConfigError, match=rf"--set a\.b={re.escape(text)}: expected low\.\.high"):
         Range.parse("a.b", text)
 
@@ -100,12 +103,12 @@ def search(tree: dict[str, Any], folder: Path) -> Search:
         ({"measure": "scaled", "substrates": ["coins"], "evaluation": {"scenarios": ["foo"]}}, "no scenario is called"),
     ],
 )
-def test_a_search_that_would_mean_nothing_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_meaningless_search_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         search(CLIP | changes, tmp_path)
 
 
-def test_a_folder_holds_one_search(tmp_path: Path) -> None:
+def test_folder_holds_one_search(tmp_path: Path) -> None:
     write(tmp_path / SEARCH, yaml.safe_dump({"measure": "return_auc", **CLIP}).encode())
     with pytest.raises(ConfigError, match="holds a search with measure='return_auc', which is not 'return_end'"):
         search(CLIP | {"measure": "return_end"}, tmp_path).run(1)
@@ -115,7 +118,7 @@ def test_a_folder_holds_one_search(tmp_path: Path) -> None:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Lets runs take no time: the variants that were run, in order; their measure is ten times the clip range."""
+    """Replaces runs: returns the variants that ran, in order; their measure is ten times the clip range."""
     ran: list[str] = []
 
     def run(self: Sweep) -> bool:
@@ -131,7 +134,7 @@ def values(report: Path) -> list[float]:
     return [float(line.split("|")[2]) for line in report.read_text().splitlines() if line.startswith("| t")]
 
 
-def test_a_search_goes_on_with_what_was_abandoned_and_measures_nothing_twice(
+def test_search_resumes_abandoned_suggestions_and_measures_nothing_twice(
     tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert search(CLIP, tmp_path).run(3)
@@ -149,13 +152,13 @@ def test_a_search_goes_on_with_what_was_abandoned_and_measures_nothing_twice(
     assert [t.variant for t in read_plan(tmp_path, {}).trials()] == ["t0", "t1", "t2", "t3", "t4"]
 
 
-def test_a_suggestion_that_another_process_works_on_is_left_to_it(
+def test_suggestion_of_another_process_is_left_alone(
     tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = search(CLIP, tmp_path)
 
     def meanwhile(self: Search, study: Any, number: int, params: Any) -> None:
-        assert not search(CLIP, tmp_path).run(1), "it is asked for, and not measured"
+        assert not search(CLIP, tmp_path).run(1), "the suggestion exists but is not measured"
         work(self, study, number, params)
 
     with monkeypatch.context() as patch:
@@ -166,7 +169,7 @@ def test_a_suggestion_that_another_process_works_on_is_left_to_it(
     assert "1 suggestions are not measured yet" in capsys.readouterr().out
 
 
-def test_suggestions_without_a_measure_count_and_end_the_search(
+def test_failed_suggestions_count_towards_the_total(
     tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Search, "_value", lambda *_: math.nan)
@@ -175,10 +178,9 @@ def test_suggestions_without_a_measure_count_and_end_the_search(
 
 
 @pytest.mark.slow
-def test_a_search_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["tune", *QUICK, "--set", "learner.learning_rate=log:1e-4..1e-2", "--set", "learner.epochs=1|2", "--out",
-               str(tmp_path)]  # fmt: skip
-    assert main([*command, "--trials", "1"]) == 0
+def test_search_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ranges = ["learner.learning_rate=log:1e-4..1e-2", "--set", "learner.epochs=1|2"]
+    assert main(["tune", *QUICK, *ranges, "--out", str(tmp_path), "--trials", "1"]) == 0
     assert main(["tune", str(tmp_path), "--trials", "2"]) == 0
     trials = read_plan(tmp_path, {}).trials()
     assert [t.variant for t in trials] == ["t0", "t1"]
@@ -192,17 +194,18 @@ def test_a_search_through_the_command_line(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.slow
-def test_submitted_jobs_do_the_work(tmp_path: Path) -> None:
-    """Through submitit's executor for this machine, which is as SLURM's but for where the jobs run."""
-    plan = make_plan({"methods": ["mappo"], "substrates": [GAME], "steps": 1500, "seeds": [0, 1],
-                      "settings": {"actor.unroll_length": 16, "network.core_size": 8}})  # fmt: skip
+def test_submitted_jobs_run_the_trials(tmp_path: Path) -> None:
+    """Through submitit's local executor, which differs from SLURM's only in where the jobs run."""
+    quick = {"actor.unroll_length": 16, "network.core_size": 8}
+    tree = {"methods": ["mappo"], "substrates": [GAME], "steps": 1500, "seeds": [0, 1], "settings": quick}
+    plan = make_plan(tree)
     open_sweep(plan, tmp_path)
     for job in submit(tmp_path, 2, {"cluster": "local", "timeout_min": 5}, ["--jobs", "1"]):
         job.result()
     assert {progress(tmp_path, trial).state for trial in plan.trials()} == {"done"}
 
 
-def test_a_cluster_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cluster_and_unknown_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SetupError, match="submitit cannot submit from here"):
         submit(tmp_path, 1, {}, [])
@@ -213,7 +216,7 @@ def test_a_cluster_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("module", "command"), [("optuna", "tune"), ("submitit", "sweep")])
-def test_extras_that_are_missing_are_named(
+def test_missing_extras_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str, command: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)

@@ -1,5 +1,6 @@
 """What the views show of a run in each of its states."""
 
+import re
 import threading
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def test_one_screen_shows_everything(run: Store) -> None:
     rows = ("player steps", "learning", "policy lag", "versions (min/mean/max)", "queue", "waiting")
     for words in (*rows, "event 12, reverse: KL", "nats", "ledger, unrolls", "= trained 100 +"):
         assert words in text, words
+    assert re.search("player steps .* 800 of 20,000,000", text) and re.search("env steps +400 of 10,000,000", text)
     line = views.plain(views.snapshot(run))
     assert "\n" not in line
     for words in ("player steps", "return", "lag", "entropy", "reverse 12 KL"):

@@ -1,4 +1,4 @@
-"""What became of a sweep's trials, read from the run folders: who is done, who failed, and a row for each."""
+"""The progress and results of a sweep's trials, read from their run folders."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from common.files import is_locked, last_record, read_lines, write
 from common.run_folder import RunFolder, training_return
 from evaluator.evaluate import lock_of
 from evaluator.results import AVERAGED
-from experiments.plan import Trial
+from experiments.trial import Trial
 
 NOTES = ".sweep"
 TRIALS = "trials.csv"
@@ -27,12 +27,12 @@ State = Literal["done", "training", "evaluating", "stopped", "failed", "waiting"
 
 @dataclass(frozen=True)
 class Notes:
-    """Where a sweep keeps what it knows of a trial beside its run.
+    """The files that a sweep keeps about a trial, beside the run's folder.
 
     Attributes:
       lock: held by the process that runs the trial.
-      log: what its commands printed.
-      record: JSON: the command, and on which machine, by which commit and when it was last claimed; why it failed.
+      log: output of its commands.
+      record: JSON: the command; the machine, commit and time of the last claim; the error if it failed.
     """
 
     lock: Path
@@ -46,7 +46,7 @@ class Notes:
         return cls(base / f"{trial.name}.lock", base / f"{trial.name}.log", base / f"{trial.name}.json")
 
     def read(self) -> dict[str, Any]:
-        """The record; empty if nobody has claimed the trial yet."""
+        """The record; empty if the trial was never claimed."""
         try:
             found: dict[str, Any] = json.loads(self.record.read_text())
         except FileNotFoundError:
@@ -54,22 +54,22 @@ class Notes:
         return found
 
     def write(self, **fields: Any) -> None:
-        """Changes fields of the record; to be called while the lock is held."""
+        """Changes fields of the record; the caller must hold the lock."""
         write(self.record, json.dumps({**self.read(), **fields}, indent=1).encode())
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a trial is.
+    """The progress of a trial.
 
     Attributes:
-      state: `stopped` is one that has begun and that nobody runs now; a run whose sweep was killed is `training` until
-        it has stopped.
+      state: `stopped` if it was started and no process runs it now; a run whose sweep was killed counts as `training`
+        until it has stopped.
       player_steps: trained so far.
-      player_steps_per_s: the newest rate, 0 before there is one.
-      training_return: the newest, nan before there is one.
+      player_steps_per_s: the latest rate; 0 until there is one.
+      training_return: the latest; nan until there is one.
       episodes: evaluated so far.
-      error: why it failed.
+      error: why it failed; empty if it did not.
     """
 
     state: State
@@ -81,7 +81,7 @@ class Progress:
 
 
 def progress(sweep: Path, trial: Trial) -> Progress:
-    """How far a trial is, from its files alone: any process on any machine sees the same."""
+    """Reads a trial's progress from its files alone, so every process on every machine sees the same."""
     folder, notes = trial.folder(sweep), Notes.of(sweep, trial)
     last = last_record(folder.metrics) or {}
     locks = (notes.lock, folder.lock("train"), lock_of(folder.evaluation))
@@ -98,13 +98,17 @@ def progress(sweep: Path, trial: Trial) -> Progress:
     else:
         state = "stopped" if folder.path.exists() else "waiting"
     return Progress(
-        state, steps, last.get("player_steps_per_s") or 0.0, math.nan if earned is None else earned, episodes,
+        state,
+        steps,
+        last.get("player_steps_per_s") or 0.0,
+        math.nan if earned is None else earned,
+        episodes,
         error if state == "failed" else "",
-    )  # fmt: skip
+    )
 
 
 def evaluated(folder: RunFolder, trial: Trial) -> list[dict[str, Any]]:
-    """The episodes of a trial's evaluation: of its newest evaluated checkpoint, seed 0, the plan's scenarios."""
+    """The episodes of a trial's evaluation: newest evaluated checkpoint, seed 0, the plan's scenarios."""
     rows = [
         row
         for row in read_lines(folder.evaluation)
@@ -118,61 +122,71 @@ def evaluated(folder: RunFolder, trial: Trial) -> list[dict[str, Any]]:
 
 
 def area_under_curve(lines: Sequence[Mapping[str, Any]], name: str) -> float:
-    """The mean of a metric over a run's player steps, by trapezoids, from its first value on.
+    """The mean of a metric over a run's player steps, by the trapezoidal rule.
+
+    Before the first value, the metric is taken to equal it.
 
     Args:
       lines: of `metrics.jsonl`.
       name: the metric.
 
-    Returns: nan if it was never measured.
+    Returns: the mean; nan if the metric was never measured.
     """
     points = [(line["player_steps"], line[name]) for line in lines if line.get(name) is not None]
     if not points:
         return math.nan
     x, y = np.array(points, float).T
-    # Before the first episode ended, the return is taken to be the first one.
     x, y = np.append(0.0, x), np.append(y[0], y)
     return float(np.trapezoid(y, x) / x[-1])
 
 
 def row(sweep: Path, trial: Trial) -> dict[str, Any]:
-    """What a trial came to so far, flat, for a table; `docs/experiments.md` lists the columns."""
+    """A trial's results so far as a flat row; `docs/experiments.md` explains the columns."""
     folder, seen, record = trial.folder(sweep), progress(sweep, trial), Notes.of(sweep, trial).read()
     lines = read_lines(folder.metrics)
     summary = json.loads(folder.summary.read_text()) if folder.summary.exists() else {}
     late = [line for line in lines if line["player_steps"] > 0.9 * seen.player_steps]
     shown, trained = training_return(lines), summary.get("trained") or {}
     found: dict[str, Any] = {
-        "run": trial.name, "method": trial.method, "variant": trial.variant, "substrate": trial.substrate,
-        "seed": trial.seed, "state": seen.state, "player_steps": seen.player_steps,
-        "wall_s": summary.get("wall_s"), "player_steps_per_s": summary.get("player_steps_per_s"),
-        "return_auc": area_under_curve(lines, shown), "return_end": _mean(late, shown),
+        "run": trial.name,
+        **{name: getattr(trial, name) for name in ("method", "variant", "substrate", "seed")},
+        "state": seen.state,
+        "player_steps": seen.player_steps,
+        **{name: summary.get(name) for name in ("wall_s", "player_steps_per_s")},
+        "return_auc": area_under_curve(lines, shown),
+        "return_end": _mean(late, shown),
         "return_others_end": _mean(late, "return_fictitious"),
-        "explained_variance_end": _mean(late, "explained_variance"), "entropy_nats_end": _mean(late, "entropy_nats"),
+        **{f"{name}_end": _mean(late, name) for name in ("explained_variance", "entropy_nats")},
         "among_itself": trained.get("mean"),
-    }  # fmt: skip
+    }
     for name in sorted({key for line in late for key in line if key.startswith("episode_")} - {"episode_env_steps"}):
         found[f"{name}_end"] = _mean(late, name)
     episodes = evaluated(folder, trial)
     for scenario in trial.scenarios:
         own = [e["focal_return"] for e in episodes if e["scenario"] == scenario]
         found[f"focal_{scenario.rpartition('_')[2]}"] = float(np.mean(own)) if own else None
-    record = {**summary.get("circumstances", {}), **record}
-    versions, hardware = record.get("versions", {}), record.get("hardware", {})
-    return found | {
-        "commit": record.get("commit"), "torch": versions.get("torch"), "dm_meltingpot": versions.get("dm-meltingpot"),
-        "host": record.get("host"), "processor": hardware.get("processor"), "cores": hardware.get("cores"),
-        "gpu": hardware.get("gpu"), "command": trial.command, "error": seen.error,
-    }  # fmt: skip
+    circumstances = _circumstances({**summary.get("circumstances", {}), **record})
+    return found | circumstances | {"command": trial.command, "error": seen.error}
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Writes rows as CSV, numbers with five digits, columns in the order of their first appearance."""
+    """Writes rows as CSV, numbers with five digits, columns in order of first appearance."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     table.writeheader()
     table.writerows({key: _short(value) for key, value in row.items()} for row in rows)
     write(path, text.getvalue().encode())
+
+
+def _circumstances(record: Mapping[str, Any]) -> dict[str, Any]:
+    versions, hardware = record.get("versions", {}), record.get("hardware", {})
+    return {
+        "commit": record.get("commit"),
+        "torch": versions.get("torch"),
+        "dm_meltingpot": versions.get("dm-meltingpot"),
+        "host": record.get("host"),
+        **{name: hardware.get(name) for name in ("processor", "cores", "gpu")},
+    }
 
 
 def _mean(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:

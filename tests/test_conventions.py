@@ -1,0 +1,81 @@
+"""The experiment on conventions: its statistics, and a tiny run of it through the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib import image
+
+from cli.main import main
+from experiments.conventions_report import Outcome, summarise
+from reports.statistics import holm
+
+
+def outcome(what: str, seed: int, other: float, **changes: Any) -> Outcome:
+    """A run whose convention is action 2."""
+    fields: dict[str, Any] = {
+        "convention": 2,
+        "alone": 0.9,
+        "same": 1.0,
+        "with_each": [0.1, 0.2, 1.0, 0.4, 0.6],
+        "kept_by_learning": [0.0] * 5,
+        "kept_by_others": [0.0] * 5,
+        "away": None,
+    }
+    return Outcome(what, seed, other=other, **fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("p", "adjusted"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        # R: p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm")
+        ([0.01, 0.02, 0.03, 0.04, 0.05], [0.05, 0.08, 0.09, 0.09, 0.09]),
+        # R: p.adjust(c(0.04, 0.001, 0.3, 0.02), "holm")
+        ([0.04, 0.001, 0.3, 0.02], [0.08, 0.004, 0.3, 0.06]),
+        ([0.6, 0.7], [1.0, 1.0]),
+        ([0.01, 0.01, 0.9], [0.03, 0.03, 0.9]),
+    ],
+)
+def test_holm(p: list[float], adjusted: list[float]) -> None:
+    assert holm(p) == pytest.approx(adjusted)
+
+
+def test_conventions_that_partners_kept() -> None:
+    o = outcome("bidist", 0, 0.5, kept_by_learning=[0, 0.2, 0.9, 0, 0], kept_by_others=[0.01, 0, 0.5, 0.009, 0])
+    assert o.left == [0], "its own convention does not count, nor one met in less than 1% of episodes"
+    assert o.never_kept == [3, 4]
+
+
+def test_summary_compares_each_method_with_mappo() -> None:
+    far = [outcome("bidist", seed, 0.8 + seed / 100, away=0.25) for seed in range(6)]
+    same = [outcome("rpm", seed, 0.2 + seed / 100, kept_by_others=[0.5, 0, 0, 0, 0]) for seed in range(6)]
+    base = [outcome("mappo", seed, 0.2 + seed / 100) for seed in range(6)]
+    found = {row["what"]: row for row in summarise(["mappo", "bidist", "rpm"], [*far, *same, *base])}
+    assert found["mappo"]["p"] is None
+    assert found["bidist"]["p"] < 0.02, "p of 1 in 462 splits, each way, doubled by Holm's correction"
+    assert found["rpm"]["p"] == 1.0
+    low, high = found["bidist"]["other_interval"]
+    assert low < found["bidist"]["other"] < high and found["bidist"]["other"] == pytest.approx(0.825)
+    assert (found["bidist"]["away"], found["rpm"]["away"]) == (0.25, None)
+    assert (found["rpm"]["left"], found["rpm"]["with_left"]) == (1.0, pytest.approx(0.1))
+    assert found["rpm"]["with_never_kept"] == pytest.approx((0.2 + 0.4 + 0.6) / 3)
+    assert found["bidist"]["runs"] == 6
+    assert {row["p"] for row in summarise(["bidist"], far)} == {None}, "nothing to compare with"
+
+
+@pytest.mark.slow
+def test_experiment_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--seeds", "1", "--updates", "2", "--workers", "1", "--methods", "mappo", "bidist"]
+    assert main(["conventions", *options, "--out", str(tmp_path)]) == 0
+    document = json.loads((tmp_path / "conventions.json").read_text())
+    assert document["command"] == f"bidist conventions {' '.join(options[:4])} --methods mappo bidist"
+    assert [row["what"] for row in document["methods"]] == ["mappo", "bidist"]
+    rows = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+    assert [(row["what"], row["seed"]) for row in rows] == [("mappo", 0), ("bidist", 0)]
+    assert all(len(row["with_each"]) == 5 and all(0 <= x <= 1 for x in row["with_each"]) for row in rows)
+    assert rows[0]["away"] is None and 0 <= rows[1]["away"] <= 1
+    assert image.imread(tmp_path / "conventions.png").std() > 0.05
+    assert "2 of 2: bidist, seed 0" in capsys.readouterr().out.replace("\n", " ")

@@ -1,0 +1,62 @@
+"""How commands stop: the first signal asks, the second ends, and a service manager's repetition does neither."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.signals import restored_handlers, stop_on_signals
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = """
+import sys, time
+from cli.signals import stop_on_signals
+stopping = stop_on_signals(float(sys.argv[1]))
+print("ready", flush=True)
+stopping.wait()
+print("stopping", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def child(request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has received one SIGTERM; the parameter is for how long it ignores further ones."""
+    command = [sys.executable, "-c", PROGRAM, str(request.param)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.readline() == "stopping\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("child", [60.0], indirect=True)
+def test_repeated_sigterm_is_the_same_request(child: "subprocess.Popen[str]") -> None:
+    for _ in range(3):
+        child.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    assert child.wait(10) == 128 + signal.SIGINT, "a second Ctrl-C ends it at once"
+
+
+@pytest.mark.parametrize("child", [0.0], indirect=True)
+def test_later_sigterm_ends_the_process(child: "subprocess.Popen[str]") -> None:
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(10) == 128 + signal.SIGTERM
+
+
+def test_handlers_are_restored() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with restored_handlers():
+        stop_on_signals()
+        assert signal.getsignal(signal.SIGTERM) is not before[0]
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
