@@ -36,7 +36,7 @@ from environments.matrix_game import PAYOFFS
 from experiments.strangers import meet
 from methods import METHODS, method, resolve
 from reports.provenance import circumstances
-from reports.statistics import holm, interval, permutation_test
+from reports.statistics import interval, permutation_test
 from reports.style import BLUE, GREY, ORANGE, STYLE
 
 GAME, LENGTH = "matrix_conventions", 16
@@ -222,9 +222,10 @@ def summarise(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[st
             "away": _mean(away),
             "p": permutation_test([o.other for o in own], base) if base and name != "mappo" else None,
         })  # fmt: skip
-    compared = [row for row in rows if row["p"] is not None]
-    for row, p in zip(compared, holm([row["p"] for row in compared]), strict=True):
-        row["p"] = p
+    compared = sorted((row for row in rows if row["p"] is not None), key=lambda row: row["p"])
+    least = 0.0
+    for i, row in enumerate(compared):
+        least = row["p"] = min(1.0, max(least, row["p"] * (len(compared) - i)))
     return rows
 
 

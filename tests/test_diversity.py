@@ -13,7 +13,7 @@ from common.errors import CheckpointError, ConfigError
 from common.run_folder import RunFolder
 from deploy.serial import Serial
 from evaluator.diversity import Met, observe, policies_met, probabilities, total_variation
-from reports.diversity import compare
+from reports.diversity import compare, draw_distances
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,14 @@ def test_runs_are_compared_on_common_observations(runs: dict[str, RunFolder], tm
     assert {"phi forward", "phi reverse", "theta"} == found[0].by_kind.keys()
     written = json.loads((tmp_path / "out" / "diversity.json").read_text())
     assert [w["run"] for w in written] == [d.run for d in found]
-    assert (tmp_path / "out" / "diversity.png").stat().st_size > 5_000
+    assert (tmp_path / "out" / "diversity.png").exists()
+    bars, *maps = draw_distances(found, tmp_path / "again.png").axes
+    assert [patch.get_height() for patch in bars.patches] == [d.mean for d in found]
+    assert [label.get_text() for label in bars.get_xticklabels()] == [d.run for d in found]
+    for axes, d in zip(maps, found, strict=False):  # the last axes are the colour bar
+        assert axes.get_title("left") == d.run
+        assert np.array_equal(axes.images[0].get_array(), d.distances)
+        assert [label.get_text() for label in axes.get_yticklabels()] == d.policies
 
 
 def test_what_cannot_be_compared_says_why(runs: dict[str, RunFolder], tmp_path: Path) -> None:
