@@ -1,4 +1,4 @@
-"""What a short run of a matrix game comes to: numbers, pictures, and the words on the terminal."""
+"""The summary of a short run of a matrix game: numbers, figures, and the output on the terminal."""
 
 import csv
 import json
@@ -22,24 +22,33 @@ from reports.statistics import interval
 from reports.summary import wall_time_s, write_summary
 
 SUMMARY = {
-    "run", "method", "substrate", "seed", "player_steps", "updates", "wall_s", "player_steps_per_s", "return_learning",
-    "return_fictitious", "trained", "random", "checkpoint", "ledger", "circumstances",
-}  # fmt: skip
+    *("run", "method", "substrate", "seed", "player_steps", "updates", "wall_s", "player_steps_per_s"),
+    *("return_learning", "return_fictitious", "trained", "random", "checkpoint", "ledger", "circumstances"),
+}
 
 
 def configuration(folder: Path, name: str, *overrides: str) -> Config:
     common = [
-        "environment.substrate=matrix_coordination", "environment.episode_length=4", f"run.name={name}",
-        f"run.folder={folder}", "run.player_steps=200", "actor.environments=4", "actor.unroll_length=4",
-        "learner.batch_unrolls=4", "learner.epochs=1", "distiller.every=1", "distiller.burn_in=1", "network.dense=8",
+        "environment.substrate=matrix_coordination",
+        "environment.episode_length=4",
+        f"run.name={name}",
+        f"run.folder={folder}",
+        "run.player_steps=200",
+        "actor.environments=4",
+        "actor.unroll_length=4",
+        "learner.batch_unrolls=4",
+        "learner.epochs=1",
+        "distiller.every=1",
+        "distiller.burn_in=1",
+        "network.dense=8",
         "network.core_size=8",
-    ]  # fmt: skip
+    ]
     return load_config(overrides=[*common, *overrides], environ={})
 
 
 @pytest.fixture(scope="module")
 def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
-    """A run of BiDist and one of MAPPO."""
+    """A run of BiDist and a run of MAPPO."""
     folder = tmp_path_factory.mktemp("runs")
     configs = [configuration(folder, "a"), configuration(folder, "b", "method.name=mappo", "run.seed=3")]
     for config in configs:
@@ -67,9 +76,9 @@ def test_summary_of_a_run(runs: list[RunFolder], capsys: pytest.CaptureFixture[s
     assert record["circumstances"]["hardware"]["cores"] >= 1
     assert record["circumstances"]["versions"]["torch"] != "not installed"
     assert (runs[0].path / "learning_curve.png").exists()
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for part in (f"{summary.trained.mean:.2f}", f"{summary.random.mean:.2f}", "produced = trained", str(runs[0].path)):
-        assert part in said.replace("\n", "")
+        assert part in printed.replace("\n", "")
     assert str(runs[0].path) not in json.dumps(record)
 
 
@@ -79,7 +88,7 @@ def test_the_same_run_has_the_same_returns(runs: list[RunFolder]) -> None:
     assert first.return_fictitious is None
 
 
-def test_pictures_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -> None:
+def test_curves_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -> None:
     for count in (1, 2):
         out = tmp_path / f"{count}.png"
         assert main(["curves", *(str(run.path) for run in runs[:count]), "--out", str(out)]) == 0
@@ -92,7 +101,7 @@ def test_pictures_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -
     assert main(["curves", str(tmp_path), "--out", str(out)]) == 2
 
 
-def test_games_have_a_panel_each(runs: list[RunFolder], tmp_path: Path) -> None:
+def test_each_game_has_a_panel(runs: list[RunFolder], tmp_path: Path) -> None:
     other = RunFolder(tmp_path / "other")
     other.create(configuration(tmp_path, "other", "environment.substrate=matrix_chicken"))
     with pytest.raises(ConfigError, match="no updates"):
@@ -148,7 +157,7 @@ def test_a_run_without_updates_or_checkpoints_has_no_summary(tmp_path: Path) -> 
         write_summary(folder)
 
 
-def test_wall_time_leaves_pauses_out() -> None:
+def test_wall_time_excludes_pauses() -> None:
     lines = [
         {"time_s": 100.0, "wait_s": 1.0, "update_s": 2.0},
         {"time_s": 104.0, "wait_s": 1.0, "update_s": 2.0},
@@ -159,7 +168,7 @@ def test_wall_time_leaves_pauses_out() -> None:
     assert wall_time_s(lines[:1]) == 3
 
 
-def test_interval_holds_the_mean_in_95_of_100_cases() -> None:
+def test_interval_covers_the_mean_95_times_in_100() -> None:
     rng = np.random.default_rng(0)
     samples = [interval(rng.normal(2.0, 3.0, 40).tolist()) for _ in range(200)]
     assert np.mean([s.low <= 2.0 <= s.high for s in samples]) == pytest.approx(0.95, abs=0.05)
