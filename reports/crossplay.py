@@ -57,7 +57,7 @@ def write_report(rows: Rows, out: Path, command: str) -> list[Standing]:
         },
     }
     write(out / "crossplay.json", json.dumps(document, indent=1).encode())
-    _draw(names, matrices, out / "crossplay.png")
+    draw_matrices(names, matrices, out / "crossplay.png")
     head = HEAD.format(substrate=rows[0]["substrate"], command=command, standings="\n".join(map(_line, found)))
     parts = [head]
     for split, matrix in matrices.items():
@@ -125,8 +125,10 @@ def _rating(standing: Standing) -> str:
     return "" if standing.rating is None else f"{standing.rating:.1f} ± {standing.uncertainty:.1f}"
 
 
-def _draw(names: Sequence[str], matrices: Mapping[str, Mapping[tuple[str, str], Interval]], path: Path) -> None:
-    """Draws a heat map per split: rows are focal, columns background; on the diagonal a population plays itself."""
+def draw_matrices(
+    names: Sequence[str], matrices: Mapping[str, Mapping[tuple[str, str], Interval]], path: Path
+) -> Figure:
+    """Draws and saves a heat map per split: rows are focal, columns background, and the diagonal is self-play."""
     size = max(2.6, 0.55 * len(names))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.2 + (size + 0.4) * len(matrices) + 0.8, size + 1.9))
@@ -150,3 +152,4 @@ def _draw(names: Sequence[str], matrices: Mapping[str, Mapping[tuple[str, str], 
         panels[0].set_ylabel("focal")
         figure.colorbar(image, ax=panels.tolist(), label="return per focal player", shrink=0.8)
         figure.savefig(path)
+    return figure

@@ -24,14 +24,16 @@ GRID = 400
 Lines = Sequence[dict[str, Any]]
 
 
-def draw_run(folder: RunFolder, path: Path) -> None:
+def draw_run(folder: RunFolder, path: Path) -> Figure:
     """Draws one run: returns over player steps and, if it distils, the KL before and after each event below.
 
     If the run's summary has it, the random population's return is drawn too.
 
     Args:
       folder: the run's.
-      path: the figure.
+      path: where to save the figure.
+
+    Returns: the figure.
 
     Raises:
       ConfigError: if the folder holds no run.
@@ -51,9 +53,10 @@ def draw_run(folder: RunFolder, path: Path) -> None:
             _distillation(axes[1], lines, events)
         _steps(axes[-1])
         figure.savefig(path)
+    return figure
 
 
-def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[str] = ()) -> None:
+def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[str] = ()) -> Figure:
     """Draws the training returns of several runs: a panel for each game, a colour for each label.
 
     Runs of the same label and game are seeds of one experiment: each is drawn thinly, and their mean, with a band from
@@ -62,8 +65,10 @@ def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[st
 
     Args:
       folders: the runs'.
-      path: the figure.
+      path: where to save the figure.
       labels: one per run; the methods' names by default.
+
+    Returns: the figure.
 
     Raises:
       ConfigError: if a folder holds no run.
@@ -93,6 +98,7 @@ def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[st
             lines_of = {label: line for lines, texts in found for line, label in zip(lines, texts, strict=True)}
             figure.legend(lines_of.values(), lines_of.keys(), loc="outside right upper")
         figure.savefig(path)
+    return figure
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def compare(folders: Sequence[RunFolder], out: Path, seed: int = 0) -> list[Dive
     found = [_diversity(measured) for measured in distances(folders, seed)]
     out.mkdir(parents=True, exist_ok=True)
     write(out / "diversity.json", json.dumps([asdict(d) for d in found], indent=1).encode())
-    _draw(found, out / "diversity.png")
+    draw_distances(found, out / "diversity.png")
     return found
 
 
@@ -78,7 +78,8 @@ def _diversity(measured: Distances) -> Diversity:
     )
 
 
-def _draw(found: Sequence[Diversity], path: Path) -> None:
+def draw_distances(found: Sequence[Diversity], path: Path) -> Figure:
+    """Draws and saves the mean distances, as bars with intervals, and a heat map of all distances per run."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.6 + 3.4 * len(found), 4.2))
         panels = figure.subplots(1, 1 + len(found), width_ratios=[1, *[1.6] * len(found)])
@@ -97,3 +98,4 @@ def _draw(found: Sequence[Diversity], path: Path) -> None:
             axes.set_title(d.run)
         figure.colorbar(image, ax=panels[1:].tolist(), label="total variation", shrink=0.8)
         figure.savefig(path)
+    return figure

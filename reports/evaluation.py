@@ -56,7 +56,7 @@ def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
     if curves is not None:
         parts += ["## Learning curves", f"![Learning curves]({curves.name})"]
     by_theta = [row for row in rows if not row["checkpoint"].endswith(AVERAGED)]
-    if draw_over_training(by_theta, folder / "over_training.png"):
+    if draw_over_training(by_theta, folder / "over_training.png") is not None:
         parts += ["## Over training", "Focal returns of several checkpoints.", "![Over training](over_training.png)"]
     if (both := _beside_the_reference(rows)) is not None:
         parts += ["## Beside Melting Pot's own loop", REFERENCE, both]

@@ -15,8 +15,8 @@ from reports.returns import RANDOM, Results
 from reports.style import COLOURS, GREY, STYLE
 
 
-def draw_returns(results: Results, scale: Scale, path: Path) -> None:
-    """Draws the returns of all methods in all scenarios, a panel for each game."""
+def draw_returns(results: Results, scale: Scale, path: Path) -> Figure:
+    """Draws and saves the returns of all methods in all scenarios, a panel for each game."""
     games = list(results.games)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 0.6 + 0.25 * (len(results.methods) // 4 + 1) + 2.4 * len(games)))
@@ -42,10 +42,11 @@ def draw_returns(results: Results, scale: Scale, path: Path) -> None:
         handles = [*bars, Line2D([], [], color="#202020", linestyle=":", label="ACB, published")]
         figure.legend(handles=handles, ncols=4, loc="outside upper left")
         figure.savefig(path)
+    return figure
 
 
-def draw_bars(bars: dict[str, tuple[float, float, float]], label: str, path: Path) -> None:
-    """Draws intervals, (mean, low, high) by name, one below another."""
+def draw_bars(bars: dict[str, tuple[float, float, float]], label: str, path: Path) -> Figure:
+    """Draws and saves intervals, (mean, low, high) by name, one below another."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, 0.8 + 0.4 * len(bars)))
         axes = figure.subplots()
@@ -55,14 +56,15 @@ def draw_bars(bars: dict[str, tuple[float, float, float]], label: str, path: Pat
         axes.set_yticks(range(len(bars)), list(reversed(bars)))
         axes.set_xlabel(label)
         figure.savefig(path)
+    return figure
 
 
-def draw_over_training(rows: Rows, path: Path) -> bool:
-    """Draws focal returns over player steps for runs with several evaluated checkpoints.
+def draw_over_training(rows: Rows, path: Path) -> Figure | None:
+    """Draws and saves focal returns over player steps for runs with several evaluated checkpoints.
 
     There is a panel for each scenario, a colour for each method and a line for each run.
 
-    Returns: whether there was anything to draw.
+    Returns: the figure; None if there was nothing to draw.
     """
     curves: dict[str, dict[tuple[str, str], dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
@@ -72,7 +74,7 @@ def draw_over_training(rows: Rows, path: Path) -> bool:
     shown = {s: {k: p for k, p in own.items() if len(p) > 1} for s, own in sorted(curves.items())}
     shown = {scenario: own for scenario, own in shown.items() if own}
     if not shown:
-        return False
+        return None
     methods = sorted({m for own in shown.values() for m, _ in own})
     colours = {m: COLOURS[k % len(COLOURS)] for k, m in enumerate(methods)}
     columns = min(3, len(shown))
@@ -93,4 +95,4 @@ def draw_over_training(rows: Rows, path: Path) -> bool:
         handles = [Line2D([], [], color=colour, label=m) for m, colour in colours.items()]
         figure.legend(handles=handles, ncols=4, loc="outside upper left")
         figure.savefig(path)
-    return True
+    return figure

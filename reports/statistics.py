@@ -101,12 +101,3 @@ def permutation_test(x: Sequence[float], y: Sequence[float]) -> float:
 
 def _apart(x: Array, y: Array, axis: int = -1) -> Array:
     return np.asarray(np.abs(x.mean(axis) - y.mean(axis)))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusts p-values for as many comparisons by Holm's step-down method, in the order given."""
-    adjusted, least = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(np.argsort(p_values)):
-        least = max(least, (len(p_values) - rank) * p_values[i])
-        adjusted[i] = min(1.0, least)
-    return adjusted

@@ -1,9 +1,9 @@
-"""Plays bots through Melting Pot's own classes and writes down what their networks saw and thought.
+"""Plays bots through Melting Pot's own classes and records the inputs and outputs of their networks.
 
     python puppet_reference.py STEPS OUT.npz SCENARIO...
 
-It has a process of its own, for Melting Pot brings TensorFlow along. Every slot of the scenarios' game is played by
-one of their bots, so that the networks see what they see in play.
+It runs in a process of its own, because Melting Pot imports TensorFlow. Every seat of the scenarios' game is played by
+one of their bots, so the networks see what they see in play.
 """
 
 import random

@@ -8,8 +8,7 @@ import pytest
 from matplotlib import image
 
 from cli.main import main
-from experiments.conventions_report import Outcome, summarise
-from reports.statistics import holm
+from experiments.conventions_report import Outcome, holm, summarise
 
 
 def outcome(what: str, seed: int, other: float, **changes: Any) -> Outcome:

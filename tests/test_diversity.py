@@ -1,4 +1,4 @@
-"""Distances between the policies that were met in training."""
+"""Distances between the policies met in training."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,12 @@ from common.errors import CheckpointError, ConfigError
 from common.run_folder import RunFolder
 from deploy.serial import Serial
 from evaluator.diversity import Met, observe, policies_met, probabilities, total_variation
-from reports.diversity import compare
+from reports.diversity import compare, draw_distances
 
 
 @pytest.fixture(scope="module")
 def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
-    """Short runs of some methods on one game, with three checkpoints each."""
+    """Short runs of several methods on one game, with three checkpoints each."""
     folder = tmp_path_factory.mktemp("runs")
     found = {}
     for method, more in (("bidist", ()), ("mappo", ()), ("pp", ()), ("rpm", ("method.every=2",))):
@@ -34,20 +34,20 @@ def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return found
 
 
-def test_the_policies_of_all_checkpoints_are_met(runs: dict[str, RunFolder]) -> None:
+def test_policies_of_all_checkpoints_are_found(runs: dict[str, RunFolder]) -> None:
     kinds = [met.kind for met in policies_met(runs["mappo"])]
     assert kinds == ["theta"] * 3
     both = policies_met(runs["bidist"])
     assert {met.kind for met in both} == {"theta", "phi forward", "phi reverse"}
     assert len({(met.kind, met.updates) for met in both}) == len(both)
     assert {met.kind for met in policies_met(runs["pp"])} == {f"theta {i}" for i in range(1, 5)}, (
-        "each learner by itself"
+        "one policy per learner"
     )
     past = [met.updates for met in policies_met(runs["rpm"]) if met.kind == "past"]
     assert past == sorted(past) and set(past) <= set(range(2, 13, 2)) and past
 
 
-def test_distances_are_what_one_gets_by_hand(runs: dict[str, RunFolder]) -> None:
+def test_distances_match_those_computed_by_hand(runs: dict[str, RunFolder]) -> None:
     folder = runs["bidist"]
     config, met = folder.read_config(), policies_met(folder)
     observed = observe(config, met[-1].parameters, seed=3)
@@ -62,7 +62,7 @@ def test_distances_are_what_one_gets_by_hand(runs: dict[str, RunFolder]) -> None
     assert total_variation(first, first) == pytest.approx(np.zeros(first.shape[1]))
 
 
-def test_a_policy_remembers_what_it_saw_before(runs: dict[str, RunFolder]) -> None:
+def test_a_policy_remembers_earlier_observations(runs: dict[str, RunFolder]) -> None:
     folder = runs["mappo"]
     config, met = folder.read_config(), policies_met(folder)
     observed = observe(config, met[-1].parameters, seed=3)
@@ -83,10 +83,17 @@ def test_runs_are_compared_on_common_observations(runs: dict[str, RunFolder], tm
     assert {"phi forward", "phi reverse", "theta"} == found[0].by_kind.keys()
     written = json.loads((tmp_path / "out" / "diversity.json").read_text())
     assert [w["run"] for w in written] == [d.run for d in found]
-    assert (tmp_path / "out" / "diversity.png").stat().st_size > 5_000
+    assert (tmp_path / "out" / "diversity.png").exists()
+    bars, *maps = draw_distances(found, tmp_path / "again.png").axes
+    assert [patch.get_height() for patch in bars.patches] == [d.mean for d in found]
+    assert [label.get_text() for label in bars.get_xticklabels()] == [d.run for d in found]
+    for axes, d in zip(maps, found, strict=False):  # the last axes are the colour bar
+        assert axes.get_title("left") == d.run
+        assert np.array_equal(axes.images[0].get_array(), d.distances)
+        assert [label.get_text() for label in axes.get_yticklabels()] == d.policies
 
 
-def test_what_cannot_be_compared_says_why(runs: dict[str, RunFolder], tmp_path: Path) -> None:
+def test_runs_that_cannot_be_compared_are_rejected(runs: dict[str, RunFolder], tmp_path: Path) -> None:
     other = configuration(tmp_path, "other", "environment.substrate=matrix_chicken")
     RunFolder.of(other.run).create(other)
     with pytest.raises(ConfigError, match="different games"):

@@ -1,9 +1,8 @@
-"""Official scenarios: who plays, what is kept, and that nothing is counted twice."""
+"""Official scenarios: who plays, what is recorded, and that no episode is counted twice."""
 
 import json
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -56,7 +55,7 @@ def population(policies: int = 2) -> dict[str, torch.Tensor]:
     return {name: p.detach() for name, p in network.named_parameters()}
 
 
-def test_the_official_scenarios_are_melting_pots() -> None:
+def test_official_scenarios_come_from_melting_pot() -> None:
     assert [s.name for s in scenarios_of("coop_mining")] == [f"coop_mining_{i}" for i in range(5)]
     s = scenario("coop_mining_3")
     assert (len(s.focal), len(s.background)) == (5, 1)
@@ -68,21 +67,21 @@ def test_the_official_scenarios_are_melting_pots() -> None:
         scenarios_of("matrix_coordination")
 
 
-def test_bots_that_are_not_installed_are_named_with_what_to_do(tmp_path: Path) -> None:
+def test_missing_bots_are_named_with_a_remedy(tmp_path: Path) -> None:
     absent = scenarios_of("clean_up")
     try:
         require_bots(absent)
     except SetupError as error:
         assert "clean_up/" in str(error) and "bidist doctor" in str(error)
     else:
-        pytest.skip("here they are installed")
+        pytest.skip("the bots of clean_up are installed")
     with pytest.raises(SetupError, match="not installed"):
         evaluate([random_population("clean_up")], None, 1, tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == []
 
 
 @needs_bots
-def test_bots_are_drawn_with_replacement_each_alike() -> None:
+def test_bots_are_drawn_uniformly_with_replacement() -> None:
     s = scenario("prisoners_dilemma_in_the_matrix__arena_0")
     game = MeltingPot(s.substrate, roles=s.roles)
     drawn = [Background(s, game, np.random.SeedSequence([7, i])).names for i in range(200)]
@@ -93,12 +92,12 @@ def test_bots_are_drawn_with_replacement_each_alike() -> None:
     for count in counts.values():
         assert abs(count - n / len(counts)) < 4 * np.sqrt(n / len(counts))
     together = {len(set(names)) for names in drawn}
-    assert together == {1, 2}, "seven draws of two are mostly both, and sometimes all the same"
+    assert together == {1, 2}, "seven draws from two bots give mostly both, and sometimes one alone"
 
 
 @needs_bots
 @pytest.mark.slow
-def test_what_is_drawn_for_an_episode_hangs_on_its_seed_alone() -> None:
+def test_the_draws_of_an_episode_depend_on_its_seed_alone() -> None:
     jobs = [(scenario(name), 4) for name in ("coins_0", "coins_3")]
     theta = population()
     alone = [next(iter(rollout.play([job], CONFIG, theta, 5, tables=1))) for job in jobs]
@@ -112,7 +111,7 @@ def test_what_is_drawn_for_an_episode_hangs_on_its_seed_alone() -> None:
 
 
 @needs_bots
-def test_focal_policies_are_drawn_for_each_slot_with_replacement() -> None:
+def test_focal_policies_are_drawn_for_each_seat_with_replacement() -> None:
     s = scenario("pure_coordination_in_the_matrix__arena_0")
     config = load_config(overrides=[f"environment.substrate={s.substrate}"], environ={})
     table = ScenarioTable(iter([]), config.environment, seed=0, policies=3)
@@ -129,8 +128,8 @@ def test_focal_policies_are_drawn_for_each_slot_with_replacement() -> None:
 
 
 @pytest.mark.parametrize("shown", [True, False])
-def test_focal_players_observe_in_a_scenario_what_they_observed_in_training(shown: bool) -> None:
-    """Pixels are compared in test_melting_pot; here the last action and reward of those who are focal."""
+def test_focal_players_observe_the_same_in_scenarios_as_in_training(shown: bool) -> None:
+    """Compares the last action and reward of focal players; test_melting_pot compares pixels."""
     played = replace(among_themselves("coins"), is_focal=(False, True))
     config = load_config(
         overrides=["environment.substrate=coins", f"environment.last_action_and_reward={shown}"], environ={}
@@ -156,7 +155,7 @@ def test_focal_players_observe_in_a_scenario_what_they_observed_in_training(show
 
 
 def averaged(folder: RunFolder) -> None:
-    """A run with a checkpoint whose average of theta is not theta."""
+    """Creates a run with a checkpoint whose average of theta is not theta."""
     folder.create(CONFIG)
     tensors = {"theta": population(), "average": {name: 0 * x for name, x in population().items()}}
     checkpoint.save(folder.checkpoints, 7, tensors, {"updates": 7, "player_steps": 1000}, keep=None)
@@ -176,7 +175,7 @@ def test_the_average_of_theta_is_a_population_of_its_own(tmp_path: Path) -> None
 
 @needs_bots
 @pytest.mark.slow
-def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_resumes_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "results.jsonl"
     person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
     stopping = threading.Event()
@@ -189,10 +188,10 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.C
         file.write('{"run": "torn')
     text = out.read_text()
     assert evaluate([person, person], ["coins_1", "coins_1"], 1, out, workers=1)
-    assert out.read_text() == text, "nothing was to be played, however often it is asked for"
+    assert out.read_text() == text, "nothing is played twice, however often it is requested"
     assert evaluate([person], ["coins_1"], 3, out, workers=2)
     rows = read_lines(out)
-    assert [row["episode"] for row in rows[1:]] != [], "what follows a torn line is whole"
+    assert [row["episode"] for row in rows[1:]] != [], "the row after a torn line is complete"
     assert rows[0] == first[0]
     assert sorted(row["episode"] for row in rows) == [0, 1, 2]
     row = rows[0]
@@ -206,26 +205,24 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.C
 
 @needs_bots
 @pytest.mark.slow
-def test_an_evaluation_that_is_to_stop_plays_what_has_begun_to_its_end(tmp_path: Path) -> None:
-    out, stopping = tmp_path / "results.jsonl", threading.Event()
+def test_a_stopped_evaluation_finishes_the_episodes_in_progress(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
     person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
 
-    def stop_at_the_first_row() -> None:
-        while not out.exists():
-            time.sleep(0.1)
-        stopping.set()
+    class AtTheFirstRow(threading.Event):
+        """Set once there is a row."""
 
-    watching = threading.Thread(target=stop_at_the_first_row)
-    watching.start()
-    assert not evaluate([person], ["coins_1"], 40, out, workers=1, tables=4, stopping=stopping)
-    watching.join()
+        def is_set(self) -> bool:
+            return out.exists()
+
+    assert not evaluate([person], ["coins_1"], 40, out, workers=1, tables=4, stopping=AtTheFirstRow())
     begun = sorted(row["episode"] for row in read_lines(out))
     assert begun == list(range(len(begun))) and 4 <= len(begun) < 40
 
 
-def test_coins_has_the_map_of_its_seed() -> None:
+def test_the_map_of_coins_depends_on_the_seed() -> None:
     def size(game: MeltingPot) -> tuple[int, ...]:
-        # Smaller maps are filled up with black.
+        # Smaller maps are padded with black.
         return tuple(np.argwhere(game.world()[0].any(-1)).max(0))
 
     game = MeltingPot("coins", seed=3, located=True)
@@ -233,7 +230,7 @@ def test_coins_has_the_map_of_its_seed() -> None:
     for seed in range(3, 9):
         game.reset(seed)
         sizes.append(size(game))
-    assert len(set(sizes)) > 1, "the map is drawn anew for each seed"
+    assert len(set(sizes)) > 1, "each seed draws its own map"
     random.random()
     for seed, expected in zip(range(3, 9), sizes, strict=True):
         another = MeltingPot("coins", seed=seed, located=True)
@@ -247,7 +244,7 @@ def test_coins_has_the_map_of_its_seed() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("summary", [True, False])
 def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_path: Path, summary: bool) -> None:
-    """With the run's summary, or, where roles run by themselves and nobody writes one, with its budget."""
+    """It ends with the run's summary or, if roles are started one by one and nothing writes one, with its budget."""
     run = {"name": "followed", "folder": tmp_path, "player_steps": 10_000 if summary else 900}
     config = CONFIG.model_copy(update={"run": CONFIG.run.model_copy(update=run)})
     folder = RunFolder.of(config.run)
@@ -268,7 +265,7 @@ def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_pa
 
 @needs_bots
 @pytest.mark.slow
-def test_the_original_path_plays_the_same_population_through_melting_pots_api(tmp_path: Path) -> None:
+def test_the_reference_plays_the_same_population_through_melting_pots_api(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
     person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(2))
     assert evaluate([person], ["coins_0"], 1, out, workers=1, reference=True)
@@ -278,5 +275,5 @@ def test_the_original_path_plays_the_same_population_through_melting_pots_api(tm
     json.dumps(row)
 
 
-def test_a_rollout_without_jobs_is_over() -> None:
+def test_without_jobs_nothing_is_played() -> None:
     assert list(rollout.play([], CONFIG, None, 0)) == []

@@ -1,4 +1,4 @@
-"""The bots' networks in PyTorch against the SavedModels that they were read out of."""
+"""The bots' networks in PyTorch against the SavedModels they were read from."""
 
 import subprocess
 import sys
@@ -27,39 +27,37 @@ def bots_are_installed() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("substrate", SUBSTRATES)
-def test_networks_think_what_the_originals_think_through_hundreds_of_steps_of_play(
-    tmp_path: Path, substrate: str
-) -> None:
+def test_networks_match_the_saved_models_over_hundreds_of_steps_of_play(tmp_path: Path, substrate: str) -> None:
     out = tmp_path / "transcript.npz"
     scenarios = [s.name for s in scenarios_of(substrate)]
     command = [sys.executable, str(Path(__file__).with_name("puppet_reference.py")), str(STEPS), str(out), *scenarios]
     subprocess.run(command, check=True, capture_output=True)
-    said = np.load(out)
-    models = {bot_config(name).model for name in said["bots"].tolist()}
+    transcript = np.load(out)
+    models = {bot_config(name).model for name in transcript["bots"].tolist()}
     (model,) = models
     assert model is not None
     network = puppet(model)
-    steps, players = said["action"].shape
+    steps, players = transcript["action"].shape
     assert steps == STEPS
     state = torch.zeros(players, network.state_size)
     last = torch.zeros(players, dtype=torch.int64)
     for t in range(steps):
-        seen = [said[name][t].reshape(players, -1) for name in network.inputs]
+        seen = [transcript[name][t].reshape(players, -1) for name in network.inputs]
         inputs = np.concatenate(seen or [np.zeros((players, 0))], 1)
         logits, state = network.step(
-            torch.from_numpy(said["RGB"][t]), torch.from_numpy(inputs.astype(np.float32)),
-            torch.from_numpy(said["GOAL"][t].astype(np.float32)), last, state,
+            torch.from_numpy(transcript["RGB"][t]), torch.from_numpy(inputs.astype(np.float32)),
+            torch.from_numpy(transcript["GOAL"][t].astype(np.float32)), last, state,
         )  # fmt: skip
-        theirs = torch.from_numpy(said["logits"][t])
+        theirs = torch.from_numpy(transcript["logits"][t])
         torch.testing.assert_close(logits.softmax(-1), theirs.softmax(-1), atol=2e-5, rtol=1e-4)
-        remembered = np.concatenate([said["hidden"][t], said["cell"][t]], 1)
+        remembered = np.concatenate([transcript["hidden"][t], transcript["cell"][t]], 1)
         torch.testing.assert_close(state, torch.from_numpy(remembered), atol=5e-5, rtol=1e-4)
-        last = torch.from_numpy(said["action"][t].astype(np.int64))
-    probabilities = torch.from_numpy(said["logits"]).softmax(-1)
-    assert probabilities.std((0, 1)).min() > 1e-3, "a policy that never changes would compare nothing"
+        last = torch.from_numpy(transcript["action"][t].astype(np.int64))
+    probabilities = torch.from_numpy(transcript["logits"]).softmax(-1)
+    assert probabilities.std((0, 1)).min() > 1e-3, "a constant policy would prove nothing"
 
 
-def test_equal_squares_give_what_the_convolution_gives() -> None:
+def test_cached_squares_match_the_convolution() -> None:
     model = bot_config("coins__puppet_cooperator_0").model
     assert model is not None
     network = puppet(model)
@@ -74,7 +72,7 @@ def test_equal_squares_give_what_the_convolution_gives() -> None:
         torch.testing.assert_close(network._squares.look(rgb), whole.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
 
 
-def test_a_model_of_another_make_is_refused(tmp_path: Path) -> None:
+def test_models_with_another_architecture_are_rejected(tmp_path: Path) -> None:
     for content in (b"", b"no protocol buffer"):
         (tmp_path / "saved_model.pb").write_bytes(content)
         with pytest.raises(SetupError, match="does not have the known architecture: not a SavedModel"):

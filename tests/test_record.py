@@ -1,4 +1,4 @@
-"""Films: a frame a step, the focal players in white."""
+"""Films: a frame per step, with the focal players framed in white."""
 
 from pathlib import Path
 
@@ -13,29 +13,29 @@ from evaluator.evaluate import Population
 from evaluator.record import SCALE, SQUARE, picture, record
 
 
-def test_marked_squares_have_white_frames_and_nothing_else_changes() -> None:
+def test_only_the_frames_of_marked_squares_change() -> None:
     world = np.zeros((4 * SQUARE, 5 * SQUARE, 3), np.uint8)
     image = picture(world, np.array([[3, 1]]))
     edge = SQUARE * SCALE
     white = image.min(-1) == 255
     assert white[edge : 2 * edge, 3 * edge : 4 * edge].sum() == white.sum() > 0
-    assert not white[edge + edge // 2, 3 * edge + edge // 2], "the player itself is to be seen"
+    assert not white[edge + edge // 2, 3 * edge + edge // 2], "the player itself stays visible"
     assert picture(np.zeros((17, 33, 3), np.uint8), np.empty((0, 2), np.int64)).shape == (50, 98, 3)
 
 
 @pytest.mark.parametrize("name", ["coins", "coop_mining"])
-def test_players_are_where_the_map_says(name: str) -> None:
+def test_players_are_drawn_where_they_are_reported(name: str) -> None:
     game = MeltingPot(name, seed=4, located=True)
     plain = MeltingPot(name, seed=4)
     game.reset()
     plain.reset()
     for environment in (game, plain):
         environment.step(np.zeros(environment.spec.players, np.int32))
-    world, places = game.world()
-    assert places.shape == (game.spec.players, 2)
-    assert len({tuple(place) for place in places.tolist()}) == len(places), "no two stand on one square"
-    squares = [world[r * SQUARE : (r + 1) * SQUARE, c * SQUARE : (c + 1) * SQUARE] for c, r in places]
-    assert all(square.std() > 10 for square in squares), "a figure is drawn where a player stands"
+    world, squares = game.world()
+    assert squares.shape == (game.spec.players, 2)
+    assert len({tuple(square) for square in squares.tolist()}) == len(squares), "no two players share a square"
+    pixels = [world[r * SQUARE : (r + 1) * SQUARE, c * SQUARE : (c + 1) * SQUARE] for c, r in squares]
+    assert all(square.std() > 10 for square in pixels), "a figure is drawn where a player stands"
     assert game.spec == plain.spec
     game.close()
     plain.close()

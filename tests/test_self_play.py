@@ -1,4 +1,4 @@
-"""Self-play of checkpoints and of random players, on matrix games whose outcomes are known."""
+"""Self-play of checkpoints and of random players, on matrix games with known outcomes."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def configuration(game: str, players: int, parameters: str = "shared") -> Config
 
 
 def parameters(config: Config, actions: list[int] | None = None, seed: int = 0) -> dict[str, Tensor]:
-    """Random ones; `actions` gives each policy one that it always takes."""
+    """Random parameters; `actions` gives each policy an action that it always takes."""
     torch.manual_seed(seed)
     spec = environments.spec(config.environment)
     policies = spec.players if config.network.parameters == "per_player" else 1
@@ -40,17 +40,17 @@ def parameters(config: Config, actions: list[int] | None = None, seed: int = 0) 
 
 
 @pytest.mark.parametrize("copies", [1, 3, 4, 20])
-def test_every_slot_is_played_by_its_own_policy(copies: int) -> None:
+def test_every_seat_is_played_by_its_own_policy(copies: int) -> None:
     config = configuration("matrix_prisoners_dilemma", 3, "per_player")
     theta = parameters(config, actions=[0, 1, 1])
     episodes = list(play(config, theta, episodes=7, seed=1, copies=copies))
-    # The one who cooperates meets two who do not; they meet it and each other.
+    # The cooperator meets two defectors; they meet it and each other.
     assert sorted(e.episode for e in episodes) == list(range(7))
     assert all(e.env_steps == LENGTH and e.returns == [0, 3 * LENGTH, 3 * LENGTH] for e in episodes)
     assert episodes[0].mean_return == 2 * LENGTH
 
 
-def test_one_shared_policy_plays_all_slots() -> None:
+def test_one_shared_policy_plays_all_seats() -> None:
     config = configuration("matrix_prisoners_dilemma", 4)
     (episode,) = play(config, parameters(config, actions=[0]), episodes=1, seed=1)
     assert episode.returns == [3 * LENGTH] * 4
@@ -65,7 +65,7 @@ def test_random_players_earn_the_mean_of_the_payoffs() -> None:
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_the_seed_decides(trained: bool) -> None:
+def test_the_seed_determines_the_episodes(trained: bool) -> None:
     config = configuration("matrix_chicken", 3)
     theta = parameters(config) if trained else None
     first, again, other = (list(play(config, theta, episodes=6, seed=seed)) for seed in (5, 5, 6))
@@ -77,7 +77,7 @@ def test_the_seed_decides(trained: bool) -> None:
 def test_every_episode_begins_without_memory(copies: int) -> None:
     config = configuration("matrix_prisoners_dilemma", 2)
     theta = {name: torch.zeros_like(x) for name, x in parameters(config).items()}
-    # The hidden state goes 0, 1/2, 3/4, 7/8, ... over an episode's steps; from 7/8 on the players defect.
+    # The hidden state is 0, 1/2, 3/4, 7/8, ... over the steps of an episode; from 7/8 on, the players defect.
     theta["core.input_bias"][0, 16:] = 10
     theta["policy.weight"][0, 1, 0] = 1000
     theta["policy.bias"][0, 0] = 810
@@ -85,11 +85,11 @@ def test_every_episode_begins_without_memory(copies: int) -> None:
     assert [e.returns for e in episodes] == [[3 + 3 + 1 + 1 + 1] * 2] * 6
 
 
-def test_nothing_is_played_if_nothing_is_asked_for() -> None:
+def test_no_episodes_are_played_if_none_are_requested() -> None:
     assert list(play(configuration("matrix_chicken", 2), None, episodes=0, seed=1)) == []
 
 
-def test_checkpoints_by_name_and_the_newest(tmp_path: Path) -> None:
+def test_checkpoints_are_read_by_name_or_the_newest(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     with pytest.raises(CheckpointError, match="no complete checkpoint"):
         read_checkpoint(folder)

@@ -1,4 +1,4 @@
-"""What a short run of a matrix game comes to: numbers, pictures, and the words on the terminal."""
+"""The summary of a short run of a matrix game: numbers, figures, and the output on the terminal."""
 
 import csv
 import json
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib import image
 
 from cli.main import main
 from common.config import Config
@@ -17,30 +16,39 @@ from common.files import read_lines
 from common.run_folder import RunFolder
 from common.settings import load_config
 from deploy.serial import Serial
-from reports.curves import compare_curves
+from reports.curves import compare_curves, draw_run
 from reports.provenance import circumstances, commit
 from reports.statistics import interval
 from reports.summary import wall_time_s, write_summary
 
 SUMMARY = {
-    "run", "method", "substrate", "seed", "player_steps", "updates", "wall_s", "player_steps_per_s", "return_learning",
-    "return_fictitious", "trained", "random", "checkpoint", "ledger", "circumstances",
-}  # fmt: skip
+    *("run", "method", "substrate", "seed", "player_steps", "updates", "wall_s", "player_steps_per_s"),
+    *("return_learning", "return_fictitious", "trained", "random", "checkpoint", "ledger", "circumstances"),
+}
 
 
 def configuration(folder: Path, name: str, *overrides: str) -> Config:
     common = [
-        "environment.substrate=matrix_coordination", "environment.episode_length=4", f"run.name={name}",
-        f"run.folder={folder}", "run.player_steps=200", "actor.environments=4", "actor.unroll_length=4",
-        "learner.batch_unrolls=4", "learner.epochs=1", "distiller.every=1", "distiller.burn_in=1", "network.dense=8",
+        "environment.substrate=matrix_coordination",
+        "environment.episode_length=4",
+        f"run.name={name}",
+        f"run.folder={folder}",
+        "run.player_steps=200",
+        "actor.environments=4",
+        "actor.unroll_length=4",
+        "learner.batch_unrolls=4",
+        "learner.epochs=1",
+        "distiller.every=1",
+        "distiller.burn_in=1",
+        "network.dense=8",
         "network.core_size=8",
-    ]  # fmt: skip
+    ]
     return load_config(overrides=[*common, *overrides], environ={})
 
 
 @pytest.fixture(scope="module")
 def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
-    """A run of BiDist and one of MAPPO."""
+    """A run of BiDist and a run of MAPPO."""
     folder = tmp_path_factory.mktemp("runs")
     configs = [configuration(folder, "a"), configuration(folder, "b", "method.name=mappo", "run.seed=3")]
     for config in configs:
@@ -67,11 +75,10 @@ def test_summary_of_a_run(runs: list[RunFolder], capsys: pytest.CaptureFixture[s
     assert record["player_steps_per_s"] == pytest.approx(record["player_steps"] / summary.wall_s, rel=0.2)
     assert record["circumstances"]["hardware"]["cores"] >= 1
     assert record["circumstances"]["versions"]["torch"] != "not installed"
-    picture = image.imread(runs[0].path / "learning_curve.png")
-    assert picture.shape[0] > 500 and picture.std() > 0.05
-    said = capsys.readouterr().out
+    assert (runs[0].path / "learning_curve.png").exists()
+    printed = capsys.readouterr().out
     for part in (f"{summary.trained.mean:.2f}", f"{summary.random.mean:.2f}", "produced = trained", str(runs[0].path)):
-        assert part in said.replace("\n", "")
+        assert part in printed.replace("\n", "")
     assert str(runs[0].path) not in json.dumps(record)
 
 
@@ -81,11 +88,11 @@ def test_the_same_run_has_the_same_returns(runs: list[RunFolder]) -> None:
     assert first.return_fictitious is None
 
 
-def test_pictures_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -> None:
+def test_curves_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -> None:
     for count in (1, 2):
         out = tmp_path / f"{count}.png"
         assert main(["curves", *(str(run.path) for run in runs[:count]), "--out", str(out)]) == 0
-        assert image.imread(out).std() > 0.05
+        assert out.exists()
         rows = list(csv.DictReader(out.with_suffix(".csv").read_text().splitlines()))
         assert {row["run"] for row in rows} == {run.path.name for run in runs[:count]}
         last = read_lines(runs[count - 1].metrics)[-1]
@@ -94,16 +101,49 @@ def test_pictures_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -
     assert main(["curves", str(tmp_path), "--out", str(out)]) == 2
 
 
-def test_games_have_a_panel_each(runs: list[RunFolder], tmp_path: Path) -> None:
+def test_each_game_has_a_panel(runs: list[RunFolder], tmp_path: Path) -> None:
     other = RunFolder(tmp_path / "other")
     other.create(configuration(tmp_path, "other", "environment.substrate=matrix_chicken"))
     with pytest.raises(ConfigError, match="no updates"):
         compare_curves([other], tmp_path / "x.png")
     other.metrics.write_text(runs[0].metrics.read_text())
-    compare_curves([*runs, runs[0]], tmp_path / "one.png")
-    compare_curves([*runs, other], tmp_path / "two.png")
-    one, two = (image.imread(tmp_path / f"{name}.png").shape for name in ("one", "two"))
-    assert one[0] == two[0] and one[1] < two[1]
+    one = compare_curves([*runs, runs[0]], tmp_path / "one.png")
+    two = compare_curves([*runs, other], tmp_path / "two.png")
+    assert [axes.get_title("left") for axes in one.axes] == ["matrix coordination"]
+    assert [axes.get_title("left") for axes in two.axes] == ["matrix coordination", "matrix chicken"]
+    assert one.get_figheight() == two.get_figheight() and one.get_figwidth() < two.get_figwidth()
+    labels = [[line.get_label() for line in axes.lines] for axes in two.axes]
+    assert {"bidist, seed 0", "mappo, seed 3"} <= set(labels[0]) and "bidist, seed 0" in labels[1]
+
+
+def test_a_run_is_drawn_with_its_returns_and_its_distillation_events(runs: list[RunFolder], tmp_path: Path) -> None:
+    summary = write_summary(runs[0], episodes=4)
+    returns, events = draw_run(runs[0], tmp_path / "run.png").axes
+    assert returns.get_title("left") == "matrix coordination, bidist, seed 0"
+    lines = {line.get_label(): line for line in returns.lines}
+    metrics = read_lines(runs[0].metrics)
+    for label, name in (("learning players (theta)", "return_learning"), ("others (phi)", "return_fictitious")):
+        points = [(m["player_steps"], m[name]) for m in metrics if m.get(name) is not None]
+        assert list(zip(*lines[label].get_data(), strict=True)) == points
+    assert summary.random is not None
+    assert set(lines["random population, with 95% interval"].get_ydata()) == {summary.random.mean}
+    heads = {line.get_label(): line.get_ydata().tolist() for line in events.lines}
+    found = read_lines(runs[0].distillation)
+    for direction in ("forward", "reverse"):
+        assert heads[direction] == [e["kl_after_nats"] for e in found if e["direction"] == direction]
+
+
+def test_seeds_of_one_label_are_drawn_with_their_mean(runs: list[RunFolder], tmp_path: Path) -> None:
+    figure = compare_curves(runs, tmp_path / "seeds.png", labels=["same", "same"])
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    x, y = lines["same, 2 seeds"].get_data()
+    curves = []
+    for run in runs:
+        points = [
+            (m["player_steps"], m["return_learning"]) for m in read_lines(run.metrics) if m.get("return_learning")
+        ]
+        curves.append(np.interp(x, *zip(*points, strict=True)))
+    assert y == pytest.approx(np.mean(curves, 0))
 
 
 def test_a_run_without_updates_or_checkpoints_has_no_summary(tmp_path: Path) -> None:
@@ -117,7 +157,7 @@ def test_a_run_without_updates_or_checkpoints_has_no_summary(tmp_path: Path) -> 
         write_summary(folder)
 
 
-def test_wall_time_leaves_pauses_out() -> None:
+def test_wall_time_excludes_pauses() -> None:
     lines = [
         {"time_s": 100.0, "wait_s": 1.0, "update_s": 2.0},
         {"time_s": 104.0, "wait_s": 1.0, "update_s": 2.0},
@@ -128,7 +168,7 @@ def test_wall_time_leaves_pauses_out() -> None:
     assert wall_time_s(lines[:1]) == 3
 
 
-def test_interval_holds_the_mean_in_95_of_100_cases() -> None:
+def test_interval_covers_the_mean_95_times_in_100() -> None:
     rng = np.random.default_rng(0)
     samples = [interval(rng.normal(2.0, 3.0, 40).tolist()) for _ in range(200)]
     assert np.mean([s.low <= 2.0 <= s.high for s in samples]) == pytest.approx(0.95, abs=0.05)
