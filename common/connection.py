@@ -1,6 +1,6 @@
 """The connection to Redis, which survives a restart of the server.
 
-A broken connection is logged and retried for up to `PATIENCE_S` seconds.
+A broken connection is logged and retried for up to `patience_s` seconds.
 """
 
 import logging
@@ -22,18 +22,18 @@ FOREVER = -1  # redis-py retries without end, until `_Patience` raises
 
 
 class _Patience(AbstractBackoff):
-    """Backs off exponentially, logs the wait once, and gives up after `PATIENCE_S`, sooner if the role is stopping."""
+    """Backs off exponentially, logs the wait once, and gives up in the end, sooner if the role is stopping."""
 
-    def __init__(self, url: str, stopping: threading.Event) -> None:
-        self._url, self._stopping = url, stopping
+    def __init__(self, url: str, stopping: threading.Event, patience_s: float) -> None:
+        self._url, self._stopping, self._patience_s = url, stopping, patience_s
         self._since = threading.local()  # threads wait independently
 
     def compute(self, failures: int) -> float:
         if failures == 1:
             self._since.s = time.monotonic()
-            log.warning("waiting up to %.0f s for Redis at %s", PATIENCE_S, shown(self._url))
-        if time.monotonic() - self._since.s > PATIENCE_S:
-            raise StoreError(f"Redis at {shown(self._url)} was unreachable for {PATIENCE_S:.0f} s: giving up")
+            log.warning("waiting up to %.0f s for Redis at %s", self._patience_s, shown(self._url))
+        if time.monotonic() - self._since.s > self._patience_s:
+            raise StoreError(f"Redis at {shown(self._url)} was unreachable for {self._patience_s:.0f} s: giving up")
         if self._stopping.is_set() and failures > 8:
             raise StoreError(f"Redis at {shown(self._url)} is unreachable, and this role is stopping")
         return float(min(1.0, 0.05 * 2 ** min(failures, 5)))
@@ -42,7 +42,7 @@ class _Patience(AbstractBackoff):
         return self  # redis-py copies it for each connection; all must share one event
 
 
-def connect(url: str, stopping: threading.Event | None = None) -> Any:
+def connect(url: str, stopping: threading.Event | None = None, patience_s: float = PATIENCE_S) -> Any:
     """Returns a client that survives a restart of Redis; untyped, because redis-py types sync and async as one.
 
     Raises:
@@ -51,7 +51,7 @@ def connect(url: str, stopping: threading.Event | None = None) -> Any:
     try:
         return redis.Redis.from_url(
             _checked(url),
-            retry=Retry(_Patience(url, stopping or threading.Event()), FOREVER),
+            retry=Retry(_Patience(url, stopping or threading.Event(), patience_s), FOREVER),
             retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
             socket_timeout=30,
             socket_connect_timeout=5,

@@ -76,7 +76,7 @@ def locked(path: Path, timeout_s: float = 0.0) -> Iterator[None]:
     Raises:
       TimeoutError: if it is still held after that.
     """
-    with FileLock(path, timeout=timeout_s, poll_interval=POLL_S):
+    with FileLock(path).acquire(timeout_s, POLL_S):
         yield
 
 

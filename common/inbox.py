@@ -50,13 +50,21 @@ class Inbox:
       spec: what unrolls must look like.
       capacity: the number of unrolls that may wait, summed over actors.
       accounted: after a restart, the last sequence number in the ledger for each actor's incarnation.
+      gone_s: seconds of silence after which an actor no longer shares the capacity.
 
     Raises:
       SetupError: if it cannot listen there.
     """
 
     def __init__(
-        self, bind: str, run: str, learner: str, spec: UnrollSpec, capacity: int, accounted: dict[str, int]
+        self,
+        bind: str,
+        run: str,
+        learner: str,
+        spec: UnrollSpec,
+        capacity: int,
+        accounted: dict[str, int],
+        gone_s: float = GONE_S,
     ) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -73,7 +81,7 @@ class Inbox:
                 f"the learner cannot listen at {bind}: {error}; use another address with --listen"
             ) from None
         self._run, self._learner, self._spec, self._capacity = run, learner, spec, capacity
-        self._accounted = accounted
+        self._accounted, self._gone_s = accounted, gone_s
         self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         self.peers: dict[str, Peer] = {}
         self.arrivals: deque[Arrival] = deque()
@@ -158,7 +166,7 @@ class Inbox:
     def _answer(self, incarnation: str) -> None:
         now = time.monotonic()
         peer = self.peers[incarnation]
-        living = sum(now - p.heard < GONE_S for p in self.peers.values())
+        living = sum(now - p.heard < self._gone_s for p in self.peers.values())
         share = max(1, -(-self._capacity // max(1, living)))
         status = Status(
             protocol=PROTOCOL,

@@ -32,9 +32,20 @@ class Outbox:
       actor: the actor's name.
       incarnation: its incarnation.
       endpoint: where the learner listens.
+      resend_s: seconds after which an unroll that the learner's replies lack is resent.
+      ping_s: seconds between pings, which detect half-open connections.
     """
 
-    def __init__(self, run: str, actor: str, incarnation: str, endpoint: str) -> None:
+    def __init__(
+        self,
+        run: str,
+        actor: str,
+        incarnation: str,
+        endpoint: str,
+        resend_s: float = RESEND_S,
+        ping_s: float = PING_S,
+    ) -> None:
+        self._resend_s, self._ping_s = resend_s, ping_s
         self._hello = Hello(protocol=PROTOCOL, kind="hello", run=run, actor=actor, incarnation=incarnation)
         self._kept: deque[tuple[int, list[Any]]] = deque()
         self._learner = ""
@@ -59,8 +70,8 @@ class Outbox:
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.IPV6, 1)
         # Detects half-open connections and replaces them.
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, int(PING_S * 1000))
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(2 * PING_S * 1000))
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, int(self._ping_s * 1000))
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(2 * self._ping_s * 1000))
         self._socket.connect(endpoint)
         self.sent = self.accounted
         self._limit = self.accounted
@@ -101,7 +112,7 @@ class Outbox:
         if self._socket.poll(int(timeout_s * 1000)):
             while self._socket.poll(0):
                 self._hear(self._socket.recv_multipart())
-        if self.sent > self._received and self._heard - self._sent_at > RESEND_S:
+        if self.sent > self._received and self._heard - self._sent_at > self._resend_s:
             log.info("unrolls from %d on did not reach the learner: resending", self._received + 1)
             self.sent = self._received
         for sequence, frames in self._kept:

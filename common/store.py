@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 
 from common.config import Config
-from common.connection import connect, shown
+from common.connection import PATIENCE_S, connect, shown
 from common.errors import StoreError
 from common.ledger import Ledger
 from common.settings import validate
@@ -43,12 +43,21 @@ class Store:
       url: URL of the Redis server.
       run: name of the run.
       stopping: set when the role should stop, so that waits end early.
+      patience_s: how long to retry a broken connection.
+      stream_length: how many metrics and events Redis keeps, approximately.
     """
 
-    def __init__(self, url: str, run: str, stopping: threading.Event | None = None) -> None:
-        self.url, self.run = url, run
+    def __init__(
+        self,
+        url: str,
+        run: str,
+        stopping: threading.Event | None = None,
+        patience_s: float = PATIENCE_S,
+        stream_length: int = STREAM_LENGTH,
+    ) -> None:
+        self.url, self.run, self._stream_length = url, run, stream_length
         self.stopping = stopping or threading.Event()
-        self.client = connect(url, self.stopping)
+        self.client = connect(url, self.stopping, patience_s)
         self.ledger = Ledger(self.client, self.key("ledger"), self.key("sequences"), self.key("closed"))
 
     def key(self, name: str) -> str:
@@ -244,12 +253,12 @@ class Store:
     def put_metrics(self, metrics: Mapping[str, float]) -> None:
         """Appends the metrics of one update to their stream."""
         fields: dict[Any, Any] = {name: repr(float(value)) for name, value in metrics.items()}
-        self.client.xadd(self.key("metrics"), fields, maxlen=STREAM_LENGTH)
+        self.client.xadd(self.key("metrics"), fields, maxlen=self._stream_length)
 
     def put_event(self, role: str, name: str, event: str, **details: str | int | float) -> None:
         """Appends an event, such as a start, a checkpoint or a distillation, to the stream of events."""
         fields: dict[Any, Any] = {"role": role, "name": name, "event": event, **details}
-        self.client.xadd(self.key("events"), fields, maxlen=STREAM_LENGTH)
+        self.client.xadd(self.key("events"), fields, maxlen=self._stream_length)
 
     def stream(self, name: str, count: int) -> list[tuple[float, dict[str, str]]]:
         """Returns the newest entries of `metrics` or `events`, oldest first, as (Unix time, fields)."""

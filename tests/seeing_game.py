@@ -1,4 +1,4 @@
-"""Games with images, small enough for tests: three players, each paid for saying what it sees."""
+"""Small games with images, for tests: three players, each rewarded for naming what it sees."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ PLAYERS, EDGE, LENGTH = 3, 8, 8
 
 
 class SeeingGame(ParallelEnv[str, Any, Any]):
-    """Noise; which colour is the brightest?"""
+    """Random noise; the answer is the brightest colour."""
 
     def __init__(self) -> None:
         self.possible_agents = [f"player_{i}" for i in range(PLAYERS)]
@@ -19,31 +19,31 @@ class SeeingGame(ParallelEnv[str, Any, Any]):
         self._step = 0
 
     def observation_space(self, agent: str) -> Space[Any]:
-        """An image."""
+        """See `ParallelEnv`: an image."""
         return Box(0, 255, (EDGE, EDGE, 3), np.uint8)
 
     def action_space(self, agent: str) -> Space[Any]:
-        """A colour."""
+        """See `ParallelEnv`: one of three answers."""
         return Discrete(3)
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[Any, Any]:
-        """Begins an episode."""
+        """Starts an episode."""
         self._step = 0
         return self._look(), {}
 
     def step(self, actions: Any) -> Any:
-        """Pays, and looks again."""
+        """Rewards the answers and shows new images."""
         self._step += 1
         rewards = {agent: float(self.answer(self._seen[agent]) == actions[agent]) for agent in self.agents}
         over = dict.fromkeys(self.agents, self._step == LENGTH)
         return self._look(), rewards, over, dict.fromkeys(self.agents, False), {}
 
     def answer(self, image: Any) -> int:
-        """What to say of an image."""
+        """Returns the right answer for an image."""
         return int(image.sum((0, 1)).argmax())
 
     def image(self) -> Any:
-        """Draws one."""
+        """Draws an image."""
         return self._rng.integers(0, 256, (EDGE, EDGE, 3), dtype=np.uint8)
 
     def _look(self) -> Any:
@@ -52,7 +52,7 @@ class SeeingGame(ParallelEnv[str, Any, Any]):
 
 
 class PlaceGame(SeeingGame):
-    """A bar, in two columns out of six; which two? Any filter of colours leaves that to be seen."""
+    """A bright bar in two of six columns; the answer is which two, and depends on no colour."""
 
     def answer(self, image: Any) -> int:
         """See `SeeingGame`."""
@@ -61,16 +61,16 @@ class PlaceGame(SeeingGame):
     def image(self) -> Any:
         """See `SeeingGame`."""
         image = self._rng.integers(0, 40, (EDGE, EDGE, 3), dtype=np.uint8)
-        place = 2 * self._rng.integers(3)
-        image[:, place : place + 2] += 200
+        column = 2 * self._rng.integers(3)
+        image[:, column : column + 2] += 200
         return image
 
 
 def environment() -> SeeingGame:
-    """Makes one."""
+    """Makes the game about colours."""
     return SeeingGame()
 
 
 def places() -> SeeingGame:
-    """Makes the one about places."""
+    """Makes the game about positions."""
     return PlaceGame()

@@ -83,9 +83,9 @@ def test_random_events_with_repetitions_match_the_model(store: Store, seed: int)
         calls: list[Callable[[], object]]
         if chance < 0.45:
             sequence = max(1, len(mine) + rng.choice([1, 1, 1, 2, 5, 0, -3]))
-            said = model.produced(name, sequence)
+            accepted = model.produced(name, sequence)
             calls = [partial(ledger.produced, name, sequence)]
-            assert calls[0]() is said
+            assert calls[0]() is accepted
         elif chance < 0.9:
             entries: list[tuple[str, int, Outcome, str]] = []
             for _ in range(rng.randrange(4)):
@@ -178,15 +178,15 @@ def test_the_identity_survives_a_redis_that_lost_its_last_second(store: Store, s
     rng = random.Random(seed)
     ledger, client = store.ledger, store.client
     keys = [store.key(name) for name in ("ledger", "sequences", "closed")]
-    said: dict[str, int] = {}
+    reported: dict[str, int] = {}
     snapshot: dict[str, bytes | None] = {}
     for event in range(300):
         name = rng.choice(["a-1", "a-2", "b-1"])
         if rng.random() < 0.5:
-            said[name] = said.get(name, 0) + 1
-            ledger.produced(name, said[name])
+            reported[name] = reported.get(name, 0) + 1
+            ledger.produced(name, reported[name])
         else:
-            ledger.account([(name, rng.randint(1, said.get(name, 1)), rng.choice(["trained", "stale"]), "")])
+            ledger.account([(name, rng.randint(1, reported.get(name, 1)), rng.choice(["trained", "stale"]), "")])
         if rng.random() < 0.02:
             ledger.close(name)
         if event % 40 == 10:

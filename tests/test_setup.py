@@ -73,6 +73,19 @@ def test_archive_is_verified(setup: ModuleType, tmp_path: Path) -> None:
         setup.verify(archive, setup.ARCHIVE_SHA256)
 
 
+def test_a_wrong_archive_leaves_what_is_installed_stamped(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"damaged")
+    monkeypatch.setenv("BIDIST_MELTINGPOT_ASSETS", str(archive))
+    monkeypatch.delenv("BIDIST_MELTINGPOT_ASSETS_SHA256", raising=False)
+    stamps = {"melting pot": setup.NO_BOTS}
+    with pytest.raises(setup.Failure, match="expected"):
+        setup.install_melting_pot(stamps, retry_bots=False)
+    assert stamps == {"melting pot": setup.NO_BOTS}
+
+
 def test_archive_without_bots(setup: ModuleType, tmp_path: Path) -> None:
     with tarfile.open(setup.empty_archive(tmp_path)) as archive:
         assert archive.getnames() == ["assets", "assets/saved_models"]

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from common import store as store_module
 from common.config import Config
 from common.connection import connect, shown
 from common.errors import StoreError
@@ -168,8 +167,8 @@ def test_streams_and_hashes_read_back(store: Store) -> None:
     assert store.finished
 
 
-def test_streams_are_capped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "STREAM_LENGTH", 50)
+def test_streams_are_capped(store: Store) -> None:
+    store = Store(store.url, store.run, stream_length=50)
     for i in range(600):
         store.put_metrics({"updates": i})
         store.put_event("learner", "learner", "checkpoint", updates=i)
@@ -300,9 +299,8 @@ def test_a_role_that_is_stopping_does_not_wait_long_for_redis(server: RedisServe
         store.endpoint()
 
 
-def test_a_role_gives_up_if_redis_stays_away(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.connection.PATIENCE_S", 3)
-    store = Store(server.url, "r")
+def test_a_role_gives_up_if_redis_stays_away(server: RedisServer) -> None:
+    store = Store(server.url, "r", patience_s=3)
     kill(server)
     with pytest.raises(StoreError, match="was unreachable for 3 s: giving up"):
         store.endpoint()

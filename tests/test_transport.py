@@ -13,7 +13,7 @@ import zmq
 from unrolls import RUN, SPEC, make_unroll
 
 from common.errors import SetupError
-from common.inbox import Inbox
+from common.inbox import GONE_S, Inbox
 from common.outbox import Outbox
 from common.unroll import ARRAYS
 from common.wire import pack_unroll
@@ -92,12 +92,16 @@ def ends() -> Iterator[Callable[..., Inbox]]:
     made = contextlib.ExitStack()
 
     def make(
-        capacity: int = 4, learner: str = "learner-1", port: str | int = "*", accounted: dict[str, int] | None = None
+        capacity: int = 4,
+        learner: str = "learner-1",
+        port: str | int = "*",
+        accounted: dict[str, int] | None = None,
+        gone_s: float = GONE_S,
     ) -> Inbox:
         deadline = time.monotonic() + PATIENCE_S
         while True:  # ZeroMQ releases the port of a closed socket with a delay
             try:
-                inbox = Inbox(f"tcp://127.0.0.1:{port}", RUN, learner, SPEC, capacity, accounted or {})
+                inbox = Inbox(f"tcp://127.0.0.1:{port}", RUN, learner, SPEC, capacity, accounted or {}, gone_s)
             except SetupError:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
@@ -126,8 +130,8 @@ def proxies() -> Iterator[Callable[[int], Proxy]]:
 def outboxes() -> Iterator[Callable[..., Outbox]]:
     made = contextlib.ExitStack()
 
-    def make(inbox: Inbox | Proxy, actor: str = "a") -> Outbox:
-        outbox = Outbox(RUN, actor, f"{actor}-1", f"tcp://127.0.0.1:{inbox.port}")
+    def make(inbox: Inbox | Proxy, actor: str = "a", **seconds: float) -> Outbox:
+        outbox = Outbox(RUN, actor, f"{actor}-1", f"tcp://127.0.0.1:{inbox.port}", **seconds)
         made.callback(outbox.close)
         return outbox
 
@@ -258,15 +262,11 @@ def test_a_new_learner_gets_what_the_dead_one_did_not_account_for(
 
 
 def test_lost_unrolls_are_resent(
-    ends: Callable[..., Inbox],
-    outboxes: Callable[..., Outbox],
-    proxies: Callable[[int], Proxy],
-    monkeypatch: pytest.MonkeyPatch,
+    ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], proxies: Callable[[int], Proxy]
 ) -> None:
-    monkeypatch.setattr("common.outbox.RESEND_S", 0.2)
     inbox = ends(capacity=100)
     proxy = proxies(inbox.port)
-    outbox = outboxes(proxy)
+    outbox = outboxes(proxy, resend_s=0.2)
     produce(outbox, 3)
     settle(inbox, outbox)
     proxy.losing = True
@@ -286,16 +286,13 @@ def test_a_half_open_connection_is_replaced(
     ends: Callable[..., Inbox],
     outboxes: Callable[..., Outbox],
     proxies: Callable[[int], Proxy],
-    monkeypatch: pytest.MonkeyPatch,
     side: str,
 ) -> None:
     # This happens when a router in between forgets its connections. Either the actor reconnects with an identity that
     # the learner still holds, or it must find out by itself that its connection is dead.
-    monkeypatch.setattr("common.outbox.RESEND_S", 0.2)
-    monkeypatch.setattr("common.outbox.PING_S", 0.2)
     inbox = ends(capacity=100)
     proxy = proxies(inbox.port)
-    outbox = outboxes(proxy)
+    outbox = outboxes(proxy, resend_s=0.2, ping_s=0.2)
     produce(outbox, 1)
     settle(inbox, outbox)
     proxy.cut(**{"actors_side": False, "learners_side": False} | {side: True})
@@ -317,13 +314,10 @@ def test_actors_share_the_capacity(ends: Callable[..., Inbox], outboxes: Callabl
     assert sequences(inbox, "b") == [1, 2, 3, 4], "what arrived before the bye stays"
 
 
-def test_silent_actors_do_not_share_the_capacity(
-    ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inbox = ends(capacity=8)
+def test_silent_actors_do_not_share_the_capacity(ends: Callable[..., Inbox], outboxes: Callable[..., Outbox]) -> None:
+    inbox = ends(capacity=8, gone_s=0.5)
     pair = [outboxes(inbox, actor) for actor in ("a", "b")]
     settle(inbox, *pair)
-    monkeypatch.setattr("common.inbox.GONE_S", 0.5)
     produce(pair[0], 20)
     pump_until(lambda: len(sequences(inbox)) == 8, inbox, pair[0])
 
@@ -368,16 +362,14 @@ def test_nothing_is_lost_or_counted_twice_through_cuts_and_restarts(
     ends: Callable[..., Inbox],
     outboxes: Callable[..., Outbox],
     proxies: Callable[[int], Proxy],
-    monkeypatch: pytest.MonkeyPatch,
     seed: int,
 ) -> None:
-    monkeypatch.setattr("common.outbox.RESEND_S", 0.1)
     rng = random.Random(seed)
     total, lives = 40, 1
     ledger: dict[str, list[int]] = {"a-1": [], "b-1": []}
     inbox = ends(capacity=6)
     proxy = proxies(inbox.port)
-    pair = {actor: outboxes(proxy, actor) for actor in ("a", "b")}
+    pair = {actor: outboxes(proxy, actor, resend_s=0.1) for actor in ("a", "b")}
     taken: list[tuple[str, int]] = []
     deadline = time.monotonic() + 2 * PATIENCE_S
     while any(outbox.unaccounted or outbox.produced < total for outbox in pair.values()):
