@@ -51,28 +51,34 @@ def configuration(store: Store, folder: Path, *overrides: str) -> Config:
     return config
 
 
-def made(config: Config, sequence: int, theta_version: int) -> Unroll:
-    """A made-up unroll that this learner accepts."""
-    unroll = make_unroll(unroll_spec(config), sequence, run=config.run.name)
-    header = unroll.header.model_copy(update={"theta_version": theta_version, "phi_version": 0})
-    return Unroll(header, **{name: array for name, array in vars(unroll).items() if name != "header"})
-
-
 class Sender:
-    """An actor's end of the connection that ships made-up unrolls."""
+    """An actor's end of the connection that ships made-up unrolls.
 
-    def __init__(self, store: Store, config: Config) -> None:
-        self._store, self._config = store, config
-        self.outbox = Outbox(config.run.name, "a", "a-1", store.wait_for_endpoint())
+    Args:
+      store: the run's keys.
+      config: the run's.
+      incarnation: of the actor.
+      skip: unrolls that another incarnation has shipped; their numbers decide what is made up.
+    """
 
-    def batch(self, theta_version: int, first: int) -> None:
-        for sequence in range(first, first + BATCH):
-            self._store.ledger.produced("a-1", sequence)
-            self.outbox.put(made(self._config, sequence, theta_version))
+    def __init__(self, store: Store, config: Config, incarnation: str = "a-1", skip: int = 0) -> None:
+        self._store, self._config, self._incarnation, self._skip = store, config, incarnation, skip
+        self._spec = unroll_spec(config)
+        self.outbox = Outbox(config.run.name, "a", incarnation, store.wait_for_endpoint())
+
+    def batch(self, theta_version: int) -> None:
+        """Ships a batch."""
+        for _ in range(BATCH):
+            sequence = self.outbox.produced + 1
+            unroll = make_unroll(self._spec, self._skip + sequence, run=self._config.run.name)
+            own = {"sequence": sequence, "incarnation": self._incarnation, "theta_version": theta_version}
+            arrays = {name: array for name, array in vars(unroll).items() if name != "header"}
+            self._store.ledger.produced(self._incarnation, sequence)
+            self.outbox.put(Unroll(unroll.header.model_copy(update=own), **arrays))
 
     def update(self, learner: LearnerService) -> None:
         """Ships a batch that was played by the learner's theta, and lets the learner make one update."""
-        self.batch(learner.learner.version, self.outbox.produced + 1)
+        self.batch(learner.learner.version)
         deadline = time.monotonic() + 30
         while not learner.step(timeout_s=0.01):
             assert time.monotonic() < deadline
@@ -162,11 +168,7 @@ def test_a_learner_resumes_exactly_from_its_checkpoint_on_disk(store: Store, tmp
     shutil.copytree(kept, folder.checkpoints)
     with learning(store, config) as resumed:
         assert (resumed.learner.updates, resumed.learner.version) == (2, version)
-        sender = Sender(store, config)
-        for sequence in range(1, 2 * BATCH + 1):  # the unrolls of the first two updates are not sent again
-            store.ledger.produced("a-1", sequence)
-        sender.outbox.produced = 2 * BATCH
-        resumed.feed.inbox._accounted["a-1"] = 2 * BATCH
+        sender = Sender(store, config, "a-2", skip=2 * BATCH)
         sender.update(resumed)
         found = resumed.learner.tensors()
         assert resumed.learner.counters() == counters
@@ -195,7 +197,7 @@ def test_the_loop_reports_every_advance_and_stops(store: Store, tmp_path: Path) 
         times = []
         for update in range(2):
             started = time.time()
-            sender.batch(update, update * BATCH + 1)
+            sender.batch(update)
             worker = _reported(store, _after(started), sender)
             times.append(float(worker["advanced"]))
             assert started - 0.01 <= times[-1] <= time.time()
