@@ -26,7 +26,7 @@ PLAYERS, LENGTH, EPISODE, ENVIRONMENTS = 3, 8, 11, 4
 GAME = "matrix_chicken"
 
 
-@pytest.fixture(scope="module", params=["shared", "per_player"])
+@pytest.fixture(scope="module", params=["shared", "per_player", "lstm"])
 def played(
     request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Config, list[Unroll], dict[tuple[str, int], Weights]]:
@@ -42,7 +42,7 @@ def played(
         "distiller.burn_in=1",
         "network.dense=8",
         "network.core_size=8",
-        f"network.parameters={request.param}",
+        *([f"network.core={request.param}"] if request.param == "lstm" else [f"network.parameters={request.param}"]),
         "method.learning_probability=0.6",
         f"run.folder={tmp_path_factory.mktemp('runs')}",
         f"run.name=actor-{request.param}",

@@ -1,0 +1,247 @@
+"""The learner's process: how it starts, what its loop reports, and that it resumes from the disk exactly."""
+
+import contextlib
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import zmq
+from unrolls import make_unroll
+
+from common.config import Config
+from common.errors import SetupError
+from common.files import read_lines
+from common.outbox import Outbox
+from common.run_folder import RunFolder
+from common.settings import load_config
+from common.store import Store
+from common.unroll import Unroll
+from learner import service
+from learner.gauges import bottleneck
+from learner.ranks import Launch, Ranks
+from learner.service import LearnerService, unroll_spec
+from learner.timers import Every
+
+CPU = torch.device("cpu")
+BATCH = 3
+
+
+def configuration(store: Store, folder: Path, *overrides: str) -> Config:
+    small = [
+        "environment.substrate=matrix_coordination",
+        "environment.episode_length=8",
+        "actor.unroll_length=8",
+        "learner.batch_unrolls=3",
+        "learner.device=cpu",
+        "network.dense=8",
+        "network.core_size=8",
+        "method.name=mappo",
+        "distiller.burn_in=1",
+        "run.heartbeat_s=0.2",
+    ]
+    names = [f"run.folder={folder}", f"run.name={store.run}"]
+    config = load_config(overrides=[*small, *names, *overrides], environ={})
+    RunFolder.of(config.run).create(config)
+    return config
+
+
+class Sender:
+    """An actor's end of the connection that ships made-up unrolls.
+
+    Args:
+      store: the run's keys.
+      config: the run's.
+      incarnation: of the actor.
+      skip: unrolls that another incarnation has shipped; their numbers decide what is made up.
+    """
+
+    def __init__(self, store: Store, config: Config, incarnation: str = "a-1", skip: int = 0) -> None:
+        self._store, self._config, self._incarnation, self._skip = store, config, incarnation, skip
+        self._spec = unroll_spec(config)
+        self.outbox = Outbox(config.run.name, "a", incarnation, store.wait_for_endpoint())
+
+    def batch(self, theta_version: int) -> None:
+        """Ships a batch."""
+        for _ in range(BATCH):
+            sequence = self.outbox.produced + 1
+            unroll = make_unroll(self._spec, self._skip + sequence, run=self._config.run.name)
+            own = {"sequence": sequence, "incarnation": self._incarnation, "theta_version": theta_version}
+            arrays = {name: array for name, array in vars(unroll).items() if name != "header"}
+            self._store.ledger.produced(self._incarnation, sequence)
+            self.outbox.put(Unroll(unroll.header.model_copy(update=own), **arrays))
+
+    def update(self, learner: LearnerService) -> None:
+        """Ships a batch that was played by the learner's theta, and lets the learner make one update."""
+        self.batch(learner.learner.version)
+        deadline = time.monotonic() + 30
+        while not learner.step(timeout_s=0.01):
+            assert time.monotonic() < deadline
+            self.outbox.pump(0.01)
+        while self.outbox.unaccounted:
+            assert time.monotonic() < deadline
+            self.outbox.pump(0.01)
+            learner.feed.inbox.poll()
+
+
+@contextlib.contextmanager
+def learning(store: Store, config: Config, listen: str = "tcp://127.0.0.1:*") -> Iterator[LearnerService]:
+    with LearnerService(store, config, listen, "127.0.0.1", Ranks(CPU)) as learner:
+        yield learner
+
+
+def test_a_second_learner_on_the_same_port_leaves_the_ledger_untouched(store: Store, tmp_path: Path) -> None:
+    config = configuration(store, tmp_path)
+    with learning(store, config) as first:
+        sender = Sender(store, config)
+        for _ in range(2):
+            sender.update(first)
+        before, endpoint = store.ledger.balance(), store.endpoint()
+        assert before.trained == 2 * BATCH and before.rewound == 0
+        # No checkpoint has been saved: a learner that started would rewind everything.
+        port = first.endpoint.rpartition(":")[2]
+        with pytest.raises(SetupError, match="cannot listen"), learning(store, config, f"tcp://127.0.0.1:{port}"):
+            pass
+        assert store.ledger.balance() == before
+        assert store.endpoint() == endpoint
+        sender.update(first)
+        assert store.ledger.balance().trained == 3 * BATCH
+        sender.outbox.close()
+    with learning(store, config):
+        rewound = store.ledger.balance()
+        assert rewound.holds and (rewound.trained, rewound.rewound) == (0, 3 * BATCH)
+
+
+def test_a_start_that_fails_frees_the_port(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configuration(store, tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+    def broken(*_: Any) -> None:
+        raise SetupError("the pool cannot be read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("learner.pool.Pool.restore", broken)
+        with pytest.raises(SetupError, match="the pool cannot be read"), learning(store, config, listen):
+            pass
+    assert store.endpoint() is None, "what is not ready is not announced"
+    deadline = time.monotonic() + 10
+    while True:  # ZeroMQ closes sockets in a thread of its own
+        with contextlib.suppress(zmq.ZMQError, SetupError), learning(store, config, listen):
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_constructing_a_learner_touches_neither_redis_nor_the_network(store: Store, tmp_path: Path) -> None:
+    config = configuration(store, tmp_path)
+    LearnerService(store, config, "tcp://nowhere.invalid:1", "127.0.0.1", Ranks(CPU))
+    assert not list(store.client.scan_iter(match=store.key("*")))
+
+
+@pytest.mark.parametrize("core", ["gru", "lstm"])
+def test_a_learner_resumes_exactly_from_its_checkpoint_on_disk(store: Store, tmp_path: Path, core: str) -> None:
+    """Two updates, a checkpoint, a third; then another learner makes that third update from the files alone."""
+    config = configuration(store, tmp_path, f"network.core={core}", "learner.minibatches=2")
+    with learning(store, config) as whole:
+        sender = Sender(store, config)
+        for _ in range(2):
+            sender.update(whole)
+        whole.save()
+        folder = RunFolder.of(config.run)
+        kept = tmp_path / "kept"
+        shutil.copytree(folder.checkpoints, kept)
+        version = whole.learner.version
+        sender.update(whole)
+        expected, counters = whole.learner.tensors(), whole.learner.counters()
+        sender.outbox.close()
+    for key in store.client.scan_iter(match=store.key("*")):
+        store.client.delete(key)
+    torch.manual_seed(99)  # another process
+    shutil.rmtree(folder.checkpoints)
+    shutil.copytree(kept, folder.checkpoints)
+    with learning(store, config) as resumed:
+        assert (resumed.learner.updates, resumed.learner.version) == (2, version)
+        sender = Sender(store, config, "a-2", skip=2 * BATCH)
+        sender.update(resumed)
+        found = resumed.learner.tensors()
+        assert resumed.learner.counters() == counters
+        sender.outbox.close()
+    assert found.keys() == expected.keys()
+    for group, tensors in expected.items():
+        assert found[group].keys() == tensors.keys()
+        for name, x in tensors.items():
+            if group != "random":  # of torch, which no update draws from
+                assert torch.equal(found[group][name], x), f"{group}/{name}"
+    updates = [line["updates"] for line in read_lines(folder.metrics)]
+    assert updates == [1, 2, 3]
+
+
+def test_the_loop_reports_every_advance_and_stops(store: Store, tmp_path: Path) -> None:
+    """`advanced` is what health checks read: it has to follow the updates, and only those."""
+    config = configuration(store, tmp_path)
+    arguments = (store, config, "tcp://127.0.0.1:*", "127.0.0.1", Launch())
+    threads = torch.get_num_threads()
+    loop = threading.Thread(target=service.run, args=arguments, daemon=True)
+    loop.start()
+    try:
+        sender = Sender(store, config)
+        worker = _reported(store, lambda fields: fields.get("state") == "waiting for unrolls")
+        assert "advanced" not in worker
+        times = []
+        for update in range(2):
+            started = time.time()
+            sender.batch(update)
+            worker = _reported(store, _after(started), sender)
+            times.append(float(worker["advanced"]))
+            assert started - 0.01 <= times[-1] <= time.time()
+        quiet = _reported(store, lambda fields: float(fields["reported"]) > times[-1] + 0.5)
+        assert float(quiet["advanced"]) == times[-1]
+        sender.outbox.close()
+    finally:
+        store.stopping.set()
+        loop.join(30)
+        torch.set_num_threads(threads)
+    assert not loop.is_alive()
+    assert store.hash("progress")["state"] == "stopped" and store.ledger.balance().holds
+    assert RunFolder.of(config.run).checkpoints.is_dir()
+
+
+def _after(started: float) -> Any:
+    return lambda fields: float(fields.get("advanced", 0)) >= started - 0.01
+
+
+def _reported(store: Store, wanted: Any, sender: Sender | None = None) -> dict[str, str]:
+    """Waits for a heartbeat of the learner that looks as wanted."""
+    deadline = time.monotonic() + 30
+    while True:
+        fields = store.workers().get(("learner", "learner"), {})
+        if fields and wanted(fields):
+            return fields
+        assert time.monotonic() < deadline, fields
+        if sender is None:
+            time.sleep(0.02)
+        else:
+            sender.outbox.pump(0.02)
+
+
+def test_the_bottleneck_is_described() -> None:
+    assert bottleneck(0, None) == "the learner waits: there are no actors"
+    assert bottleneck(2, None) == "the learner waits for a whole batch"
+    assert bottleneck(2, 0.8) == "the learner waits for actors 80% of its time: add actors"
+    assert bottleneck(2, 0.25) == "the actors wait for the learner, which is busy 75% of its time"
+
+
+def test_a_timer_is_due_after_its_time_and_again_after_a_restart() -> None:
+    timer = Every(0.05)
+    assert not timer.due
+    time.sleep(0.06)
+    assert timer.due and timer.elapsed_s > 0.05
+    timer.restart()
+    assert not timer.due
