@@ -1,0 +1,53 @@
+"""Work that is done again and again while someone watches, once for all who do."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+
+
+class Shared(ABC):
+    """Something that is read once a tick while it has watchers.
+
+    Args:
+      tick_s: seconds between two readings.
+    """
+
+    def __init__(self, tick_s: float) -> None:
+        self._tick_s = tick_s
+        self._watchers = self._turn = 0
+        self._changed = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def watchers(self) -> int:
+        """How many watch now."""
+        return self._watchers
+
+    @abstractmethod
+    async def read(self) -> None:
+        """Reads once."""
+
+    async def turns(self) -> AsyncIterator[int]:
+        """Yields once what is there, then after each reading; a slow watcher gets fewer turns, never a queue."""
+        self._watchers += 1
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        seen = -1
+        try:
+            while True:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._turn != seen)
+                seen = self._turn
+                yield seen
+        finally:
+            self._watchers -= 1
+            if not self._watchers:
+                self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            await self.read()
+            async with self._changed:
+                self._turn += 1
+                self._changed.notify_all()
+            await asyncio.sleep(self._tick_s)
