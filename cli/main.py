@@ -5,11 +5,11 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from cli import crossplay, evaluation, experiments, reports, roles, sweeps, training, watching
+from cli import crossplay, dashboard, evaluation, experiments, reports, roles, sweeps, training, watching
 from common.errors import BidistError
 
 DESCRIPTION = "Trains populations of agents that still work when they meet strangers."
-GROUPS = (training, roles, watching, evaluation, crossplay, reports, sweeps, experiments)
+GROUPS = (training, roles, watching, dashboard, evaluation, crossplay, reports, sweeps, experiments)
 
 
 def parser() -> argparse.ArgumentParser:
