@@ -36,6 +36,8 @@ class Dashboard:
       folder: with the runs.
       results: the folder with reports; one that is missing holds none.
       url: a Redis server whose runs are shown too.
+
+    Attributes:
       closing: set when the server stops, which ends all streams.
     """
 
@@ -69,12 +71,14 @@ class Dashboard:
         """All runs and, with `?run=ID`, one of them live."""
         sources: list[AsyncIterator[Message]] = [self.catalogue.messages()]
         if name := request.query_params.get("run"):
-            sources.append(self._feed(name).messages())
+            sources.append((await self._feed(name)).messages())
         stream = _stream(sources, self.closing)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
-    def _feed(self, name: str) -> Feed:
+    async def _feed(self, name: str) -> Feed:
+        if name not in self.catalogue.addresses:
+            await self.catalogue.read()
         address = self.catalogue.addresses.get(name)
         if address is None:
             raise HTTPException(404, f"no Redis server is known that has run {name!r}")

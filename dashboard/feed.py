@@ -55,12 +55,19 @@ class Feed(Shared):
         """Reads the run once, or notes since when Redis is away."""
         try:
             frame, updates, events = await asyncio.to_thread(self._look)
+        except asyncio.CancelledError:
+            self._forget()  # the last watcher left while it read: what was read is lost
+            raise
         except AWAY as error:
+            self._forget()  # Redis may come back without its last second
             since = self._away["since"] if self._away else time.time()
             self._away = {"server": self.address.shown, "reason": str(error), "since": since, "now": time.time()}
             return
         self._history.add(map(update, updates), map(event, events))
         self._frame, self._away = {**frame, "checkpoint": self._history.checkpoint}, None
+
+    def _forget(self) -> None:
+        self._reader, self._history = None, History(self._history.edition + 1)
 
     def _look(self) -> tuple[Row, Sequence[Entry], Sequence[Entry]]:
         if (reason := self.address.refusal()) is not None:

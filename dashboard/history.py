@@ -14,13 +14,16 @@ MOST_EVENTS = 60
 class History:
     """Updates, distillation events and other events of one run.
 
+    Args:
+      edition: what its editions count from.
+
     Attributes:
       edition: changes whenever something in the past did, so that whoever drew it has to draw it anew.
       counted: events other than distillations so far.
     """
 
-    def __init__(self) -> None:
-        self.edition = self.counted = 0
+    def __init__(self, edition: int = 0) -> None:
+        self.edition, self.counted = edition, 0
         self.updates: list[Row] = []
         self.distillations: list[Row] = []
         self.events: deque[Row] = deque(maxlen=MOST_EVENTS)

@@ -42,7 +42,7 @@ function open() {
   stream?.close();
   stream = new EventSource(watched === null ? "events" : `events?run=${encodeURIComponent(watched)}`);
   const on = (name, act) => stream.addEventListener(name, (event) => act(JSON.parse(event.data)));
-  stream.addEventListener("open", () => say("live", "good"));
+  stream.addEventListener("open", () => say("connected", "good"));
   stream.addEventListener("error", () => {
     say("dashboard away, retrying", "bad");
     live.disconnected();

@@ -5,7 +5,8 @@ import { colour, fixed, h, short } from "./dom.js";
 const HEIGHT = 168;
 
 export class Chart {
-  // series: [{label, colour, dash, points, digits}]; colours are names of custom properties, or colours.
+  // series: [{label, colour, dash, points, digits, name}]; colours are names of custom properties, or colours. The curve
+  // near the cursor is told by its name, where curves have names.
   constructor(parent, { title, unit = "", series, sync, height = HEIGHT, digits = 2 }) {
     this.options = { series, sync, height, digits };
     this.values = series.map((one) =>
@@ -13,8 +14,9 @@ export class Chart {
     );
     this.place = h("div", { class: "plot" });
     this.empty = h("p", { class: "empty" }, "no data yet");
+    this.near = series.some((one) => one.name) ? h("span", { class: "near" }) : null;
     const heading = title
-      ? h("header", {}, h("h3", {}, title, unit ? h("small", {}, ` ${unit}`) : null), h("div", { class: "values" }, this.values))
+      ? h("header", {}, h("h3", {}, title, unit ? h("small", {}, ` ${unit}`) : null), this.near, h("div", { class: "values" }, this.values))
       : null;
     this.root = h("section", { class: "chart" }, heading, this.place, this.empty);
     parent.append(this.root);
@@ -53,9 +55,10 @@ export class Chart {
     };
     this.plot = new uPlot(
       {
-        width, height: this.options.height, legend: { show: false }, padding: [8, 10, 0, 0],
+        width, height: this.options.height, legend: { show: false }, padding: [8, 20, 0, 0],
         scales: { x: { time: false }, y: { range: (_, low, high) => span(low, high) } },
-        cursor: { sync: this.options.sync ? { key: this.options.sync } : undefined, points: { size: 6 }, drag: { x: true, y: false } },
+        cursor: { sync: this.options.sync ? { key: this.options.sync } : undefined, points: { size: 6 }, drag: { x: true, y: false }, focus: { prox: this.near ? 24 : -1 } },
+        focus: { alpha: this.near ? 0.25 : 1 },
         axes: [
           { ...axis, size: 24, space: 64, values: (_, ticks) => ticks.map(short) },
           { ...axis, size: 46, space: 30, values: (_, ticks) => ticks.map(short) },
@@ -70,11 +73,21 @@ export class Chart {
               : { show: this.data[0].length < 3 },
           })),
         ],
-        hooks: { setCursor: [(plot) => this.read(plot.cursor.idx ?? null)] },
+        hooks: {
+          setCursor: [(plot) => this.read(plot.cursor.idx ?? null)],
+          setSeries: [(plot, i) => this.tell(plot, i)],
+        },
       },
       this.data,
       this.place,
     );
+  }
+
+  tell(plot, i) {
+    if (!this.near) return;
+    const one = i ? this.options.series[i - 1] : null;
+    const value = one ? this.data[i][plot.cursor.idx] : null;
+    this.near.textContent = one ? `${one.name}${value === null || value === undefined ? "" : `  ${fixed(value, this.options.digits)}`}` : "";
   }
 
   resize() {

@@ -4,28 +4,28 @@ import { bytes, count, duration, fixed, s, short } from "./dom.js";
 
 // Boxes are [x, y, width, height]; links are paths with the place of their label.
 const WIDE = {
-  size: [1000, 404],
-  redis: [20, 12, 960, 56], actors: [20, 136, 280, 182], learner: [420, 136, 230, 182], distiller: [750, 136, 230, 182],
-  disk: [420, 356, 230, 40],
+  size: [1080, 330],
+  redis: [0, 2, 1080, 40], actors: [0, 104, 330, 160], learner: [460, 104, 250, 160], distiller: [830, 104, 250, 160],
+  disk: [460, 294, 250, 34],
   links: {
-    pull: ["M160 68V130", 172, 104, "start"], publish: ["M480 136V74", 492, 104, "start"],
-    observe: ["M800 68V130", 792, 104, "end"], distil: ["M900 136V74", 912, 104, "start"],
-    unrolls: ["M300 190H414", 357, 180, "middle"], credit: ["M420 262H306", 360, 282, "middle"],
-    save: ["M535 318V350", 547, 340, "start"],
+    pull: ["M165 42V98", 177, 76, "start"], publish: ["M585 104V48", 597, 76, "start"],
+    observe: ["M890 42V98", 880, 76, "end"], distil: ["M1000 104V48", 1012, 76, "start"],
+    unrolls: ["M330 152H454", 392, 142, "middle"], credit: ["M460 216H336", 398, 234, "middle"],
+    save: ["M585 264V288", 597, 280, "start"],
   },
-  gauge: [316, 196, 82], columns: 32,
+  gauge: [352, 159, 80], bars: 64,
 };
 const NARROW = {
-  size: [380, 884],
-  redis: [10, 10, 360, 72], actors: [10, 140, 290, 182], learner: [10, 392, 290, 182], distiller: [10, 700, 290, 176],
-  disk: [10, 618, 290, 40],
+  size: [380, 818],
+  redis: [10, 4, 360, 62], actors: [10, 124, 290, 160], learner: [10, 366, 290, 160], distiller: [10, 650, 290, 160],
+  disk: [10, 566, 290, 34],
   links: {
-    pull: ["M155 82V134", 167, 114, "start"], publish: ["M300 470H328V88", 320, 356, "end"],
-    observe: ["", 0, 0, "start"], distil: ["M300 790H350V88", 340, 690, "end"],
-    unrolls: ["M90 322V386", 100, 346, "start"], credit: ["M250 392V328", 240, 380, "end"],
-    save: ["M155 574V612", 167, 598, "start"],
+    pull: ["M155 66V118", 167, 98, "start"], publish: ["M300 440H314V72", 306, 98, "end"],
+    observe: ["", 0, 0, "start"], distil: ["M300 730H328V72", 336, 98, "start"],
+    unrolls: ["M40 284V360", 52, 306, "start"], credit: ["M170 366V290", 182, 336, "start"],
+    save: ["M155 526V560", 167, 548, "start"],
   },
-  gauge: [100, 354, 82], columns: 32,
+  gauge: [52, 316, 82], bars: 64,
 };
 
 export class Diagram {
@@ -53,24 +53,19 @@ export class Diagram {
     this.box("learner", "learner");
     this.box("distiller", "distiller");
     this.box("disk", "");
-    this.lines("redis", [["versions", 16, layout === NARROW ? 62 : 36, "number"]]);
-    this.text(this.boxes.redis, "memory", layout.redis[2] - 14, 24, "soft", "end");
-    if (layout === WIDE) this.texts.versions.setAttribute("y", 44);
+    this.lines("redis", [["versions", layout === NARROW ? 16 : 76, layout === NARROW ? 46 : 25, "soft"]]);
+    this.text(this.boxes.redis, "memory", layout.redis[2] - 16, 25, "soft", "end");
     this.lines("actors", [["rate", 16, 58, "big"], ["rateNote", 16, 78, "soft"]]);
     this.bars = s("g", { transform: "translate(16 92)" });
     this.boxes.actors.append(this.bars);
-    this.lines("learner", [["updates", 16, 58, "big"], ["learnerNote", 16, 78, "soft"], ["share", 16, 136, "soft"], ["share2", 16, 156, "soft"]]);
-    this.waiting = this.meter(this.boxes.learner, 16, 104, layout.learner[2] - 32, 10);
-    this.lines("distiller", [["kl", 16, 58, "big"], ["klNote", 16, 78, "soft"], ["phi", 16, 118, "number"], ["phiNote", 16, 138, "soft"]]);
-    this.lines("disk", [["checkpoint", 16, 25, "number"]]);
+    this.lines("learner", [["updates", 16, 58, "big"], ["learnerNote", 16, 78, "soft"], ["share", 16, 128, "soft"], ["share2", 16, 146, "soft"]]);
+    this.waiting = this.meter(this.boxes.learner, 16, 98, layout.learner[2] - 32, 10);
+    this.lines("distiller", [["kl", 16, 58, "big"], ["klNote", 16, 78, "soft"], ["phi", 16, 128, "soft"], ["phiNote", 16, 146, "soft"]]);
+    this.lines("disk", [["checkpoint", 16, 22, "soft"]]);
     const [x, y, size] = layout.gauge;
     this.queue = this.meter(this.svg, x, y, size, 6);
     this.text(this.svg, "queueNote", x + (layout === WIDE ? size / 2 : 0), y + 20, "label", layout === WIDE ? "middle" : "start");
     this.text(this.svg, "lagNote", layout.links.credit[1], layout.links.credit[2] + 16, "label", layout.links.credit[3]);
-    if (layout === NARROW) {
-      this.texts.lagNote.setAttribute("y", layout.links.credit[2] - 34);
-      this.texts.credit.setAttribute("y", layout.links.credit[2] - 18);
-    }
     this.parent.replaceChildren(this.svg);
     if (this.last) this.update(this.last);
   }
@@ -115,7 +110,7 @@ export class Diagram {
     this.boxes.distiller.classList.toggle("unused", !frame.distils);
 
     const phi = distiller?.phi_version ?? Math.max(-1, ...actors.map((actor) => actor.phi_version ?? -1));
-    say("versions", [`θ ${count(frame.version)}`, frame.distils ? `φ ${phi >= 0 ? count(phi) : "–"}` : null].filter(Boolean).join("   "));
+    say("versions", [`θ ${count(frame.version)}`, frame.distils ? `φ ${phi >= 0 ? count(phi) : "–"}` : null].filter(Boolean).join(" · "));
     say("memory", bytes(frame.redis_bytes));
     say("pull", frame.distils ? "θ, φ" : "θ");
     say("publish", `θ ${count(frame.version)}`);
@@ -162,10 +157,11 @@ export class Diagram {
   // One bar an actor: its rate beside the fastest one's. Redrawn as a whole: there are never more than some hundred.
   drawActors(actors, frame) {
     const width = this.layout.actors[2] - 32;
-    const columns = Math.max(1, Math.min(actors.length, this.layout.columns));
+    const columns = Math.max(1, Math.min(actors.length, this.layout.bars));
     const rows = Math.ceil(actors.length / columns) || 1;
     const pitch = Math.min(width / columns, 26);
-    const height = Math.floor(76 / rows) - 2;
+    const height = Math.floor(56 / rows) - 2;
+    const gap = pitch > 8 ? 2 : 1;
     const fastest = Math.max(1, ...actors.map((actor) => actor.player_steps_per_s ?? 0));
     this.bars.replaceChildren(
       ...actors.map((actor, i) => {
@@ -176,8 +172,8 @@ export class Diagram {
         const behind = (frame.version ?? 0) - (actor.theta_version ?? frame.version ?? 0);
         return s("g", {},
           s("title", {}, `actor ${actor.name} on ${actor.host}: ${count(rate)} player steps/s, θ ${short(actor.theta_version)} (${behind} behind), ${actor.state}`),
-          s("rect", { x, y, width: pitch - 2, height, class: "whole" }),
-          s("rect", { x, y: y + height - size, width: pitch - 2, height: size, class: rate ? "part" : "part idle" }));
+          s("rect", { x, y, width: pitch - gap, height, class: "whole" }),
+          s("rect", { x, y: y + height - size, width: pitch - gap, height: size, class: rate ? "part" : "part idle" }));
       }),
     );
   }

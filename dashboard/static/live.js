@@ -42,7 +42,7 @@ export class Live {
       explained: chart({ title: "Explained variance", series: [{ label: "share", colour: "blue" }] }),
       entropy: chart({ title: "Entropy", unit: "nats", series: [{ label: "θ", colour: "blue" }] }),
       kl: chart({ title: "KL(θ ‖ φ)", unit: "nats", digits: 3, series: [
-        { colour: "soft", width: 1 }, { label: "after forward", colour: "green", points: "only" }, { label: "after reverse", colour: "vermillion", points: "only" }] }),
+        { colour: "soft", width: 1 }, { label: "forward", colour: "green", points: "only" }, { label: "reverse", colour: "vermillion", points: "only" }] }),
       lag: chart({ title: "Policy lag", unit: "versions", series: [{ label: "mean", colour: "blue" }] }),
       rate: chart({ title: "Rate", unit: "player steps/s", digits: 0, series: [{ label: "learner", colour: "blue" }] }),
     };

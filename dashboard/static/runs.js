@@ -21,7 +21,8 @@ const METRICS = [
   ["policy_lag_mean", "policy lag, versions"], ["player_steps_per_s", "player steps/s"],
 ];
 const DASHES = [undefined, [6, 3], [2, 2], [8, 3, 2, 3]];
-const AT_ONCE = 6;
+const AT_ONCE = 4;
+const REDRAW_MS = 1200;
 
 export class Runs {
   constructor(root) {
@@ -32,6 +33,7 @@ export class Runs {
     this.filter = h("input", { type: "search", placeholder: "filter: words of name, method, game", "aria-label": "Filter", oninput: () => this.draw() });
     this.metric = h("select", { "aria-label": "Curve", onchange: () => this.overlay() }, METRICS.map(([value, label]) => h("option", { value }, label)));
     this.by = h("select", { "aria-label": "Colours", onchange: () => this.overlay() }, ["run", "method", "game"].map((value) => h("option", { value }, `a colour for each ${value}`)));
+    this.smooth = h("select", { "aria-label": "Smoothing", onchange: () => this.overlay() }, [["4", "smoothed"], ["0", "as measured"], ["15", "very smooth"]].map(([value, label]) => h("option", { value }, label)));
     this.all = h("button", { onclick: () => this.pick(this.shown().map((row) => row.id)) }, "draw all shown");
     this.none = h("button", { onclick: () => this.pick([]) }, "clear");
     this.said = h("span", { class: "soft" });
@@ -43,7 +45,7 @@ export class Runs {
     this.detail = h("section", { class: "panel detail", hidden: true });
     this.note = h("p", { class: "soft" });
     root.append(
-      h("div", { class: "tools" }, this.filter, this.metric, this.by, this.all, this.none, this.said),
+      h("div", { class: "tools" }, this.filter, this.metric, this.by, this.smooth, this.all, this.none, this.said),
       this.plot, this.detail,
       h("div", { class: "panel scroll" }, h("table", { class: "runs" }, h("thead", {}, this.head), this.body)), this.note);
     this.plot.hidden = true;
@@ -56,7 +58,10 @@ export class Runs {
   }
 
   show(id) {
-    if (id !== null) this.open(id);
+    if (id !== null) {
+      this.open(id);
+      scrollTo({ top: 0 });
+    }
     else this.detail.hidden = true;
     this.draw();
     this.chart?.resize();
@@ -126,8 +131,15 @@ export class Runs {
         }
       }
     };
-    this.said.textContent = missing.length ? `reading ${missing.length} of ${ids.length} runs` : "";
-    await Promise.all(Array.from({ length: Math.min(AT_ONCE, missing.length) }, fetchNext));
+    const wanted = missing.length;
+    const workers = Promise.all(Array.from({ length: Math.min(AT_ONCE, wanted) }, fetchNext));
+    for (let done = wanted === 0; !done && turn === this.turn; ) {
+      done = await Promise.race([workers.then(() => true), new Promise((wake) => setTimeout(wake, REDRAW_MS, false))]);
+      if (!done && turn === this.turn) {
+        this.said.textContent = `reading ${missing.length} of ${wanted} runs`;
+        this.render(ids.filter((id) => this.curves.has(id)));
+      }
+    }
     if (turn !== this.turn) return;
     this.said.textContent = ids.length ? `${ids.length} drawn` : "";
     this.render(ids);
@@ -147,14 +159,14 @@ export class Runs {
       return { colour: palette[i % palette.length], dash: DASHES[Math.floor(i / palette.length) % DASHES.length] };
     };
     const metric = this.metric.value;
-    const tables = ids.map((id) => [this.curves.get(id).player_steps, this.curves.get(id)[metric] ?? []]).filter(([x]) => x.length);
+    const tables = ids.map((id) => [this.curves.get(id).player_steps, smoothed(this.curves.get(id)[metric] ?? [], Number(this.smooth.value))]).filter(([x]) => x.length);
     const data = tables.length ? uPlot.join(tables) : [[]];
     const there = ids.filter((id) => this.curves.get(id).player_steps.length);
     const dense = there.length > 12;
     this.plot.replaceChildren();
     this.chart = new Chart(this.plot, {
       title: METRICS.find(([value]) => value === metric)[1], unit: "over player steps", height: 300,
-      series: there.map((id) => ({ ...style(groupOf(id)), width: dense ? 1 : 1.6, alpha: dense ? 0.7 : 1 })),
+      series: there.map((id) => ({ ...style(groupOf(id)), name: id, width: dense ? 1 : 1.6, alpha: dense ? 0.7 : 1 })),
     });
     this.chart.draw(data);
     this.legend.replaceChildren(...groups.slice(0, 40).map((group) => {
@@ -194,7 +206,7 @@ export class Runs {
         ? h("div", { class: "films" }, run.films.map((name) => h("figure", {}, name.endsWith(".gif") ? h("img", { src: path(name), alt: name }) : h("video", { src: path(name), controls: true, loop: true, preload: "metadata", playsinline: true }), h("figcaption", {}, name))))
         : h("p", { class: "soft" }, "No films yet: ", h("code", {}, `bidist record ${run.id.split("/").at(-1)}`), " makes one."),
       run.scenarios.length
-        ? h("table", {}, h("thead", {}, h("tr", {}, ["scenario", "checkpoint", "episodes", "focal return"].map((label, i) => h("th", { class: i > 1 ? "number" : "text" }, label)))),
+        ? h("table", { class: "scenarios" }, h("thead", {}, h("tr", {}, ["scenario", "checkpoint", "episodes", "focal return"].map((label, i) => h("th", { class: i > 1 ? "number" : "text" }, label)))),
           h("tbody", {}, run.scenarios.map((one) => h("tr", {}, h("td", {}, one.scenario), h("td", {}, one.checkpoint), h("td", { class: "number" }, count(one.episodes)), h("td", { class: "number" }, fixed(one.mean))))))
         : "",
       run.ledger ? h("p", { class: "numbers" }, `Ledger: ${run.ledger}`) : "",
@@ -206,6 +218,16 @@ export class Runs {
   recolour() {
     if (this.picked.size) this.render([...this.picked]);
   }
+}
+
+// A running mean over so many points on either side, fewer at the ends.
+function smoothed(values, reach) {
+  if (!reach) return values;
+  return values.map((value, i) => {
+    if (value === null) return null;
+    const near = values.slice(Math.max(0, i - reach), i + reach + 1).filter((other) => other !== null);
+    return near.reduce((sum, other) => sum + other, 0) / near.length;
+  });
 }
 
 function state(row) {
