@@ -17,8 +17,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 COOKIE_S = 30 * 24 * 3600
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -63,8 +63,8 @@ class Access:
             if name in LOOPBACK:
                 return None
             return PlainTextResponse(
-                f"This dashboard answers to 127.0.0.1 and localhost, not to {name!r}. To reach it from elsewhere, start "
-                "bidist dashboard with --host 0.0.0.0 and open the address with the token that it prints.\n", 400
+                f"This dashboard answers to 127.0.0.1 and localhost, not to {name!r}. To reach it from elsewhere, "
+                "start bidist dashboard with --host 0.0.0.0 and open the address with the token that it prints.\n", 400
             )  # fmt: skip
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _same(bearer.strip(), self._token):
@@ -80,8 +80,8 @@ class Access:
         if self._name in cookies and _same(cookies[self._name].value, self._cookie):
             return None
         return PlainTextResponse(
-            "This dashboard needs a token: open the address that bidist dashboard printed, which ends in ?token=..., or "
-            "send the header Authorization: Bearer TOKEN.\n", 401, {"WWW-Authenticate": "Bearer"}
+            "This dashboard needs a token: open the address that bidist dashboard printed, which ends in ?token=..., "
+            "or send the header Authorization: Bearer TOKEN.\n", 401, {"WWW-Authenticate": "Bearer"}
         )  # fmt: skip
 
 

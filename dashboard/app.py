@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Dashboard:
 
     async def _events(self, request: Request) -> Response:
         """All runs and, with `?run=ID`, one of them live."""
-        sources: list[AsyncIterator[Message]] = [self.catalogue.messages()]
+        sources: list[AsyncGenerator[Message, None]] = [self.catalogue.messages()]
         if name := request.query_params.get("run"):
             sources.append((await self._feed(name)).messages())
         stream = _stream(sources, self.closing)
@@ -126,31 +126,32 @@ class Dashboard:
         return _file(self.results, request.path_params["path"])
 
 
-async def _stream(sources: list[AsyncIterator[Message]], closing: asyncio.Event) -> AsyncIterator[str]:
+async def _stream(sources: list[AsyncGenerator[Message, None]], closing: asyncio.Event) -> AsyncGenerator[str, None]:
     """Several sources of messages as one stream of server-sent events, as fast as it is read."""
     queue: asyncio.Queue[Message] = asyncio.Queue(maxsize=1)
 
-    async def hand_over(messages: AsyncIterator[Message]) -> None:
-        async with aclosing(messages):  # type: ignore[type-var]
+    async def hand_over(messages: AsyncGenerator[Message, None]) -> None:
+        async with aclosing(messages):
             async for message in messages:
                 await queue.put(message)
 
-    tasks = [asyncio.create_task(hand_over(messages)) for messages in sources]
-    tasks.append(asyncio.create_task(closing.wait()))  # type: ignore[arg-type]
+    ending = asyncio.create_task(closing.wait())
+    following = asyncio.create_task(queue.get())
+    tasks = [ending, following, *(asyncio.create_task(hand_over(messages)) for messages in sources)]
     try:
         yield "retry: 2000\n\n"
-        while not any(task.done() for task in tasks):
-            try:
-                name, data = await asyncio.wait_for(queue.get(), SILENCE_S)
-            except TimeoutError:
-                yield ": still here\n\n"
-            else:
+        while not ending.done():
+            await asyncio.wait({ending, following}, timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                name, data = following.result()
                 yield f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'), allow_nan=False)}\n\n"
+                following = tasks[1] = asyncio.create_task(queue.get())
+            elif not ending.done():
+                yield ": still here\n\n"
     finally:
         for task in tasks:
             task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _page(request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -40,10 +40,10 @@ class Catalogue(Shared):
         self.folders: dict[str, Path] = {}
         self._known: dict[str, tuple[object, Row]] = {}
 
-    async def messages(self) -> AsyncIterator[tuple[str, Row]]:
+    async def messages(self) -> AsyncGenerator[tuple[str, Row], None]:
         """First all rows, then those that changed and the ids that are gone."""
         sent: dict[str, Row] = {}
-        async with aclosing(self.turns()) as turns:  # type: ignore[type-var]
+        async with aclosing(self.turns()) as turns:
             async for turn in turns:
                 rows = self.rows
                 changed = [row for name, row in rows.items() if sent.get(name) != row]

@@ -134,7 +134,9 @@ def serve(url: str, host: str, port: int) -> int:
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}; name another --host or --port") from None
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; name another --host or --port"
+        ) from None
     print(f"metrics of the runs at {Address(url, '').shown}: http://{host}:{server.server_port}/metrics", flush=True)
     stopping = threading.Event()
     for number_ in (signal.SIGINT, signal.SIGTERM):

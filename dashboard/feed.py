@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -43,10 +43,10 @@ class Feed(Shared):
         self._away: Row | None = None
         self._reader: RunReader | None = None
 
-    async def messages(self) -> AsyncIterator[Message]:
+    async def messages(self) -> AsyncGenerator[Message, None]:
         """First `history`, then each second `frame` with what is new in it, or `away` while Redis does not answer."""
         seen = _Seen()
-        async with aclosing(self.turns()) as turns:  # type: ignore[type-var]
+        async with aclosing(self.turns()) as turns:
             async for _ in turns:
                 for message in self._unsent(seen):
                     yield message

@@ -1,7 +1,7 @@
-"""What `bidist report` and its like left in a folder of results: documents, pictures, tables, and the commands for them.
+"""What `bidist report` and its like left in a folder of results: documents, pictures, tables, commands.
 
-A picture's command is what its folder recorded in JSON under `command`; otherwise a command in the documents of the folder
-or those above it that names the picture or its folder.
+A picture's command is what its folder recorded in JSON under `command`; otherwise a command in the documents of the
+folder or those above it that names the picture or its folder.
 """
 
 import csv
@@ -25,7 +25,10 @@ MOST_BYTES = 2_000_000
 def folders(root: Path) -> list[Row]:
     """Folders with documents, pictures or tables, by their path below the root; runs' folders are left out."""
     return [
-        {"folder": folder.relative_to(root).as_posix(), **{kind: len(paths) for kind, paths in _contents(folder).items()}}
+        {
+            "folder": folder.relative_to(root).as_posix(),
+            **{kind: len(paths) for kind, paths in _contents(folder).items()},
+        }
         for folder in _walk(root)
         if any(_contents(folder).values())
     ]

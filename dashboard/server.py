@@ -74,8 +74,8 @@ def token_for(host: str, file: Path | None) -> str | None:
         raise ConfigError(f"--token-file {file}: {error.strerror}") from None
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(
-            f"--token-file {file}: found {len(token)} characters, expected at least {SHORTEST_TOKEN} ASCII letters, digits "
-            'or signs on one line; make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
+            f"--token-file {file}: found {len(token)} characters, expected at least {SHORTEST_TOKEN} ASCII letters, "
+            'digits or signs on one line; make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
         )
     return token
 

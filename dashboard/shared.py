@@ -1,8 +1,11 @@
 """Work that is done again and again while someone watches, once for all who do."""
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+
+log = logging.getLogger(__name__)
 
 
 class Shared(ABC):
@@ -27,7 +30,7 @@ class Shared(ABC):
     async def read(self) -> None:
         """Reads once."""
 
-    async def turns(self) -> AsyncIterator[int]:
+    async def turns(self) -> AsyncGenerator[int, None]:
         """Yields once what is there, then after each reading; a slow watcher gets fewer turns, never a queue."""
         self._watchers += 1
         if self._task is None or self._task.done():
@@ -36,7 +39,8 @@ class Shared(ABC):
         try:
             while True:
                 async with self._changed:
-                    await self._changed.wait_for(lambda: self._turn != seen)
+                    while self._turn == seen:
+                        await self._changed.wait()
                 seen = self._turn
                 yield seen
         finally:
@@ -46,7 +50,10 @@ class Shared(ABC):
 
     async def _run(self) -> None:
         while True:
-            await self.read()
+            try:
+                await self.read()
+            except Exception:  # a defect, or a file that vanished: those who watch shall see the next reading
+                log.exception("a reading failed; trying again in %.0f s", self._tick_s)
             async with self._changed:
                 self._turn += 1
                 self._changed.notify_all()

@@ -16,7 +16,9 @@ from common.store import Store
 BATCH_STEPS = 2048
 
 
-def config_of(root: Path, name: str, method: str = "bidist", game: str = "matrix_coordination", seed: int = 0) -> Config:
+def config_of(
+    root: Path, name: str, method: str = "bidist", game: str = "matrix_coordination", seed: int = 0
+) -> Config:
     """A configuration like any other."""
     overrides = [
         f"run.name={name}", f"run.folder={root}", f"run.seed={seed}", f"environment.substrate={game}",
