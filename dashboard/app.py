@@ -137,7 +137,8 @@ async def _stream(sources: list[AsyncGenerator[Message, None]], closing: asyncio
 
     ending = asyncio.create_task(closing.wait())
     following = asyncio.create_task(queue.get())
-    tasks = [ending, following, *(asyncio.create_task(hand_over(messages)) for messages in sources)]
+    tasks: list[asyncio.Task[Any]] = [ending, following]
+    tasks += [asyncio.create_task(hand_over(messages)) for messages in sources]
     try:
         yield "retry: 2000\n\n"
         while not ending.done():
@@ -145,7 +146,7 @@ async def _stream(sources: list[AsyncGenerator[Message, None]], closing: asyncio
             if following.done():
                 name, data = following.result()
                 yield f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'), allow_nan=False)}\n\n"
-                following = tasks[1] = asyncio.create_task(queue.get())
+                tasks[1] = following = asyncio.create_task(queue.get())
             elif not ending.done():
                 yield ": still here\n\n"
     finally:

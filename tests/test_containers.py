@@ -49,8 +49,11 @@ def test_every_setting_of_the_compose_file_is_in_the_example_and_the_other_way_r
     files = [ROOT / "docker-compose.yml", ROOT / "deploy" / "compose.gpu.yml"]
     used = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
     offered = set(re.findall(r"^(\w+)=", (ROOT / "deploy/example.env").read_text(), re.MULTILINE))
-    # Images and the port have defaults that few will change.
-    assert used - offered == {"IMAGE", "GPU_IMAGE", "REDIS_IMAGE", "TENSORBOARD_PORT"}
+    # Images and ports have defaults that few will change.
+    assert used - offered == {
+        "IMAGE", "GPU_IMAGE", "REDIS_IMAGE", "PROMETHEUS_IMAGE", "GRAFANA_IMAGE", "TENSORBOARD_PORT", "DASHBOARD_PORT",
+        "PROMETHEUS_PORT", "GRAFANA_PORT",
+    }  # fmt: skip
     assert offered - used == {"COMPOSE_PROJECT_NAME"}, "which compose itself reads"
 
 
