@@ -1,12 +1,13 @@
 """What `bidist report` and its like left in a folder of results: documents, pictures, tables, commands.
 
-A picture's command is what its folder recorded in JSON under `command`; otherwise a command in the documents of the
-folder or those above it that names the picture or its folder.
+A file's command is what its folder recorded in JSON under `command`; otherwise a command in the documents of the folder
+or those above it that says with `--out` that it writes there.
 """
 
 import csv
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from dashboard.markdown import blocks, commands
 from dashboard.state import Row
 
 DEEPEST = 5
-DOCUMENTS = ("report.md", "README.md")
+DOCUMENTS = ("report.md", "sweep.md", "README.md")
+NAMED = ("conventions", "crossplay", "diversity")
 MOST_ROWS = 500
 MOST_BYTES = 2_000_000
 
@@ -53,21 +55,37 @@ def report(root: Path, name: str) -> Row:
 
 
 def command(root: Path, path: Path) -> str:
-    """The command that made a file; empty if nobody wrote it down."""
-    recorded = {name: text for name, text in _recorded(path.parent)}
-    for name in (f"{path.stem}.json", "command.json", *sorted(recorded)):
-        if name in recorded:
+    """The command that made a file; empty if nobody wrote it down, for a wrong one is worse than none."""
+    recorded = dict(_recorded(path.parent))
+    for name in (f"{path.stem}.json", "command.json"):
+        if name in recorded and _fits(recorded[name], path):
             return recorded[name]
-    folder = path.parent
-    for place in (folder, *folder.parents):
+    for place in (path.parent, *path.parent.parents):
         if not place.is_relative_to(root):
             break
-        written = [text for name in DOCUMENTS if (place / name).is_file() for text in commands(_text(place / name))]
-        for wanted in (path.name, str(folder.relative_to(place)) if folder != place else folder.name):
-            for text in written:
-                if f"/{wanted}" in text or f" {wanted}" in text:
-                    return text
+        for text in (text for name in DOCUMENTS if (place / name).is_file() for text in commands(_text(place / name))):
+            if _fits(text, path) and _writes(text, Path(root.name) / path.relative_to(root)):
+                return text.replace("NAME", path.parent.name)
     return ""
+
+
+def _fits(command: str, path: Path) -> bool:
+    """Whether a file may come from a command: pictures that bear a sub-command's name come from that one alone."""
+    return path.stem not in NAMED or path.stem in command
+
+
+def _writes(command: str, path: Path) -> bool:
+    """Whether a command's `--out` is a file but for its suffix, or its folder; NAME in it stands for any name."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return False
+    if "--out" not in words[:-1]:
+        return False
+    out = Path(words[words.index("--out") + 1])
+    wanted = path.with_suffix("") if out.suffix else path.parent
+    found = out.with_suffix("").parts
+    return len(found) == len(wanted.parts) and all(a in (b, "NAME") for a, b in zip(found, wanted.parts, strict=True))
 
 
 def _recorded(folder: Path) -> Iterator[tuple[str, str]]:

@@ -62,7 +62,7 @@ def write_run(root: Path, name: str, updates: int = 200, finished: bool = True, 
     lines = [json.dumps(update_of(n, config.run.seed, best)) for n in range(1, updates + 1)]
     folder.metrics.write_text("".join(f"{line}\n" for line in lines))
     if finished:
-        folder.summary.write_text(json.dumps({"run": name, "ledger": "produced 10 = trained 10"}))
+        folder.summary.write_text(json.dumps({"run": name, "random": None, "ledger": "produced 10 = trained 10"}))
     return folder
 
 
