@@ -198,7 +198,8 @@ def tree(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "path",
     [
-        "../secret.png", "%2e%2e/secret.png", "..%2fsecret.png", "one/../../secret.png", "/etc/passwd", "%2fetc%2fpasswd",
+        "../secret.png", "%2e%2e/secret.png", "..%2fsecret.png", "one/../../secret.png", "/etc/passwd",
+        "%2fetc%2fpasswd",
         "one/link.png", "one/config.yaml", "one/page.html", "one/metrics.jsonl", "one", "", "one/film.mp4%00.png",
         "one/" + "x" * 5000 + ".png", "..%5csecret.png",
     ],
@@ -251,7 +252,8 @@ def test_the_end_of_a_long_log_begins_with_a_whole_line(tree: Path) -> None:
 
 
 def test_markdown_becomes_blocks_of_text() -> None:
-    text = f"# Title\n\nA line {HOSTILE}\nand another.\n\n| a | b |\n|---|---|\n| `x` | 1.5 |\n\n![p](q.png)\n\n- one\n- two\n\n"
+    text = f"# Title\n\nA line {HOSTILE}\nand another.\n\n"
+    text += "| a | b |\n|---|---|\n| `x` | 1.5 |\n\n![p](q.png)\n\n- one\n- two\n\n"
     text += "```\nbidist report runs \\\n  --out out # why\n```\n"
     found = blocks(text)
     assert [block["kind"] for block in found] == ["heading", "text", "table", "picture", "list", "code"]
