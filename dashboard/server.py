@@ -2,7 +2,10 @@
 
 import ipaddress
 import secrets
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from urllib.parse import quote
@@ -25,8 +28,18 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._dashboard = dashboard
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM are an orderly end; uvicorn itself would raise them once more afterwards."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ctrl-C and SIGTERM."""
+        """The first signal ends all streams, then the server; a second one ends it at once."""
         self._dashboard.closing.set()
         super().handle_exit(sig, frame)
 
