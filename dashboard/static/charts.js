@@ -39,6 +39,7 @@ export class Chart {
       const column = this.data[i + 1];
       let value = index === null ? undefined : column[index];
       for (let k = column.length - 1; index === null && k >= 0 && (value === null || value === undefined); k--) value = column[k];
+      place.hidden = index === null && (value === null || value === undefined) && this.options.series.length > 1;
       place.querySelector("b").textContent = fixed(value, this.options.series[i].digits ?? this.options.digits);
     });
   }

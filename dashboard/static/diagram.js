@@ -107,7 +107,7 @@ export class Diagram {
     const missing = new Set(frame.missing);
     for (const [box, role] of [["actors", "actor"], ["learner", "learner"], ["distiller", "distiller"]])
       this.boxes[box].classList.toggle("missing", missing.has(role));
-    this.boxes.distiller.classList.toggle("unused", !frame.distils);
+    this.svg.classList.toggle("alone", !frame.distils);
 
     const phi = distiller?.phi_version ?? Math.max(-1, ...actors.map((actor) => actor.phi_version ?? -1));
     say("versions", [`θ ${count(frame.version)}`, frame.distils ? `φ ${phi >= 0 ? count(phi) : "–"}` : null].filter(Boolean).join(" · "));
