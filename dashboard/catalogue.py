@@ -42,13 +42,13 @@ class Catalogue(Shared):
 
     async def messages(self) -> AsyncGenerator[tuple[str, Row], None]:
         """First all rows, then those that changed and the ids that are gone."""
-        sent: dict[str, Row] = {}
+        sent: dict[str, Row] | None = None
         async with aclosing(self.turns()) as turns:
-            async for turn in turns:
-                rows = self.rows
-                changed = [row for name, row in rows.items() if sent.get(name) != row]
-                gone = [name for name in sent if name not in rows]
-                if changed or gone or turn <= 1:
+            async for _ in turns:
+                rows, before = self.rows, sent or {}
+                changed = [row for name, row in rows.items() if before.get(name) != row]
+                gone = [name for name in before if name not in rows]
+                if changed or gone or sent is None:
                     yield "runs", {"changed": changed, "gone": gone, "folder": str(self.root)}
                 sent = dict(rows)
 

@@ -54,28 +54,29 @@ class Feed(Shared):
     async def read(self) -> None:
         """Reads the run once, or notes since when Redis is away."""
         try:
-            frame, updates, events = await asyncio.to_thread(self._look)
+            reader, frame, updates, events = await asyncio.to_thread(self._look, self._reader)
         except asyncio.CancelledError:
-            self._forget()  # the last watcher left while it read: what was read is lost
+            self._forget()  # the last watcher left while a thread read on: what that reads is lost
             raise
         except AWAY as error:
             self._forget()  # Redis may come back without its last second
             since = self._away["since"] if self._away else time.time()
             self._away = {"server": self.address.shown, "reason": str(error), "since": since, "now": time.time()}
             return
+        self._reader = reader
         self._history.add(map(update, updates), map(event, events))
         self._frame, self._away = {**frame, "checkpoint": self._history.checkpoint}, None
 
     def _forget(self) -> None:
         self._reader, self._history = None, History(self._history.edition + 1)
 
-    def _look(self) -> tuple[Row, Sequence[Entry], Sequence[Entry]]:
+    def _look(self, reader: RunReader | None) -> tuple[RunReader, Row, Sequence[Entry], Sequence[Entry]]:
         if (reason := self.address.refusal()) is not None:
             raise ConnectionError(reason)
-        self._reader = self._reader or RunReader(self.address)
-        frame = state(self._reader.snapshot())
-        frame |= {"now": time.time(), "server": self.address.shown, "redis_bytes": self._reader.memory_bytes()}
-        return frame, self._reader.new("metrics"), self._reader.new("events")
+        reader = reader or RunReader(self.address)
+        frame = state(reader.snapshot())
+        frame |= {"now": time.time(), "server": self.address.shown, "redis_bytes": reader.memory_bytes()}
+        return reader, frame, reader.new("metrics"), reader.new("events")
 
     def _unsent(self, seen: _Seen) -> list[Message]:
         history = self._history

@@ -31,11 +31,15 @@ class Shared(ABC):
         """Reads once."""
 
     async def turns(self) -> AsyncGenerator[int, None]:
-        """Yields once what is there, then after each reading; a slow watcher gets fewer turns, never a queue."""
-        self._watchers += 1
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+        """Yields at once if others watch already, then after each reading.
+
+        A slow watcher gets fewer turns, never a queue.
+        """
         seen = -1
+        if not self._watchers:
+            seen = self._turn  # what was read for an earlier watcher may be old
+            self._task = asyncio.create_task(self._run())
+        self._watchers += 1
         try:
             while True:
                 async with self._changed:
@@ -45,7 +49,7 @@ class Shared(ABC):
                 yield seen
         finally:
             self._watchers -= 1
-            if not self._watchers:
+            if not self._watchers and self._task is not None:
                 self._task.cancel()
 
     async def _run(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import time
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
@@ -401,6 +402,36 @@ def test_many_watchers_share_one_reader_which_rests_when_they_leave(store: Store
         (_, past), _ = await following(again, "history", "frame")
         assert past["curves"]["updates"] == [1, 2, 3, 4, 5], "nothing is lost with a reading that was broken off"
         await again.aclose()
+
+    asyncio.run(watch())
+
+
+def test_a_watcher_who_leaves_in_the_middle_of_a_reading_takes_nothing_along(store: Store, tmp_path: Path) -> None:
+    class SlowAddress(Address):
+        def refusal(self) -> str | None:
+            time.sleep(0.2)
+            return super().refusal()
+
+    run = LiveRun(store, tmp_path)
+    run.advance(5)
+
+    async def watch() -> None:
+        feed = Feed(SlowAddress(store.url, store.run), tick_s=0.01)
+        for _ in range(3):
+            messages = feed.messages()
+            waiting = asyncio.ensure_future(anext(messages))
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            await messages.aclose()
+            await asyncio.sleep(1)  # the thread ends its reading
+            run.advance(2)
+        messages = feed.messages()
+        (_, past), (_, frame) = await following(messages, "history", "frame")
+        assert past["curves"]["updates"] == list(range(1, 12)) and frame["updates"] == 11, (
+            "nothing missing, nothing old"
+        )
+        await messages.aclose()
 
     asyncio.run(watch())
 
