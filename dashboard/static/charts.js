@@ -16,7 +16,7 @@ export class Chart {
     this.empty = h("p", { class: "empty" }, "no data yet");
     this.near = series.some((one) => one.name) ? h("span", { class: "near" }) : null;
     const heading = title
-      ? h("header", {}, h("h3", {}, title, unit ? h("small", {}, ` ${unit}`) : null), this.near, h("div", { class: "values" }, this.values))
+      ? h("header", {}, h("h3", {}, title, unit ? h("small", {}, ` ${unit}`) : null), h("div", { class: "values" }, this.values), this.near)
       : null;
     this.root = h("section", { class: "chart" }, heading, this.place, this.empty);
     parent.append(this.root);
@@ -87,8 +87,8 @@ export class Chart {
   tell(plot, i) {
     if (!this.near) return;
     const one = i ? this.options.series[i - 1] : null;
-    const value = one ? this.data[i][plot.cursor.idx] : null;
-    this.near.textContent = one ? `${one.name}${value === null || value === undefined ? "" : `  ${fixed(value, this.options.digits)}`}` : "";
+    const value = one ? nearest(this.data[i], plot.cursor.idx) : null;
+    this.near.textContent = one ? `${fixed(value, this.options.digits)}  ${one.name}` : "";
   }
 
   resize() {
@@ -106,6 +106,13 @@ export class Chart {
     this.plot?.destroy();
     this.root.remove();
   }
+}
+
+// Curves are laid over one another on all their places together, so most of one's are empty.
+function nearest(column, index) {
+  for (let reach = 0; reach < column.length; reach++)
+    for (const i of [index - reach, index + reach]) if (column[i] !== null && column[i] !== undefined) return column[i];
+  return null;
 }
 
 function span(low, high) {

@@ -32,13 +32,13 @@ export class Runs {
     this.sorted = ["player_steps", -1];
     this.filter = h("input", { type: "search", placeholder: "filter: words of name, method, game", "aria-label": "Filter", oninput: () => this.draw() });
     this.metric = h("select", { "aria-label": "Curve", onchange: () => this.overlay() }, METRICS.map(([value, label]) => h("option", { value }, label)));
-    this.by = h("select", { "aria-label": "Colours", onchange: () => this.overlay() }, ["run", "method", "game"].map((value) => h("option", { value }, `a colour for each ${value}`)));
+    this.by = h("select", { "aria-label": "Colours", onchange: () => this.overlay() }, ["run", "method", "seed"].map((value) => h("option", { value }, `a colour for each ${value}`)));
     this.smooth = h("select", { "aria-label": "Smoothing", onchange: () => this.overlay() }, [["4", "smoothed"], ["0", "as measured"], ["15", "very smooth"]].map(([value, label]) => h("option", { value }, label)));
     this.all = h("button", { onclick: () => this.pick(this.shown().map((row) => row.id)) }, "draw all shown");
     this.none = h("button", { onclick: () => this.pick([]) }, "clear");
     this.said = h("span", { class: "soft" });
     this.plot = h("div", { class: "panel overlay" });
-    this.legend = h("div", { class: "legend" });
+    this.charts = [];
     this.head = h("tr", {}, h("th", { "aria-label": "drawn" }), COLUMNS.map(([key, label, kind]) =>
       h("th", { class: kind, scope: "col" }, h("button", { "data-key": key, onclick: () => this.sort(key) }, label))));
     this.body = h("tbody", {});
@@ -64,7 +64,7 @@ export class Runs {
     }
     else this.detail.hidden = true;
     this.draw();
-    this.chart?.resize();
+    this.charts.forEach((chart) => chart.resize());
   }
 
   shown() {
@@ -145,36 +145,44 @@ export class Runs {
     this.render(ids);
   }
 
+  // A panel for each game, for returns of different games do not compare.
   render(ids) {
-    this.chart?.remove();
-    this.chart = null;
+    this.charts.forEach((chart) => chart.remove());
+    this.charts = [];
+    this.plot.replaceChildren();
     this.plot.hidden = !ids.length;
-    if (!ids.length) return;
     const by = this.by.value;
-    const groupOf = (id) => (by === "run" ? id : by === "game" ? game(this.rows.get(id)?.game) : this.rows.get(id)?.method) ?? "";
-    const groups = [...new Set(ids.map(groupOf))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    const gameOf = (id) => game(this.rows.get(id)?.game);
+    const groupOf = (id) => (by === "run" ? id : this.rows.get(id)?.[by] ?? "");
+    const groups = ordered(ids.map(groupOf));
     const palette = colour("series").split(/\s+/);
     const style = (group) => {
       const i = groups.indexOf(group);
       return { colour: palette[i % palette.length], dash: DASHES[Math.floor(i / palette.length) % DASHES.length] };
     };
-    const metric = this.metric.value;
-    const tables = ids.map((id) => [this.curves.get(id).player_steps, smoothed(this.curves.get(id)[metric] ?? [], Number(this.smooth.value))]).filter(([x]) => x.length);
-    const data = tables.length ? uPlot.join(tables) : [[]];
     const there = ids.filter((id) => this.curves.get(id).player_steps.length);
-    const dense = there.length > 12;
-    this.plot.replaceChildren();
-    this.chart = new Chart(this.plot, {
-      title: METRICS.find(([value]) => value === metric)[1], unit: "over player steps", height: 300,
-      series: there.map((id) => ({ ...style(groupOf(id)), name: id, width: dense ? 1 : 1.6, alpha: dense ? 0.7 : 1 })),
-    });
-    this.chart.draw(data);
-    this.legend.replaceChildren(...groups.slice(0, 40).map((group) => {
+    const games = ordered(there.map(gameOf));
+    const panels = h("div", { class: games.length > 1 ? "panels" : "" });
+    this.plot.append(panels);
+    for (const name of games) this.panel(panels, name, there.filter((id) => gameOf(id) === name), (id) => style(groupOf(id)));
+    this.plot.append(h("div", { class: "legend" }, groups.slice(0, 40).map((group) => {
       const key = h("i", {});
       key.style.background = style(group).colour;
       return h("span", {}, key, group);
-    }), groups.length > 40 ? `and ${groups.length - 40} more` : "");
-    this.plot.append(this.legend);
+    }), groups.length > 40 ? `and ${groups.length - 40} more` : ""));
+  }
+
+  panel(parent, name, ids, style) {
+    const metric = this.metric.value;
+    const smooth = Number(this.smooth.value);
+    const tables = ids.map((id) => [this.curves.get(id).player_steps, smoothed(this.curves.get(id)[metric] ?? [], smooth)]);
+    const dense = ids.length > 12;
+    const chart = new Chart(parent, {
+      title: METRICS.find(([value]) => value === metric)[1], unit: name, height: parent.className ? 250 : 300, sync: "runs",
+      series: ids.map((id) => ({ ...style(id), name: id, width: dense ? 1 : 1.6, alpha: dense ? 0.7 : 1 })),
+    });
+    chart.draw(uPlot.join(tables));
+    this.charts.push(chart);
   }
 
   async open(id) {
@@ -229,6 +237,8 @@ function smoothed(values, reach) {
     return near.reduce((sum, other) => sum + other, 0) / near.length;
   });
 }
+
+const ordered = (names) => [...new Set(names)].sort((a, b) => String(a).localeCompare(String(b), "en", { numeric: true }));
 
 function state(row) {
   if (row.error) return "unreadable";
