@@ -61,7 +61,7 @@ function open() {
   });
   on("history", (message) => live.history(message));
   on("frame", (message) => live.frame(message));
-  on("away", (message) => live.away(message));
+  on("away", (message) => live.away(message, rows.get(watched)));
 }
 
 function say(text, kind) {

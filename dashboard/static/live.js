@@ -108,7 +108,12 @@ export class Live {
     this.drawLedger(frame.ledger, frame.queue.malformed_messages);
   }
 
-  away(message) {
+  away(message, row) {
+    this.content.hidden = false;
+    if (row?.finished) {
+      this.tell("This run is finished, and its Redis has left with it. What is shown is its end; its curves stay under Runs.", "good");
+      return;
+    }
     this.wasAway = true;
     this.content.classList.add("stale");
     this.tell(`Redis at ${message.server} is away, for ${duration(message.now - message.since)} now. What is shown is from before. (${message.reason})`, "bad");
