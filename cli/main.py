@@ -5,7 +5,19 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from cli import crossplay, evaluation, experiments, listing, reports, roles, settings, sweeps, training, watching
+from cli import (
+    crossplay,
+    dashboard,
+    evaluation,
+    experiments,
+    listing,
+    reports,
+    roles,
+    settings,
+    sweeps,
+    training,
+    watching,
+)
 from cli.arguments import expand_settings
 from cli.commands import Commands, ShowVersion
 from cli.signals import restored_handlers
@@ -17,7 +29,7 @@ Start with `bidist doctor`, which checks this machine, then `bidist train`. `bid
 and `bidist settings` every setting. The documentation is in docs/.
 """
 # In the order in which `bidist --help` shows their commands.
-GROUPS = (training, watching, listing, settings, evaluation, crossplay, reports, sweeps, experiments, roles)
+GROUPS = (training, watching, dashboard, listing, settings, evaluation, crossplay, reports, sweeps, experiments, roles)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,11 +1,13 @@
 """The commands that make tables and figures from existing results."""
 
 import argparse
+import json
+import shlex
 from pathlib import Path
 
 from cli.arguments import add_folder
 from cli.commands import Commands
-from common.files import read_lines
+from common.files import read_lines, write
 from common.run_folder import RunFolder, find_run
 
 
@@ -45,7 +47,9 @@ def _report(arguments: argparse.Namespace) -> int:
     out, paths = arguments.out, arguments.results
     sweeps = [path for path in paths if (path / PLAN).exists()]
     for path in sweeps:
-        print(f"report: {write_sweep_report(path, out if len(paths) == 1 else out / path.resolve().name)}")
+        written = write_sweep_report(path, out if len(paths) == 1 else out / path.resolve().name)
+        _note(written.parent, arguments)
+        print(f"report: {written}")
     if not (rest := [path for path in paths if path not in sweeps]):
         return 0
     rows = read_results(rest)
@@ -57,7 +61,14 @@ def _report(arguments: argparse.Namespace) -> int:
         curves = out / "learning_curves.png"
         compare_curves(trained, curves)
     print(f"{len(rows)} episodes; report: {write_report(rows, out, curves)}")
+    _note(out, arguments)
     return 0
+
+
+def _note(folder: Path, arguments: argparse.Namespace) -> None:
+    """Writes down beside a report which command made it."""
+    command = shlex.join(["bidist", "report", *map(str, arguments.results), "--out", str(arguments.out)])
+    write(folder / "command.json", f"{json.dumps({'command': command})}\n".encode())
 
 
 def _curves(arguments: argparse.Namespace) -> int:

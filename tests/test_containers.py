@@ -49,8 +49,11 @@ def test_the_compose_file_and_the_example_have_the_same_settings() -> None:
     files = [ROOT / "docker-compose.yml", ROOT / "deploy" / "compose.gpu.yml"]
     used = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
     offered = set(re.findall(r"^(\w+)=", (ROOT / "deploy/example.env").read_text(), re.MULTILINE))
-    # Few users will change the images and the port.
-    assert used - offered == {"IMAGE", "GPU_IMAGE", "REDIS_IMAGE", "TENSORBOARD_PORT"}
+    # Few users will change the images and the ports.
+    assert used - offered == {
+        "IMAGE", "GPU_IMAGE", "REDIS_IMAGE", "PROMETHEUS_IMAGE", "GRAFANA_IMAGE", "TENSORBOARD_PORT", "DASHBOARD_PORT",
+        "PROMETHEUS_PORT", "GRAFANA_PORT",
+    }  # fmt: skip
     assert offered - used == {"COMPOSE_PROJECT_NAME"}, "compose itself reads this one"
 
 

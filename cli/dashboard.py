@@ -1,0 +1,75 @@
+"""The commands that show runs to a browser and to Prometheus."""
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from cli.commands import Commands
+from common.errors import SetupError
+from common.settings import REDIS_VARIABLE, variable
+
+LOOPBACK = "127.0.0.1"
+NEEDED = {"dashboard": ("starlette", "uvicorn"), "metrics": ("prometheus_client",)}
+
+
+def add_parsers(commands: Commands) -> None:
+    """Adds `dashboard` and `exporter`."""
+    url = variable(REDIS_VARIABLE)
+    page = commands.add(
+        "look", "dashboard", "a page in the browser: live runs, all runs, results", _dashboard, "[FOLDER]"
+    )
+    page.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("runs"),
+        metavar="FOLDER",
+        help="where run folders and sweeps are (default: runs)",
+    )
+    page.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="FOLDER",
+        help="where reports were written to (default: results)",
+    )
+    page.add_argument(
+        "--redis", default=url, metavar="URL", help=f"show the runs of this server too (default: ${REDIS_VARIABLE})"
+    )
+    page.add_argument(
+        "--host",
+        default=LOOPBACK,
+        metavar="ADDRESS",
+        help=f"to listen on; beyond this machine a token is needed (default: {LOOPBACK})",
+    )
+    page.add_argument("--port", type=int, default=8050, help="0 takes a free one (default: 8050)")
+    page.add_argument("--token-file", type=Path, metavar="FILE", help="holds the token (default: a new one is printed)")
+
+    exporter = commands.add("operate", "exporter", "metrics of runs for Prometheus, at /metrics", _exporter)
+    exporter.add_argument(
+        "--redis", required=url is None, default=url, metavar="URL", help=f"Redis' URL (default: ${REDIS_VARIABLE})"
+    )
+    exporter.add_argument("--host", default=LOOPBACK, metavar="ADDRESS", help=f"to listen on (default: {LOOPBACK})")
+    exporter.add_argument("--port", type=int, default=9105, help="0 takes a free one (default: 9105)")
+
+
+def _require(extra: str) -> None:
+    missing = [name for name in NEEDED[extra] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SetupError(f"found no {', '.join(missing)}: install them with pip install 'bidist[{extra}]'")
+
+
+def _dashboard(arguments: argparse.Namespace) -> int:
+    _require("dashboard")
+    from dashboard.server import serve
+
+    return serve(
+        arguments.folder, arguments.results, arguments.redis, arguments.host, arguments.port, arguments.token_file
+    )
+
+
+def _exporter(arguments: argparse.Namespace) -> int:
+    _require("metrics")
+    from dashboard.exporter import serve
+
+    return serve(arguments.redis, arguments.host, arguments.port)

@@ -1,0 +1,89 @@
+"""Who may look: everyone on this machine, and beyond it whoever has the token.
+
+Without a token only requests that name this machine are answered, so that no page on the web can read a dashboard by
+pointing a name of its own at 127.0.0.1.
+"""
+
+import hashlib
+import hmac
+from http.cookies import SimpleCookie
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+COOKIE_S = 30 * 24 * 3600
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Access:
+    """Lets requests through that may see runs, and adds the headers that keep browsers strict.
+
+    Args:
+      app: what they want to see.
+      token: what they have to bring; None asks for nothing, but answers to this machine's names alone.
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self._app, self._token = app, token
+        # The cookie holds what is derived from the token: whoever reads it cannot open other doors with it. Cookies do
+        # not tell ports apart, so dashboards beside one another have different names for theirs.
+        derived = hmac.new((token or "").encode(), b"bidist dashboard", hashlib.sha256).hexdigest()
+        self._cookie, self._name = derived[8:], f"bidist_{derived[:8]}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def strict(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await (self._answer(scope) or self._app)(scope, receive, strict)
+
+    def _answer(self, scope: Scope) -> Response | None:
+        """What to say instead of what was asked for; None if that may be seen."""
+        headers = Headers(scope=scope)
+        if self._token is None:
+            host = headers.get("host", "")
+            name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+            if name in LOOPBACK:
+                return None
+            return PlainTextResponse(
+                f"This dashboard answers to 127.0.0.1 and localhost, not to {name!r}. To reach it from elsewhere, "
+                "start bidist dashboard with --host 0.0.0.0 and open the address with the token that it prints.\n", 400
+            )  # fmt: skip
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and _same(bearer.strip(), self._token):
+            return None
+        query = parse_qsl(scope["query_string"].decode(errors="replace"), keep_blank_values=True)
+        if _same(dict(query).get("token", ""), self._token):
+            rest = urlencode([pair for pair in query if pair[0] != "token"])
+            # The path as a relative one, so that it can never lead to another host.
+            answer = RedirectResponse("/" + scope["path"].lstrip("/") + (f"?{rest}" if rest else ""), 303)
+            answer.set_cookie(self._name, self._cookie, COOKIE_S, httponly=True, samesite="strict")
+            return answer
+        cookies = SimpleCookie(headers.get("cookie", ""))
+        if self._name in cookies and _same(cookies[self._name].value, self._cookie):
+            return None
+        return PlainTextResponse(
+            "This dashboard needs a token: open the address that bidist dashboard printed, which ends in ?token=..., "
+            "or send the header Authorization: Bearer TOKEN.\n", 401, {"WWW-Authenticate": "Bearer"}
+        )  # fmt: skip
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())

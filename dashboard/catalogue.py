@@ -1,0 +1,131 @@
+"""The runs that there are: every folder with a run in it below one folder, and every run that a Redis server knows."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+from common.errors import BidistError
+from dashboard import source
+from dashboard.shared import Shared
+from dashboard.source import Address
+from dashboard.state import Row, number
+
+TICK_S = 3.0
+DEEPEST = 4
+FILMS = (".mp4", ".gif", ".webm")
+
+
+class Catalogue(Shared):
+    """All runs, read anew every few seconds while someone watches; a folder that did not change is not read again.
+
+    Args:
+      root: the folder; one that is missing holds no runs yet.
+      url: a Redis server whose runs are shown too.
+      tick_s: seconds between two readings.
+
+    Attributes:
+      rows: a row for each run by its id: the path below the root, or `@name` of a run that only Redis knows.
+      addresses: where a run's Redis is, for each that has ever answered.
+      folders: each run's folder by its id.
+    """
+
+    def __init__(self, root: Path, url: str | None = None, tick_s: float = TICK_S) -> None:
+        super().__init__(tick_s)
+        self.root, self.url = root.resolve(), url
+        self.rows: dict[str, Row] = {}
+        self.addresses: dict[str, Address] = {}
+        self.folders: dict[str, Path] = {}
+        self._known: dict[str, tuple[object, Row]] = {}
+
+    async def messages(self) -> AsyncGenerator[tuple[str, Row], None]:
+        """First all rows, then those that changed and the ids that are gone."""
+        sent: dict[str, Row] | None = None
+        async with aclosing(self.turns()) as turns:
+            async for _ in turns:
+                rows, before = self.rows, sent or {}
+                changed = [row for name, row in rows.items() if before.get(name) != row]
+                gone = [name for name in before if name not in rows]
+                if changed or gone or sent is None:
+                    yield "runs", {"changed": changed, "gone": gone, "folder": str(self.root)}
+                sent = dict(rows)
+
+    async def read(self) -> None:
+        """Reads everything once."""
+        await asyncio.to_thread(self.scan)
+
+    def scan(self) -> None:
+        """Looks for runs, on disk and in Redis."""
+        self.folders = {_name(self.root, folder): folder for folder in run_folders(self.root)}
+        rows = {name: self._row(name, folder) for name, folder in self.folders.items()}
+        for name, address in self._alive(rows).items():
+            self.addresses[name] = address
+            rows[name] = {**rows.get(name, {"id": name, "name": address.run}), "live": True}
+        self.rows = rows
+
+    def _row(self, name: str, folder: Path) -> Row:
+        seen = source.signature(folder)
+        if name not in self._known or self._known[name][0] != seen:
+            self._known[name] = seen, described(name, folder)
+        films = sum(path.suffix in FILMS for path in folder.iterdir())
+        return {**self._known[name][1], "films": films}
+
+    def _alive(self, rows: dict[str, Row]) -> dict[str, Address]:
+        """Where those runs are found that a Redis server knows now, by id."""
+        asked: dict[str, list[str]] = {}
+        found: dict[str, Address] = {}
+        for name, folder in self.folders.items():
+            if (address := source.address_in(folder)) is not None:
+                if address.url not in asked:
+                    asked[address.url] = source.names(address.url)
+                if address.run in asked[address.url]:
+                    found[name] = address
+        if self.url is not None:
+            shown = set(found.values())
+            for run in source.names(self.url):
+                address = Address(self.url, run)
+                if address not in shown:
+                    here = [n for n, f in self.folders.items() if f.name == run and not rows[n].get("finished")]
+                    found[here[0] if len(here) == 1 and here[0] not in found else f"@{run}"] = replace(address)
+        return found
+
+
+def run_folders(root: Path) -> Iterator[Path]:
+    """Folders that hold a configuration, those of sweeps' trials included; nothing below a run is looked at."""
+    for place, folders, files in os.walk(root):
+        path = Path(place)
+        if "config.yaml" in files:
+            folders.clear()
+            yield path
+        elif len(path.relative_to(root).parts) >= DEEPEST:
+            folders.clear()
+        else:
+            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+
+
+def described(name: str, folder: Path) -> Row:
+    """A run's row in the table; `error` says why a folder cannot be read."""
+    row: Row = {"id": name, "name": folder.name, "group": str(Path(name).parent) if "/" in name else ""}
+    try:
+        facts = source.facts(folder)
+    except (BidistError, OSError) as error:
+        return row | {"error": str(error)}
+    return row | {
+        "method": facts.method,
+        "game": facts.game,
+        "seed": facts.seed,
+        "player_steps": number(facts.last.get("player_steps")) or 0,
+        "budget": facts.budget_player_steps,
+        "updates": number(facts.last.get("updates")) or 0,
+        "time_s": number(facts.last.get("time_s")),
+        "return": number(facts.returns),
+        "scenarios": len(facts.scenarios),
+        "episodes": sum(facts.scenarios.values()),
+        "finished": facts.finished,
+    }
+
+
+def _name(root: Path, folder: Path) -> str:
+    return folder.name if folder == root else folder.relative_to(root).as_posix()

@@ -1,0 +1,151 @@
+"""`bidist exporter`: what Redis says of its runs, for Prometheus; read anew at each scrape."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from common.errors import ConfigError
+from dashboard.metrics import METRICS, RUNS, Metric
+from dashboard.source import AWAY, Address, RunReader, names
+from dashboard.state import TERMS, number, state
+
+STATES = ("starting", "running", "finishing", "finished", "stopped")
+ROLES = ("learner", "actor", "distiller")
+
+Sample = tuple[str, tuple[str, ...], float | None]
+"""A metric's name, its labels' values without the run's, and its value; None is left out."""
+
+
+class RunsCollector(Collector):
+    """All runs of one Redis server.
+
+    Args:
+      url: the server's.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._checkpoints: dict[str, tuple[RunReader, float | None]] = {}
+        self._lock = threading.Lock()  # two scrapes at once share what is remembered of checkpoints
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing: what there is is known when Redis is asked."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One scrape."""
+        with self._lock:
+            yield from self._families()
+
+    def _families(self) -> Iterator[GaugeMetricFamily]:
+        started = time.monotonic()
+        families = {name: _family(name, metric) for name, metric in METRICS.items()}
+        up = Address(self._url, "").refusal() is None
+        try:
+            for run in names(self._url) if up else []:
+                self._add(run, families)
+        except AWAY:
+            up = False
+            families = {name: _family(name, metric) for name, metric in METRICS.items()}
+        families["bidist_redis_up"].add_metric([], int(up))
+        families["bidist_scrape_seconds"].add_metric([], time.monotonic() - started)
+        yield from (family for family in families.values() if family.samples)
+
+    def _add(self, run: str, families: Mapping[str, GaugeMetricFamily]) -> None:
+        reader, checkpoint_s = self._checkpoints.get(run) or (RunReader(Address(self._url, run)), None)
+        snapshot = reader.snapshot()
+        for time_s, fields in reader.new("events"):
+            if fields.get("event") == "checkpoint":
+                checkpoint_s = time_s
+        self._checkpoints[run] = reader, checkpoint_s
+        if not families["bidist_redis_memory_bytes"].samples:
+            families["bidist_redis_memory_bytes"].add_metric([], reader.memory_bytes())
+        now = {**state(snapshot), "metrics": snapshot.metrics}
+        for name, labels, value in samples(now, reader.starvation_percent(), checkpoint_s, time.time()):
+            if value is not None:
+                families[name].add_metric([run, *labels], value)
+
+
+def samples(
+    now: Mapping[str, Any], starvation_percent: float | None, checkpoint_s: float | None, time_s: float
+) -> Iterator[Sample]:
+    """A run's samples.
+
+    Args:
+      now: its state, and the last update's `metrics`.
+      starvation_percent: the learner's; None if it has not reported for long.
+      checkpoint_s: when the newest checkpoint was written, in seconds since 1970; None if none was.
+      time_s: the time of the scrape, in seconds since 1970.
+    """
+    metrics, workers, ledger, queue = now["metrics"], now["workers"], now["ledger"], now["queue"]
+    if now["method"] is not None:
+        yield "bidist_run_info", (now["method"], now["game"], str(now["seed"])), 1
+    yield from (("bidist_run_state", (name,), int(now["state"] == name)) for name in STATES)
+    for name, key in (
+        ("player_steps", "player_steps"), ("player_steps_budget", "budget"), ("player_steps_per_second", "rate"),
+        ("updates", "updates"), ("episodes", "episodes"), ("theta_version", "version"), ("update_seconds", "update_s"),
+        ("wait_seconds", "wait_s"), ("policy_lag_limit_versions", "lag_bound"),
+    ):  # fmt: skip
+        yield f"bidist_{name}", (), now[key]
+    yield from (("bidist_policy_lag_versions", (name,), value) for name, value in now["lag"].items())
+    yield from (("bidist_return", (p,), number(metrics.get(f"return_{p}"))) for p in ("learning", "fictitious"))
+    yield "bidist_entropy_nats", (), number(metrics.get("entropy_nats"))
+    yield "bidist_explained_variance_ratio", (), number(metrics.get("explained_variance"))
+    yield "bidist_starvation_ratio", (), None if starvation_percent is None else starvation_percent / 100
+    yield "bidist_queue_unrolls", (), queue["unrolls"]
+    yield "bidist_queue_capacity_unrolls", (), queue["capacity_unrolls"]
+    yield "bidist_malformed_messages", (), queue["malformed_messages"]
+    yield "bidist_ledger_unrolls", ("produced",), ledger["produced"]
+    yield from (("bidist_ledger_unrolls", (term,), ledger["terms"][term]) for term in TERMS)
+    for reason, count in ledger["reasons"].items():
+        outcome, _, why = reason.partition(":")
+        yield "bidist_ledger_reason_unrolls", (outcome, why), count
+    yield "bidist_ledger_imbalance_unrolls", (), ledger["produced"] - ledger["accounted"]
+    for role in ROLES:
+        yield "bidist_workers", (role,), sum(worker["role"] == role for worker in workers)
+        yield "bidist_role_missing", (role,), int(role in now["missing"])
+    rates = [worker.get("player_steps_per_s") or 0 for worker in workers if worker["role"] == "actor"]
+    yield "bidist_actor_player_steps_per_second", (), sum(rates)
+    versions = [worker.get("phi_version") for worker in workers if worker["role"] == "distiller"]
+    yield "bidist_phi_version", (), versions[0] if versions else None
+    since = [worker.get("started") for worker in workers if worker["role"] == "learner"]
+    begun = checkpoint_s if checkpoint_s is not None else (since[0] if since else None)
+    yield "bidist_checkpoint_age_seconds", (), None if begun is None else max(0.0, time_s - begun)
+    if (event := now["distillation"]) is not None:
+        yield "bidist_distillation_events", (), event["events"]
+        for when in ("before", "after"):
+            yield "bidist_distillation_kl_nats", (when, event["direction"] or ""), event[f"kl_{when}_nats"]
+
+
+def serve(url: str, host: str, port: int) -> int:
+    """Serves `/metrics` until SIGINT or SIGTERM.
+
+    Raises:
+      ConfigError: if it cannot listen.
+    """
+    registry = CollectorRegistry()
+    registry.register(RunsCollector(url))
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; name another --host or --port"
+        ) from None
+    print(f"metrics of the runs at {Address(url, '').shown}: http://{host}:{server.server_port}/metrics", flush=True)
+    stopping = threading.Event()
+    for number_ in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number_, lambda *_: stopping.set())
+    stopping.wait()
+    server.shutdown()
+    thread.join()
+    return 0
+
+
+def _family(name: str, metric: Metric) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, metric.help, labels=[*(["run"] if name in RUNS else []), *metric.labels])

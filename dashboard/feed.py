@@ -1,0 +1,97 @@
+"""A run's state and what is new in it, read from Redis once a second for all who watch."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from dashboard.history import History
+from dashboard.shared import Shared
+from dashboard.source import AWAY, Address, Entry, RunReader
+from dashboard.state import Row, event, state, update
+
+TICK_S = 1.0
+
+Message = tuple[str, Row]
+"""A server-sent event: its name, and its data."""
+
+
+@dataclass
+class _Seen:
+    """What one watcher has been sent."""
+
+    edition: int = -1
+    updates: int = 0
+    distillations: int = 0
+    events: int = 0
+
+
+class Feed(Shared):
+    """A run's state, pushed to whoever iterates over `messages`.
+
+    Args:
+      address: the run's.
+      tick_s: seconds between two readings.
+    """
+
+    def __init__(self, address: Address, tick_s: float = TICK_S) -> None:
+        super().__init__(tick_s)
+        self.address = address
+        self._history = History()
+        self._frame: Row | None = None
+        self._away: Row | None = None
+        self._reader: RunReader | None = None
+
+    async def messages(self) -> AsyncGenerator[Message, None]:
+        """First `history`, then each second `frame` with what is new in it, or `away` while Redis does not answer."""
+        seen = _Seen()
+        async with aclosing(self.turns()) as turns:
+            async for _ in turns:
+                for message in self._unsent(seen):
+                    yield message
+
+    async def read(self) -> None:
+        """Reads the run once, or notes since when Redis is away."""
+        try:
+            reader, frame, updates, events = await asyncio.to_thread(self._look, self._reader)
+        except asyncio.CancelledError:
+            self._forget()  # the last watcher left while a thread read on: what that reads is lost
+            raise
+        except AWAY as error:
+            self._forget()  # Redis may come back without its last second
+            since = self._away["since"] if self._away else time.time()
+            self._away = {"server": self.address.shown, "reason": str(error), "since": since, "now": time.time()}
+            return
+        self._reader = reader
+        self._history.add(map(update, updates), map(event, events))
+        self._frame, self._away = {**frame, "checkpoint": self._history.checkpoint}, None
+
+    def _forget(self) -> None:
+        self._reader, self._history = None, History(self._history.edition + 1)
+
+    def _look(self, reader: RunReader | None) -> tuple[RunReader, Row, Sequence[Entry], Sequence[Entry]]:
+        if (reason := self.address.refusal()) is not None:
+            raise ConnectionError(reason)
+        reader = reader or RunReader(self.address)
+        frame = state(reader.snapshot())
+        frame |= {"now": time.time(), "server": self.address.shown, "redis_bytes": reader.memory_bytes()}
+        return reader, frame, reader.new("metrics"), reader.new("events")
+
+    def _unsent(self, seen: _Seen) -> list[Message]:
+        history = self._history
+        if self._away is not None:
+            return [("away", self._away)]
+        if self._frame is None:
+            return []
+        messages: list[Message] = []
+        new: Row = {}
+        if seen.edition != history.edition:
+            messages.append(("history", history.sent()))
+        else:
+            new["updates"] = history.updates[seen.updates :]
+            new["distillations"] = history.distillations[seen.distillations :]
+            new["events"] = history.events_after(seen.events)
+        seen.edition, seen.events = history.edition, history.counted
+        seen.updates, seen.distillations = len(history.updates), len(history.distillations)
+        return [*messages, ("frame", {**self._frame, "new": new})]

@@ -1,0 +1,125 @@
+"""Serves the dashboard: checks what it needs, makes a token where one is due, and says where to look."""
+
+import ipaddress
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from urllib.parse import quote
+
+import uvicorn
+
+from common.connection import shown
+from common.errors import ConfigError
+from dashboard.app import Dashboard
+from dashboard.source import Address
+
+TOKEN_BYTES = 24
+SHORTEST_TOKEN = 16
+
+
+class Server(uvicorn.Server):
+    """A server whose streams of events end when it is told to stop, instead of keeping it from stopping."""
+
+    def __init__(self, config: uvicorn.Config, dashboard: Dashboard) -> None:
+        super().__init__(config)
+        self._dashboard = dashboard
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM are an orderly end; uvicorn itself would raise them once more afterwards."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal ends all streams, then the server; a second one ends it at once."""
+        self._dashboard.closing.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(folder: Path, results: Path, url: str | None, host: str, port: int, token_file: Path | None) -> int:
+    """Serves until Ctrl-C.
+
+    Args:
+      folder: with the runs.
+      results: with reports.
+      url: a Redis server whose runs are shown too.
+      host: address to listen on; beyond loopback, visitors need a token.
+      port: to listen on; 0 takes a free one.
+      token_file: holds the token; None makes one where one is needed.
+
+    Raises:
+      ConfigError: if the folder is missing and no server is named, the token cannot be read, or the port is taken.
+    """
+    if url is None and not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; name the one with your runs, or --redis for runs elsewhere")
+    if url is not None and (reason := Address(url, "").refusal()) is not None:
+        print(f"Redis at {shown(url)} does not answer yet ({reason}); its runs appear when it does", flush=True)
+    token = token_for(host, token_file)
+    dashboard = Dashboard(folder, results, url)
+    config = uvicorn.Config(
+        dashboard.app(token), log_level="warning", timeout_graceful_shutdown=5, server_header=False, lifespan="off"
+    )
+    with listening(host, port) as listener:
+        print(f"dashboard of {folder.resolve()}: {address(host, listener.getsockname()[1], token)}", flush=True)
+        Server(config, dashboard).run(sockets=[listener])
+    return 0
+
+
+def token_for(host: str, file: Path | None) -> str | None:
+    """The token that visitors need: the file's, a new one beyond loopback, None on loopback.
+
+    Raises:
+      ConfigError: if the file cannot be read, or holds a token that could be guessed.
+    """
+    if file is None:
+        return None if is_loopback(host) else secrets.token_urlsafe(TOKEN_BYTES)
+    try:
+        token = file.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"--token-file {file}: {error.strerror}") from None
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"--token-file {file}: found {len(token)} characters, expected at least {SHORTEST_TOKEN} ASCII letters, "
+            'digits or signs on one line; make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
+        )
+    return token
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is seen from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+      ConfigError: if it cannot.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; name another --host or --port"
+        ) from None
+
+
+def address(host: str, port: int, token: str | None) -> str:
+    """What to open in a browser."""
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{port}/" + (f"?token={quote(token)}" if token else "")

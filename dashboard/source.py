@@ -1,0 +1,194 @@
+"""Where everything shown comes from: the only module here that reads Redis, run folders and results.
+
+Times are in seconds since 1970.
+"""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from common.connection import connect, refusal, shown
+from common.errors import BidistError
+from common.files import last_record, read_lines
+from common.run_folder import RunFolder, training_return
+from common.store import Store, runs
+from deploy.views import Snapshot, snapshot
+from evaluator.results import rows_of
+
+AWAY = (BidistError, redis.RedisError, OSError)
+"""What reading raises while Redis is away."""
+LONGEST, BLOCK = 10_000, 100
+
+Entry = tuple[float, Mapping[str, str]]
+"""An entry of a stream: when it was written, and its fields."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a run is found: a server, and a name."""
+
+    url: str
+    run: str
+
+    @property
+    def shown(self) -> str:
+        """The server's URL without its password."""
+        return shown(self.url)
+
+    def refusal(self) -> str | None:
+        """Why the server does not answer now; None if it does."""
+        return refusal(self.url)
+
+
+class RunReader:
+    """Reads one run's state again and again, and each entry of its streams once.
+
+    It gives up within seconds if Redis goes away: who only looks should say so rather than wait.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._store = Store(address.url, address.run, _hurried())
+        self._read: dict[str, tuple[float, int]] = {}
+
+    def snapshot(self) -> Snapshot:
+        """The state now."""
+        return snapshot(self._store)
+
+    def memory_bytes(self) -> int:
+        """Memory that the whole server uses."""
+        return int(self._store.client.info("memory")["used_memory"])
+
+    def starvation_percent(self) -> float | None:
+        """Share of its time that the learner waited for unrolls since its last report; None if that is long ago."""
+        value = self._store.client.get(self._store.key("starvation"))
+        return None if value is None else float(value)
+
+    def new(self, name: str) -> Sequence[Entry]:
+        """Entries of `metrics` or `events` that were not read before, oldest first."""
+        # Entries may share a millisecond: how many of the last one are known is remembered with it.
+        since, known = self._read.get(name, (0.0, 0))
+        count = BLOCK
+        while True:
+            found = self._store.stream(name, count)
+            if len(found) < count or found[0][0] < since or count >= LONGEST:
+                break
+            count = min(10 * count, LONGEST)
+        fresh = [entry for entry in found if entry[0] == since][known:] + [e for e in found if e[0] > since]
+        if fresh:
+            last = fresh[-1][0]
+            self._read[name] = last, sum(time_s == last for time_s, _ in found)
+        return fresh
+
+
+def names(url: str) -> list[str]:
+    """Names of the runs that a server knows; none if it does not answer now."""
+    if refusal(url) is not None:
+        return []
+    try:
+        return runs(connect(url, _hurried()))
+    except AWAY:
+        return []
+
+
+def address_in(folder: Path) -> Address | None:
+    """Where a run's folder says that its Redis is; None if it says nothing, or the run is finished."""
+    run = RunFolder(folder)
+    written = run.redis / "url"
+    if run.summary.exists() or not written.is_file():
+        return None
+    return Address(written.read_text().strip(), folder.resolve().name)
+
+
+@dataclass(frozen=True)
+class FolderFacts:
+    """What a run's folder says in a few words."""
+
+    method: str
+    game: str
+    seed: int
+    budget_player_steps: int
+    last: Mapping[str, Any]
+    """The last line of its metrics."""
+    returns: float | None
+    """Of training, at the end."""
+    scenarios: Mapping[str, int]
+    """Official scenarios that were played, with their episodes."""
+    finished: bool
+
+
+def facts(folder: Path) -> FolderFacts:
+    """Reads a run's folder, little of it.
+
+    Raises:
+      ConfigError: if its configuration cannot be read.
+    """
+    run = RunFolder(folder)
+    config = run.read_config()
+    last = last_record(run.metrics) or {}
+    return FolderFacts(
+        method=config.method.name,
+        game=config.environment.substrate,
+        seed=config.run.seed,
+        budget_player_steps=config.run.player_steps,
+        last=last,
+        returns=last.get(training_return([last])),
+        scenarios=Counter(str(row["scenario"]) for row in evaluation(folder)),
+        finished=run.summary.exists(),
+    )
+
+
+def signature(folder: Path) -> tuple[tuple[int, int], ...]:
+    """Changes when what `facts` reads does."""
+    run = RunFolder(folder)
+    return tuple(
+        (stat.st_mtime_ns, stat.st_size) if path.exists() and (stat := path.stat()) else (0, 0)
+        for path in (run.config, run.metrics, run.evaluation, run.summary, run.redis / "url")
+    )
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """A run's metrics, one line an update."""
+    return read_lines(RunFolder(folder).metrics)
+
+
+def distillation(folder: Path) -> list[dict[str, Any]]:
+    """A run's distillation events."""
+    return read_lines(RunFolder(folder).distillation)
+
+
+def evaluation(folder: Path) -> list[dict[str, Any]]:
+    """A run's episodes of official scenarios; none if the file holds something else."""
+    try:
+        return rows_of(RunFolder(folder).evaluation)
+    except BidistError:
+        return []
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    """A run's configuration as plain values."""
+    return dict(RunFolder(folder).read_config().model_dump(mode="json"))
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """What a run came to; empty while it goes on."""
+    path = RunFolder(folder).summary
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def logs(folder: Path) -> dict[str, Path]:
+    """A run's log files by name."""
+    return {path.name: path for path in sorted(RunFolder(folder).logs.glob("*.log"))}
+
+
+def _hurried() -> threading.Event:
+    """What makes a connection give up soon: the event of a role that was told to stop."""
+    stopping = threading.Event()
+    stopping.set()
+    return stopping

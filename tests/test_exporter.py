@@ -1,0 +1,165 @@
+"""What Prometheus is told: that it is all there, documented, and raises the alerts that it should."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_runs import LiveRun
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+from test_architecture import table
+
+from common.store import Store
+from dashboard.exporter import ROLES, STATES, RunsCollector
+from dashboard.metrics import METRICS, RUNS, SERVER
+
+ROOT = Path(__file__).parents[1]
+FILES = ROOT / "deploy" / "prometheus"
+
+Samples = dict[tuple[str, ...], float]
+
+
+def scraped(url: str, run: str) -> dict[str, Samples]:
+    """Metrics by name; samples by their labels' values without the run, in the order of the metric's labels."""
+    registry = CollectorRegistry()
+    registry.register(RunsCollector(url))
+    found: dict[str, Samples] = {}
+    for family in registry.collect():
+        for sample in family.samples:
+            if sample.labels.get("run", run) == run:
+                labels = tuple(sample.labels[name] for name in METRICS[sample.name].labels)
+                found.setdefault(sample.name, {})[labels] = sample.value
+    return found
+
+
+@pytest.fixture
+def live(store: Store, tmp_path: Path) -> Iterator[LiveRun]:
+    yield (run := LiveRun(store, tmp_path, actors=3)) and run
+    store.client.delete(*store.client.keys(store.key("*")))
+
+
+def test_a_live_run_has_every_metric(live: LiveRun) -> None:
+    live.advance(10)
+    live.store.ledger.account([("actor-0", 40, "stale", "lag")])
+    found = scraped(live.store.url, live.store.run)
+    assert found.keys() == METRICS.keys()
+    assert found["bidist_run_state"] == {(s,): float(s == "running") for s in STATES}
+    assert found["bidist_workers"] == {("learner",): 1, ("actor",): 3, ("distiller",): 1}
+    terms = {labels[0]: value for labels, value in found["bidist_ledger_unrolls"].items()}
+    assert terms == {
+        "produced": 120,
+        "trained": 117,
+        "stale": 1,
+        "rejected": 0,
+        "rewound": 0,
+        "lost": 0,
+        "in_flight": 2,
+    }
+    assert found["bidist_ledger_imbalance_unrolls"] == {(): 0}
+    assert found["bidist_ledger_reason_unrolls"] == {("stale", "lag"): 1}
+    assert found["bidist_starvation_ratio"] == {(): pytest.approx(0.08)}
+    assert 0 <= found["bidist_checkpoint_age_seconds"][()] < 60
+    assert found["bidist_distillation_kl_nats"].keys() == {("before", "forward"), ("after", "forward")}
+    assert found["bidist_redis_up"] == {(): 1} and found["bidist_redis_memory_bytes"][()] > 1e5
+
+
+def test_a_run_that_has_just_begun_says_what_it_can(store: Store, tmp_path: Path) -> None:
+    LiveRun(store, tmp_path)
+    found = scraped(store.url, store.run)
+    assert found["bidist_run_state"]["starting",] == 1
+    assert "bidist_return" not in found and "bidist_checkpoint_age_seconds" not in found
+    store.client.delete(*store.client.keys(store.key("*")))
+
+
+def test_a_broken_ledger_and_a_missing_role_show(live: LiveRun) -> None:
+    live.advance(2)
+    live.store.client.hincrby(live.store.key("ledger"), "trained", -3)
+    for i in range(3):
+        live.store.remove_worker("actor", str(i))
+    found = scraped(live.store.url, live.store.run)
+    assert found["bidist_ledger_imbalance_unrolls"] == {(): 3}
+    assert found["bidist_role_missing"] == {(role,): float(role == "actor") for role in ROLES}
+
+
+def test_the_age_of_a_checkpoint_outlasts_thousands_of_other_events(live: LiveRun) -> None:
+    live.store.put_event("learner", "learner", "checkpoint", path="x", updates=1)
+    for i in range(1500):
+        live.store.put_event("actor", str(i), "start", incarnation="x")
+    assert scraped(live.store.url, live.store.run)["bidist_checkpoint_age_seconds"][()] < 120
+
+
+def test_redis_that_is_away_is_a_metric_and_no_error(tmp_path: Path) -> None:
+    found = scraped(f"unix://{tmp_path}/none.sock", "any")
+    assert found["bidist_redis_up"] == {(): 0}
+    assert found.keys() <= SERVER.keys()
+
+
+def test_every_metric_is_documented_with_its_labels() -> None:
+    documented = table("prometheus.md", "Metrics")
+    assert list(documented) == [*RUNS, *SERVER]
+    for name, metric in RUNS.items():
+        labels, unit, meaning = documented[name]
+        assert tuple(re.findall(r"`(\w+)`", labels)) == metric.labels, name
+        assert unit and meaning
+    assert all(len(documented[name]) == 2 and not metric.labels for name, metric in SERVER.items())
+
+
+def test_every_alert_is_documented_and_tested_to_fire() -> None:
+    rules = yaml.safe_load((FILES / "alerts.yml").read_text())["groups"][0]["rules"]
+    alerts = {rule["alert"] for rule in rules}
+    assert alerts == set(table("prometheus.md", "Alerts"))
+    tests = yaml.safe_load((FILES / "alerts_test.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    assert alerts == {case["alertname"] for case in cases if case.get("exp_alerts")}
+    assert alerts == {case["alertname"] for case in cases if not case.get("exp_alerts")}
+    assert all(rule["annotations"].keys() == {"summary", "action"} for rule in rules)
+
+
+def test_rules_and_dashboard_use_metrics_that_there_are() -> None:
+    boards = json.loads((FILES / "grafana" / "dashboards" / "bidist.json").read_text())
+    used = {target["expr"] for panel in boards["panels"] for target in panel["targets"]}
+    for rule in yaml.safe_load((FILES / "alerts.yml").read_text())["groups"][0]["rules"]:
+        used.add(rule["expr"])
+    for expression in used:
+        names = set(re.findall(r"\bbidist_\w+", expression))
+        assert names <= METRICS.keys(), expression
+        for name, selector in re.findall(r"\b(bidist_\w+)\{([^}]*)\}", expression):
+            labels = set(re.findall(r"(\w+)\s*(?:=|!=|=~|!~)", selector))
+            assert labels <= {"run", *METRICS[name].labels}, expression
+    places = [tuple(panel["gridPos"].values()) for panel in boards["panels"]]
+    assert len(set(places)) == len(places)
+
+
+def test_promtool_finds_the_rules_right_and_sees_each_alert_fire() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool here: Debian's package prometheus has it")
+    for command in (["check", "config", "prometheus.yml"], ["test", "rules", "alerts_test.yml"]):
+        done = subprocess.run([promtool, *command], cwd=FILES, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_serves_what_prometheus_reads_and_leaves_when_told(live: LiveRun) -> None:
+    live.advance(10)
+    command = [sys.executable, "-m", "cli", "exporter", "--redis", live.store.url, "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().split()[-1]
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                families = {family.name for family in text_string_to_metric_families(answer.read().decode())}
+            assert families - {"bidist_ledger_reason_unrolls"} == METRICS.keys() - {"bidist_ledger_reason_unrolls"}
+        finally:
+            process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert process.wait(30) == 0 and time.monotonic() - started < 20
