@@ -1,4 +1,4 @@
-"""What the tests of several methods need: methods made by name, many draws, a minibatch."""
+"""Shared by the tests of several methods: methods by name, many draws, a minibatch."""
 
 import math
 from typing import Any
@@ -29,7 +29,7 @@ def configuration(name: str, *overrides: str) -> Config:
 
 
 def drawn(chosen: Method, players: int, pool: dict[str, float] | None = None) -> NDArray[np.str_]:
-    """Who drove whom in many episodes: [DRAWS, players]."""
+    """Draws the drivers of many episodes: [DRAWS, players]."""
     rng = np.random.default_rng(0)
     return np.array([chosen.drivers(rng, players, pool or {}) for _ in range(DRAWS)])
 
@@ -43,15 +43,23 @@ def sequences() -> Sequences:
     g = torch.Generator().manual_seed(2)
     rgb = torch.randint(0, 256, (P, T + 1, S, *GAME.rgb_shape), dtype=torch.uint8, generator=g)
     action, numbers = torch.randint(0, GAME.actions, (P, T, S), generator=g), torch.rand(P, T, S, generator=g)
+    features, state = torch.randn(P, T + 1, S, GAME.features, generator=g), torch.randn(P, S, 8, generator=g)
     return Sequences(
-        rgb, torch.randn(P, T + 1, S, GAME.features, generator=g), action,
-        numbers, numbers, numbers, numbers > 0.1, numbers > 0.3, torch.randn(P, S, 8, generator=g),
-        torch.arange(P * S).reshape(P, S) % 3,
-    )  # fmt: skip
+        rgb,
+        features,
+        action,
+        log_prob=numbers,
+        reward=numbers,
+        discount=numbers,
+        valid=numbers > 0.1,
+        mask=numbers > 0.3,
+        state=state,
+        version=torch.arange(P * S).reshape(P, S) % 3,
+    )
 
 
 def shaken(network: Network) -> Any:
-    """With other weights than those it starts from: options that differ, opinions."""
+    """Moves the weights away from where they start, so that options differ and policies have opinions."""
     torch.manual_seed(4)
     with torch.no_grad():
         for parameter in network.parameters():

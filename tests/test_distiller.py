@@ -1,4 +1,4 @@
-"""Equation 2 against a loop, its two directions, and that phi rests in between."""
+"""Equation 2 against a loop, both directions, and exact resumption."""
 
 import copy
 from typing import Any
@@ -27,15 +27,13 @@ def observations(policies: int, update: int = 1) -> Observations:
     rng = np.random.default_rng(update)
     mask = rng.random((T, B, N)) > 0.15
     mask[5:, 1] = False
-    return Observations(
-        update, rng.integers(0, 256, (T, B, N, *GAME.rgb_shape), dtype=np.uint8),
-        rng.normal(size=(T, B, N, GAME.features)).astype(np.float32) * 3,
-        np.tile(np.arange(N) % policies, (B, 1)), mask,
-    )  # fmt: skip
+    rgb = rng.integers(0, 256, (T, B, N, *GAME.rgb_shape), dtype=np.uint8)
+    features = rng.normal(size=(T, B, N, GAME.features)).astype(np.float32) * 3
+    return Observations(update, rgb, features, np.tile(np.arange(N) % policies, (B, 1)), mask)
 
 
 def theta(policies: int, seed: int = 5) -> dict[str, Tensor]:
-    """Learning policies with opinions: the head's weights are larger than at a start."""
+    """Learning policies with opinions: the weights of their head are larger than at the start."""
     torch.manual_seed(seed)
     network = Network(GAME, NETWORK, policies)
     with torch.no_grad():
@@ -66,7 +64,7 @@ def same(x: dict[str, Tensor], y: dict[str, Tensor]) -> bool:
 
 
 def probabilities(parameters: dict[str, Tensor], policy: int, d: Observations, b: int, n: int) -> Tensor:
-    """One player's action probabilities along one sequence [T, A], by a network of its own, step by step."""
+    """Computes one player's action probabilities along one sequence [T, A] with a single network, step by step."""
     network = Network(GAME, NETWORK, 1)
     network.load_state_dict({name: x[policy : policy + 1] for name, x in parameters.items()})
     state, out = torch.zeros(1, 1, network.state_size), []
@@ -102,11 +100,11 @@ def test_divergence_and_entropy_term_by_term() -> None:
     mask = torch.rand(2, 3, 4) > 0.4
     divergence, entropy = kl_divergence(teacher, student, mask), mean_entropy(teacher, mask)
     for p in range(2):
-        places = [(t, s) for t in range(3) for s in range(4) if mask[p, t, s]]
-        kl = [F.kl_div(student[p, t, s], teacher[p, t, s], log_target=True, reduction="sum") for t, s in places]
-        assert float(divergence[p]) == pytest.approx(float(sum(kl)) / len(places))
-        h = [torch.distributions.Categorical(logits=teacher[p, t, s]).entropy() for t, s in places]
-        assert float(entropy[p]) == pytest.approx(float(sum(h)) / len(places))
+        steps = [(t, s) for t in range(3) for s in range(4) if mask[p, t, s]]
+        kl = [F.kl_div(student[p, t, s], teacher[p, t, s], log_target=True, reduction="sum") for t, s in steps]
+        assert float(divergence[p]) == pytest.approx(float(sum(kl)) / len(steps))
+        h = [torch.distributions.Categorical(logits=teacher[p, t, s]).entropy() for t, s in steps]
+        assert float(entropy[p]) == pytest.approx(float(sum(h)) / len(steps))
     assert torch.equal(kl_divergence(teacher, teacher, mask), torch.zeros(2).double())
     assert (divergence > 0).all()
 
@@ -143,18 +141,18 @@ def test_reverse_stops_at_the_bound() -> None:
 
 
 @pytest.mark.parametrize(("phase", "expected"), [(1, "frfrfr"), (2, "ffrrff"), (3, "fffrrr")])
-def test_directions_take_turns_by_phases(phase: int, expected: str) -> None:
+def test_directions_alternate_by_phases(phase: int, expected: str) -> None:
     made = distiller(phase_events=phase)
     taken = [str(made.event(theta(1), observations(1, update))["direction"])[0] for update in range(1, 7)]
     assert "".join(taken) == expected
 
 
-def test_one_direction_alone_never_turns() -> None:
+def test_a_single_direction_never_changes() -> None:
     made = distiller(directions=("forward",))
     assert {made.event(theta(1), observations(1, k))["direction"] for k in range(1, 4)} == {"forward"}
 
 
-def test_adam_starts_anew_when_the_direction_changes_and_not_before() -> None:
+def test_adam_is_reset_only_when_the_direction_changes() -> None:
     made = distiller(phase_events=2, forward_epochs=1, reverse_epochs=1)
     steps = []
     for update in range(1, 5):
@@ -163,7 +161,7 @@ def test_adam_starts_anew_when_the_direction_changes_and_not_before() -> None:
     assert steps == [2, 4, 2, 4]
 
 
-def test_the_burn_in_warms_the_states_up_and_does_not_count() -> None:
+def test_burn_in_warms_up_the_recurrent_states_but_does_not_count() -> None:
     d, teacher = observations(1), theta(1)
     counted = distiller().event(teacher, d)["kl_before_nats"]
     d.mask[:BURN_IN] = ~d.mask[:BURN_IN]
@@ -173,7 +171,7 @@ def test_the_burn_in_warms_the_states_up_and_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("events", [1, 2, 3])
-def test_a_restored_distiller_makes_the_same_next_event_to_the_last_bit(events: int) -> None:
+def test_a_restored_distiller_makes_a_bit_identical_next_event(events: int) -> None:
     settings = {"phase_events": 2, "reverse_bound": None}
     whole = distiller(**settings)
     for update in range(1, events + 1):

@@ -1,4 +1,4 @@
-"""Stacked layers against single ones from torch, the recurrent cores, and the arrangement of rows."""
+"""Stacked layers against single ones of torch, the recurrent cores, and the arrangement of rows."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def observed(spec: EnvironmentSpec, steps: int = T, sequences: int = S) -> tuple
 
 @pytest.mark.parametrize("core", ["gru", "lstm"])
 @pytest.mark.parametrize("spec", [SEEING, BLIND])
-def test_a_stack_of_policies_is_each_of_them(spec: EnvironmentSpec, core: str) -> None:
+def test_stacked_policies_compute_what_each_would_alone(spec: EnvironmentSpec, core: str) -> None:
     stack, single = network(spec, P, core), network(spec, 1, core)
     rgb, features = observed(spec)
     state, version = torch.randn(P, S, stack.state_size), torch.zeros(P, S, dtype=torch.long)
@@ -60,7 +60,7 @@ def test_a_stack_of_policies_is_each_of_them(spec: EnvironmentSpec, core: str) -
 
 
 def plain_embedding(net: Network, p: int, rgb: Tensor, features: Tensor) -> Tensor:
-    """What policy p makes of images [M, H, W, 3] and features [M, F], written out."""
+    """Policy p's embedding of images [M, H, W, 3] and features [M, F], written out."""
     x = rgb.permute(0, 3, 1, 2).float() / 255
     x = F.relu(F.conv2d(x, net.conv_1.weight[p], net.conv_1.bias[p]))
     x = F.relu(F.conv2d(x, net.conv_2.weight[p], net.conv_2.bias[p], stride=2))
@@ -71,7 +71,7 @@ def plain_embedding(net: Network, p: int, rgb: Tensor, features: Tensor) -> Tens
 
 @pytest.mark.parametrize("black", [(), (2, 4), (0, 1, 2, 3, 4, 5, 6)])
 def test_the_embedding_is_two_convolutions_and_a_dense_layer(black: tuple[int, ...]) -> None:
-    # Black images are computed once for all; neither their embeddings nor the gradients may show it.
+    # Black images are computed once; neither the embeddings nor the gradients may differ.
     net = network(SEEING, P, precision="float32")
     rgb, features = observed(SEEING, 1, 7)
     rgb[:, :, list(black)] = 0
@@ -86,7 +86,7 @@ def test_the_embedding_is_two_convolutions_and_a_dense_layer(black: tuple[int, .
         torch.testing.assert_close(x, y, msg=name)
 
 
-def test_in_bfloat16_an_embedding_is_nearly_the_same() -> None:
+def test_embeddings_in_bfloat16_are_nearly_the_same() -> None:
     rgb, features = observed(SEEING)
     exact, rounded = (
         network(SEEING, P, precision=p).embed_image(rgb, features).detach() for p in ("float32", "bfloat16")
@@ -96,7 +96,7 @@ def test_in_bfloat16_an_embedding_is_nearly_the_same() -> None:
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_a_core_and_its_gradients_are_those_of_torch(kind: str) -> None:
+def test_cores_and_their_gradients_match_torch(kind: str) -> None:
     torch.manual_seed(0)
     core = StackedCore(P, kind, 5, 8)
     with torch.no_grad():
@@ -126,14 +126,14 @@ def test_a_core_and_its_gradients_are_those_of_torch(kind: str) -> None:
             torch.testing.assert_close(found[name][p], gradient, msg=name)
 
 
-def test_the_written_out_gradient_of_the_gru_is_the_numerical_one() -> None:
+def test_the_hand_written_gradient_of_the_gru_is_the_numerical_one() -> None:
     torch.manual_seed(0)
     shapes = ((2, 4, 3, 9), (2, 3, 3), (2, 9, 3), (2, 9))
     arguments = tuple(torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
     assert torch.autograd.gradcheck(gru, arguments)
 
 
-def test_a_core_carries_its_state_across_unrolls() -> None:
+def test_recurrent_state_carries_over_to_the_next_unroll() -> None:
     for core in ("gru", "lstm"):
         net = network(BLIND, P, core)
         embedding = torch.randn(P, T, S, CONFIG.dense)
@@ -144,14 +144,14 @@ def test_a_core_carries_its_state_across_unrolls() -> None:
         torch.testing.assert_close(torch.cat([first, second], 1), whole)
 
 
-def test_more_rows_than_a_piece_holds_are_the_same_rows() -> None:
+def test_rows_are_the_same_when_computed_in_pieces() -> None:
     net = network(SEEING, P)
     rgb, features = observed(SEEING, PIECE // 4 + 3, 4)
     last = net.embed_image(rgb[:, -5:], features[:, -5:])
     torch.testing.assert_close(net.embed_image(rgb, features)[:, -5:], last)
 
 
-def test_weights_start_orthogonal_and_the_policy_nearly_uniform() -> None:
+def test_weights_start_orthogonal_and_policies_nearly_uniform() -> None:
     torch.manual_seed(0)
     net = Network(SEEING, CONFIG, 2)
     for p in range(2):
@@ -163,7 +163,7 @@ def test_weights_start_orthogonal_and_the_policy_nearly_uniform() -> None:
 
 
 @pytest.mark.parametrize("policy", [[0, 1, 0, 2, 0], [2, 2, 2, 2, 2], [0, -1, 1, -1, -1], [-1, -1, -1, -1, -1]])
-def test_an_arrangement_sorts_rows_by_policy_and_puts_them_back(policy: list[int]) -> None:
+def test_an_arrangement_sorts_rows_by_policy_and_scatters_them_back(policy: list[int]) -> None:
     arrangement = arrange(np.array(policy), 3)
     rows = torch.arange(10.0).reshape(5, 2) + 1
     gathered = arrangement.gather(rows)
@@ -172,5 +172,5 @@ def test_an_arrangement_sorts_rows_by_policy_and_puts_them_back(policy: list[int
         assert torch.equal(own, rows[torch.tensor(policy) == p])
     kept = (torch.tensor(policy) >= 0)[:, None]
     assert torch.equal(arrangement.scatter(gathered, 5), torch.where(kept, rows, 0.0))
-    # Along another axis the policies come to the front all the same.
+    # Policies lead whichever axis is gathered along.
     assert torch.equal(arrangement.gather(rows.T.contiguous(), 1).transpose(1, 2), gathered)

@@ -1,4 +1,4 @@
-"""What defines OPRE: options that are guessed to act and chosen to train, and what they learn from."""
+"""What defines OPRE: options that are guessed to act and chosen in training, and what trains them."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def options() -> tuple[OPRE, OptionNetwork]:
     return chosen, shaken(chosen.network(GAME, P))
 
 
-def test_opre_acts_by_options_that_it_guesses_and_trains_by_options_that_everybody_chooses() -> None:
+def test_opre_acts_on_guessed_options_and_trains_on_options_chosen_from_all_players() -> None:
     _, network = options()
     part, others = sequences(), torch.randn(P, T + 1, S, 10)
     embedding = network.embed(part.rgb, part.features, part.version)
@@ -23,9 +23,9 @@ def test_opre_acts_by_options_that_it_guesses_and_trains_by_options_that_everybo
     outputs = network.evaluate(embedding, part.state, others)
     hidden, _ = network.remember(embedding, part.state)
     for p, t, s in [(0, 0, 0), (1, 3, 2), (1, 5, 5)]:
-        h, everybody = hidden[p, t, s], embedding[p, t, s] + 2 * others[p, t, s]
+        h, everyone = hidden[p, t, s], embedding[p, t, s] + 2 * others[p, t, s]
         guessed = (network.guess.weight[p] @ h + network.guess.bias[p]).softmax(-1)
-        chosen = (network.choose.weight[p] @ everybody + network.choose.bias[p]).softmax(-1)
+        chosen = (network.choose.weight[p] @ everyone + network.choose.bias[p]).softmax(-1)
         each = (network.policy.weight[p] @ h + network.policy.bias[p]).reshape(8, GAME.actions).softmax(-1)
         values = network.value.weight[p] @ h + network.value.bias[p]
         torch.testing.assert_close(acts[p, t, s].exp(), guessed @ each)
@@ -34,17 +34,17 @@ def test_opre_acts_by_options_that_it_guesses_and_trains_by_options_that_everybo
     assert float((acts - outputs.log_probs).detach().abs().max()) > 0.05
 
 
-def test_opre_looks_at_others_in_training_alone() -> None:
+def test_opre_sees_other_players_only_in_training() -> None:
     _, network = options()
     part = sequences()
     embedding = network.embed(part.rgb, part.features, part.version)
     seen, seen_otherwise = (network.evaluate(embedding, part.state, torch.randn(P, T + 1, S, 10)) for _ in range(2))
     assert not torch.equal(seen.log_probs, seen_otherwise.log_probs)
     assert not torch.equal(seen.values, seen_otherwise.values)
-    assert torch.equal(seen.guessed, seen_otherwise.guessed), "p is a guess from what a player sees itself"
+    assert torch.equal(seen.guessed, seen_otherwise.guessed), "p depends on the player's own observations alone"
 
 
-def test_opre_learns_to_choose_from_values_and_to_guess_from_the_choice() -> None:
+def test_opre_learns_the_choice_from_values_and_the_guess_from_the_choice() -> None:
     chosen, network = options()
     part = sequences()
 
@@ -62,7 +62,7 @@ def test_opre_learns_to_choose_from_values_and_to_guess_from_the_choice() -> Non
     assert gradients("kl") == {"guess", "choose"}
 
 
-def test_opre_minimises_the_kl_of_guess_to_choice_less_what_the_choice_tells() -> None:
+def test_the_penalties_of_opre_are_a_kl_and_an_information() -> None:
     chosen, _ = options()
     part = sequences()
     q, p = (torch.randn(P, T + 1, S, 8).log_softmax(-1) for _ in range(2))
@@ -70,19 +70,19 @@ def test_opre_minimises_the_kl_of_guess_to_choice_less_what_the_choice_tells() -
         Network(GAME, chosen.config.network, P), part, q, OptionOutputs(q, q, q, p), StepSum.mean
     )
     for policy in range(P):
-        places = [(t, s) for t in range(T) for s in range(S) if part.mask[policy, t, s]]
-        here = [torch.distributions.Categorical(logits=q[policy, t, s]) for t, s in places]
-        there = [torch.distributions.Categorical(logits=p[policy, t, s]) for t, s in places]
+        steps = [(t, s) for t in range(T) for s in range(S) if part.mask[policy, t, s]]
+        here = [torch.distributions.Categorical(logits=q[policy, t, s]) for t, s in steps]
+        there = [torch.distributions.Categorical(logits=p[policy, t, s]) for t, s in steps]
         kl = np.mean([float(torch.distributions.kl_divergence(x, y)) for x, y in zip(here, there, strict=True)])
         usage = torch.distributions.Categorical(torch.stack([x.probs for x in here]).mean(0)).entropy()
-        tells = float(usage) - np.mean([float(x.entropy()) for x in here])
+        information = float(usage) - np.mean([float(x.entropy()) for x in here])
         assert float(penalties["option_kl_nats"][1][policy]) == pytest.approx(kl, rel=1e-4)
-        assert float(penalties["option_information_nats"][1][policy]) == pytest.approx(tells, rel=1e-3)
+        assert float(penalties["option_information_nats"][1][policy]) == pytest.approx(information, rel=1e-3)
     assert penalties["option_kl_nats"][0] == 0.01
-    assert penalties["option_information_nats"][0] == -0.01, "what is subtracted is made large"
+    assert penalties["option_information_nats"][0] == -0.01, "a negative weight maximises it"
 
 
-def test_a_policy_without_a_step_in_a_minibatch_is_no_trouble_to_opre() -> None:
+def test_opre_handles_a_policy_without_steps_in_a_minibatch() -> None:
     chosen, network = options()
     part = sequences()
     part.mask[0] = False

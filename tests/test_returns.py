@@ -1,4 +1,4 @@
-"""GAE and V-trace against their definitions, summed up term by term."""
+"""GAE and V-trace against their definitions, summed term by term."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ T, S, GAMMA, LAMBDA = 9, 6, 0.9, 0.8
 
 @dataclass(frozen=True)
 class Case:
-    """Unrolls of all lengths; some terminate inside, so that their discount is 0 there."""
+    """Unrolls of several lengths; some terminate midway, where their discount is 0."""
 
     reward: Tensor
     discount: Tensor
@@ -30,8 +30,8 @@ def case() -> Case:
     valid = torch.arange(T)[:, None] < torch.tensor(lengths)
     discount = GAMMA * (torch.rand(T, S) > 0.2).double()
     shape = (T, S)
-    return Case(torch.randn(shape).double(), discount, torch.randn(T + 1, S).double(), valid,
-                torch.randn(shape).double(), lengths)  # fmt: skip
+    reward, values, log_ratio = (torch.randn(size).double() for size in (shape, (T + 1, S), shape))
+    return Case(reward, discount, values, valid, log_ratio, lengths)
 
 
 def delta(case: Case, s: int, t: int) -> float:
@@ -59,18 +59,17 @@ def test_gae_is_the_discounted_sum_of_temporal_differences(case: Case, trace: fl
 
 
 @pytest.mark.parametrize("trace", [0.0, LAMBDA, 1.0])
-def test_vtrace_is_the_sum_of_its_paper(case: Case, trace: float) -> None:
+def test_vtrace_is_the_sum_in_its_paper(case: Case, trace: float) -> None:
     targets = vtrace(case.reward, case.discount, case.values, case.valid, trace, case.log_ratio)
     rho = case.log_ratio.exp().clamp(max=1.0)
     for s, length in enumerate(case.lengths):
 
         def vs(t: int, s: int = s, length: int = length) -> float:
-            terms = [
-                product([float(case.discount[i, s]) * trace * float(rho[i, s]) for i in range(t, k)])
-                * float(rho[k, s]) * delta(case, s, k)
-                for k in range(t, length)
-            ]  # fmt: skip
-            return float(case.values[t, s]) + sum(terms)
+            total = float(case.values[t, s])
+            for k in range(t, length):
+                traces = [float(case.discount[i, s]) * trace * float(rho[i, s]) for i in range(t, k)]
+                total += product(traces) * float(rho[k, s]) * delta(case, s, k)
+            return total
 
         for t in range(length):
             assert float(targets.returns[t, s]) == pytest.approx(vs(t), abs=1e-12)
@@ -79,7 +78,7 @@ def test_vtrace_is_the_sum_of_its_paper(case: Case, trace: float) -> None:
             assert float(targets.advantages[t, s]) == pytest.approx(expected, abs=1e-12)
 
 
-def test_vtrace_on_policy_has_the_returns_of_gae(case: Case) -> None:
+def test_on_policy_vtrace_has_the_returns_of_gae(case: Case) -> None:
     on_policy = vtrace(case.reward, case.discount, case.values, case.valid, LAMBDA, torch.zeros(T, S).double())
     torch.testing.assert_close(
         on_policy.returns, gae(case.reward, case.discount, case.values, case.valid, LAMBDA).returns
@@ -87,7 +86,7 @@ def test_vtrace_on_policy_has_the_returns_of_gae(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", ["gae", "vtrace"])
-def test_nothing_flows_back_from_behind_an_unroll(case: Case, name: str) -> None:
+def test_nothing_flows_back_from_after_an_unroll(case: Case, name: str) -> None:
     def targets(reward: Tensor, values: Tensor) -> list[Tensor]:
         extra = (case.log_ratio,) if name == "vtrace" else ()
         found = {"gae": gae, "vtrace": vtrace}[name](reward, case.discount, values, case.valid, LAMBDA, *extra)
@@ -100,7 +99,7 @@ def test_nothing_flows_back_from_behind_an_unroll(case: Case, name: str) -> None
         assert torch.equal(x, y)
 
 
-def test_a_terminated_step_bootstraps_nothing_and_a_truncated_one_does() -> None:
+def test_truncated_steps_bootstrap_and_terminated_ones_do_not() -> None:
     reward, valid = torch.tensor([[1.0]]), torch.tensor([[True]])
     values = torch.tensor([[0.0], [10.0]])
     terminated = gae(reward, torch.tensor([[0.0]]), values, valid, LAMBDA)

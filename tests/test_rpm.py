@@ -1,4 +1,4 @@
-"""What defines RPM: who is remembered, under which rank, and who of them is played."""
+"""What defines RPM: which policies are kept, in which rank, and which of them play."""
 
 import math
 from collections import Counter
@@ -18,7 +18,7 @@ def rpm(*overrides: str) -> RankedPolicyMemory:
     return chosen
 
 
-def test_rpm_draws_a_rank_and_then_a_policy_of_it() -> None:
+def test_rpm_draws_a_rank_and_then_a_policy_from_it() -> None:
     who = drawn(rpm(), 3, POOL)
     assert (who == THETA).any(1).all()
     theta = 0.5 / (1 - 0.5**3)
@@ -32,26 +32,26 @@ def test_rpm_draws_a_rank_and_then_a_policy_of_it() -> None:
     assert shares == pytest.approx(expected, abs=error(1 / 4))
 
 
-def test_rpm_plays_among_learning_policies_as_long_as_it_remembers_nobody() -> None:
+def test_rpm_plays_learning_policies_while_its_memory_is_empty() -> None:
     assert (drawn(rpm(), 3) == THETA).all()
 
 
-def test_rpm_lets_theta_in_every_so_many_updates_under_its_return() -> None:
+def test_theta_joins_the_memory_every_so_many_updates_with_its_return_as_score() -> None:
     chosen = rpm("method.every=10")
-    ranks = [chosen.score(updates, 3.25, {}) for updates in range(1, 31)]
-    assert [i + 1 for i, rank in enumerate(ranks) if rank is not None] == [10, 20, 30]
+    scores = [chosen.score(updates, 3.25, {}) for updates in range(1, 31)]
+    assert [i + 1 for i, score in enumerate(scores) if score is not None] == [10, 20, 30]
     assert chosen.score(10, 3.25, {}) == 3.25
-    assert chosen.score(10, math.nan, {}) is None, "no episode has ended yet: there is no return to rank it by"
+    assert chosen.score(10, math.nan, {}) is None, "no episode has ended yet: there is no return to score it by"
 
 
-def test_rpm_lets_the_oldest_of_a_full_rank_go() -> None:
+def test_the_oldest_policy_of_a_full_rank_is_evicted() -> None:
     chosen = rpm("method.rank_size=2")
     assert chosen.evict(POOL) == ["pool:20"]
     assert chosen.evict({**POOL, "pool:100": 2.0}) == ["pool:20", "pool:30"]
     assert rpm("method.rank_size=3").evict(POOL) == []
 
 
-def test_a_rank_is_as_wide_as_the_game_asks_for() -> None:
+def test_the_width_of_a_rank_depends_on_the_game() -> None:
     of_coins = made("rpm", "environment.substrate=coins")
     assert of_coins.ranks({"pool:1": 4.9, "pool:2": 5.0, "pool:3": -0.1}) == {
         -1: ["pool:3"],
@@ -65,14 +65,14 @@ def test_a_rank_is_as_wide_as_the_game_asks_for() -> None:
 
 
 @pytest.mark.parametrize(("climb", "warnings"), [(0.0, 1), (0.3, 0)])
-def test_rpm_warns_once_when_everybody_has_one_rank(
+def test_rpm_warns_once_if_all_policies_have_the_same_rank(
     caplog: pytest.LogCaptureFixture, climb: float, warnings: int
 ) -> None:
     chosen, pool = rpm(), dict[str, float]()
     for updates in range(1, 301):
-        rank = chosen.score(updates, 0.5 + climb * updates / 10, pool)
-        if rank is not None:
-            pool[f"pool:{updates}"] = rank
+        score = chosen.score(updates, 0.5 + climb * updates / 10, pool)
+        if score is not None:
+            pool[f"pool:{updates}"] = score
             for name in chosen.evict(pool):
                 del pool[name]
     assert len(pool) == 8 or climb

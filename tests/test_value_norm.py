@@ -1,4 +1,4 @@
-"""The running normaliser against the weighted sums that it stands for."""
+"""The running normaliser against the weighted sums that define it."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from learner.value_norm import VARIANCE_FLOOR, ValueNorm
 
 
-def test_moments_are_the_weighted_means_of_all_batches_so_far() -> None:
+def test_moments_are_the_weighted_means_of_all_batches() -> None:
     torch.manual_seed(0)
     beta = 0.9
     norm = ValueNorm(2, beta)
@@ -24,7 +24,7 @@ def test_moments_are_the_weighted_means_of_all_batches_so_far() -> None:
         assert float(deviation[p]) == pytest.approx((square - expected**2) ** 0.5, rel=1e-5)
 
 
-def test_the_first_update_counts_in_full_with_the_usual_slow_decay() -> None:
+def test_the_first_update_counts_in_full_even_with_a_slow_decay() -> None:
     norm = ValueNorm(1, 0.99999)
     returns = torch.tensor([[[100.0, 300.0]]])
     norm.update(returns, torch.ones_like(returns, dtype=torch.bool))
@@ -42,7 +42,7 @@ def test_normalise_and_denormalise_are_inverses() -> None:
     torch.testing.assert_close(norm.denormalise(norm.normalise(x)), x)
 
 
-def test_before_the_first_update_and_for_a_policy_without_steps_nothing_changes() -> None:
+def test_nothing_changes_before_the_first_update_and_for_policies_without_steps() -> None:
     norm = ValueNorm(2, 0.9)
     x = torch.full((2, 3, 2), 7.0)
     assert torch.equal(norm.normalise(x), x)
@@ -53,14 +53,14 @@ def test_before_the_first_update_and_for_a_policy_without_steps_nothing_changes(
     assert torch.equal(norm.normalise(x)[1], x[1])
 
 
-def test_returns_that_never_vary_do_not_blow_up() -> None:
+def test_constant_returns_do_not_blow_up() -> None:
     norm = ValueNorm(1, 0.9)
     x = torch.zeros(1, 4, 1)
     norm.update(x, torch.ones_like(x, dtype=torch.bool))
     assert float(norm.moments()[1]) == pytest.approx(VARIANCE_FLOOR**0.5)
 
 
-def test_its_state_is_saved_and_loaded_whole() -> None:
+def test_its_state_is_saved_and_loaded() -> None:
     first, second = ValueNorm(1, 0.9), ValueNorm(1, 0.9)
     x = torch.randn(1, 4, 2)
     first.update(x, torch.ones_like(x, dtype=torch.bool))

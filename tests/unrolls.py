@@ -1,4 +1,4 @@
-"""Unrolls made up for tests."""
+"""Made-up unrolls."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def make_unroll(
     episode: EpisodeSummary | None = None,
     **arrays: Any,
 ) -> Unroll:
-    """A valid unroll whose numbers are drawn with its sequence number as the seed; `arrays` replaces some."""
+    """Makes up a valid unroll, with its sequence number as the seed; `arrays` replaces some of its arrays."""
     rng = np.random.default_rng(sequence)
     players = spec.environment.players
     drawn: dict[str, Any] = {}
@@ -35,9 +35,17 @@ def make_unroll(
             drawn[name] = rng.integers(0, 2 if dtype is np.bool_ else 256, shape).astype(dtype)
     drawn |= arrays
     header = UnrollHeader(
-        protocol=PROTOCOL, run=run, actor=actor, incarnation=incarnation, sequence=sequence, environment=3,
-        theta_version=12, phi_version=4, learning=[i % 2 == 0 for i in range(players)],
-        policy=[i % spec.policies for i in range(players)], episode=episode,
+        protocol=PROTOCOL,
+        run=run,
+        actor=actor,
+        incarnation=incarnation,
+        sequence=sequence,
+        environment=3,
+        theta_version=12,
+        phi_version=4,
+        learning=[i % 2 == 0 for i in range(players)],
+        policy=[i % spec.policies for i in range(players)],
+        episode=episode,
         arrays=[(name, drawn[name].dtype.str, drawn[name].shape) for name in ARRAYS],
-    )  # fmt: skip
+    )
     return Unroll(header, **drawn)
