@@ -91,7 +91,8 @@ class Replay(Twin):
         return self._tape.specs[name]
 
     def action_discrete_names(self) -> list[str]:
-        return self._tape.action_names
+        names: list[str] = self._tape.action_names
+        return names
 
     def events(self) -> Any:
         return self._tape.events_seen[self.step]
@@ -101,12 +102,13 @@ class Tapes(Lab2dLog):
     """Builds tapes for Melting Pot and replays for the adapter."""
 
     def build(self, root: str, settings: dict[str, str]) -> Tape:
-        self.games.append(Tape(self._real(root, settings), root, dict(settings)))
-        return self.games[-1]
+        self.tape = Tape(self._real(root, settings), root, dict(settings))
+        self.games.append(self.tape)
+        return self.tape
 
     def twin(self, root: str, settings: dict[str, str]) -> Replay:
         super().twin(root, settings)
-        self.replay = Replay(self.games[-1])
+        self.replay = Replay(self.tape)
         return self.replay
 
 
@@ -137,7 +139,8 @@ def main() -> None:
     played = replace(official, bots={role: (NOOP,) for role in official.bots})
     overrides = [f"environment.substrate={played.substrate}", "network.dense=16", "network.core_size=16"]
     config = load_config(overrides=overrides, environ={})
-    theta = population(config, played) if focal == "policies" else None
+    policies = population(config, played)
+    theta, other = (policies, None) if focal == "policies" else (None, policies)
     jobs = [(played, EPISODE)]
     tapes = Tapes(dmlab2d.Lab2d)
 
@@ -146,11 +149,10 @@ def main() -> None:
         (expected,) = reference.play(jobs, config, theta, SEED)
     dmlab2d.Lab2d = tapes.twin
     (found,) = rollout.play(jobs, config, theta, SEED, tables=1)
-    tape, steps = tapes.games[-1], tapes.replay.step
+    tape, steps = tapes.tape, tapes.replay.step
 
     objection = ""
     try:
-        other = None if theta is not None else population(config, played)
         list(rollout.play(jobs, config, other, SEED, tables=1))
     except AssertionError as error:
         objection = str(error)
