@@ -122,12 +122,12 @@ def env_seed(seed: int) -> Iterator[None]:
 
 
 def population(config: Config, played: Scenario) -> dict[str, Tensor]:
-    """Two policies whose actions depend strongly on what they observe."""
+    """Two policies, still so random that they play with everything in the game."""
     game = MeltingPot(played.substrate, roles=played.roles)
     torch.manual_seed(0)
     network = Network(spec_with_last(game.spec), config.network, 2)
     game.close()
-    return {name: 3 * p.detach() for name, p in network.named_parameters()}
+    return {name: p.detach() for name, p in network.named_parameters()}
 
 
 def main() -> None:
