@@ -14,7 +14,8 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from common.errors import ConfigError
 from common.files import append_line
 from evaluator.results import read_results
-from reports.evaluation import ABLATIONS, _improvement, write_report
+from reports.comparison import ABLATIONS, compare
+from reports.evaluation import write_report
 from reports.pictures import draw_bars, draw_over_training, draw_returns
 from reports.published import Scale, published
 from reports.returns import ORDER, Results
@@ -106,7 +107,7 @@ def test_methods_are_compared_in_the_scenarios_both_played() -> None:
     data = [row("mappo", seed, s, e, 10.0 * s + e) for seed, s, e in product(range(2), (0, 1), range(3))]
     data += [row("bidist", seed, s, e, 10.0 * s - 5 + e) for seed, s, e in product(range(2), (1, 2), range(3))]
     results = Results(data)
-    assert _improvement(results, Scale(), "bidist", "mappo") == ["1", "0.00"]
+    assert compare(results, Scale(), "bidist", "mappo") == ["1", "0.00"]
 
 
 def test_ablations_do_not_affect_the_papers_scale(tmp_path: Path) -> None:
