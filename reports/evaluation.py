@@ -7,7 +7,6 @@ API have a table of their own.
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ import numpy as np
 from common.errors import ConfigError
 from common.files import write
 from evaluator.results import AVERAGED, Rows, number_of
-from reports.pictures import draw_bars, draw_over_training, draw_returns
+from reports.comparison import ablations, across
+from reports.markdown import interval_text, table
+from reports.pictures import draw_over_training, draw_returns
 from reports.published import Scale, published
-from reports.returns import ORDER, RANDOM, Results
-from reports.statistics import Array, improvement, interval, iqm, limits, permutation_test
-
-ABLATIONS = ("bidist", "bidist-forward-only", "bidist-no-distillation", "bidist-no-fictitious", "bidist-all-fictitious")
+from reports.returns import ORDER, Results
+from reports.statistics import interval, permutation_test
 
 
 def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
@@ -51,8 +50,8 @@ def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
     parts += ["## Returns", RETURNS, "![Returns](returns.png)", *_tables(results, _raw(results, scale))]
     parts += ["## Scaled by published returns", SCALED, *_tables(results, _scaled(results, scale))]
     parts += ["## Table 1: min-max over methods", TABLE_1, _beside_the_paper(results)]
-    parts += ["## Across games", *_across(results, scale, folder / "across.png")]
-    parts += ["## Figure 1: ablations", *_ablations(results, folder)]
+    parts += ["## Across games", *across(results, scale, folder / "across.png")]
+    parts += ["## Figure 1: ablations", *ablations(results, folder)]
     if curves is not None:
         parts += ["## Learning curves", f"![Learning curves]({curves.name})"]
     by_theta = [row for row in rows if not row["checkpoint"].endswith(AVERAGED)]
@@ -77,17 +76,9 @@ TABLE_1 = """\
 As in the paper, the worst of its six methods in a scenario scores 0 and the best scores 1, so a score means nothing
 without the others, and with fewer than six methods it is not comparable with the paper's. Ours / the paper's; ours is
 empty if fewer than two of the six were run, or all earned the same."""
-ACROSS = """\
-Interquartile mean of the scaled returns over runs and over the scenarios that all of these methods played."""
-FEW_RUNS = """\
-**Fewer than two runs of a method: no interval is given, because it could not cover variation between seeds.**"""
-SOME_RUNS = """\
-**Fewer than five runs of a method: a bootstrap over so few runs is too narrow. Nominal 95% intervals cover the true
-value about 70% of the time with two runs, 80% with three and 90% with five.**"""
 REFERENCE = """\
 The same populations, played by our evaluator and through Melting Pot's own API; p is from a permutation test of the
 difference of means."""
-IMPROVEMENT = "Probability that a run of X beats a run of Y in a scenario that both methods played."
 
 
 def _who(results: Results) -> str:
@@ -103,7 +94,7 @@ def _who(results: Results) -> str:
     notes = [f"Evaluation seed {', '.join(map(str, sorted(seeds)))}; {', '.join(sorted(versions))}."]
     notes += [f"**{warning}.**" for warning in results.warnings()]
     return "\n\n".join(
-        [_table(["run", "method", "seed", "game", "checkpoint", "player steps", "episodes"], lines), *notes]
+        [table(["run", "method", "seed", "game", "checkpoint", "player steps", "episodes"], lines), *notes]
     )
 
 
@@ -111,7 +102,7 @@ def _tables(results: Results, cells: Any) -> list[str]:
     parts = []
     for game, scenarios in results.games.items():
         head, lines = cells(scenarios)
-        parts.append(f"`{game}`\n\n" + _table(["scenario", *head], lines))
+        parts.append(f"`{game}`\n\n" + table(["scenario", *head], lines))
     return parts
 
 
@@ -121,7 +112,7 @@ def _raw(results: Results, scale: Scale) -> Any:
         for s in scenarios:
             known = scale.returns.get(s)
             theirs = [f"{known['random']:.2f}", f"{np.mean(known['acb']):.2f}"] if known else ["", ""]
-            lines.append([f"{number_of(s)}", *(_interval(results.cell(m, s)) for m in results.methods), *theirs])
+            lines.append([f"{number_of(s)}", *(interval_text(results.cell(m, s)) for m in results.methods), *theirs])
         return [*results.methods, "random, published", "ACB, published"], lines
 
     return cells
@@ -133,7 +124,7 @@ def _scaled(results: Results, scale: Scale) -> Any:
         for s in scenarios:
             found = [results.cell(m, s) for m in results.methods]
             scaled = [None if c is None or scale.span(s) is None else tuple(scale(s, x) for x in c) for c in found]
-            lines.append([f"{number_of(s)}", *(_interval(c) for c in scaled)])
+            lines.append([f"{number_of(s)}", *(interval_text(c) for c in scaled)])
         return results.methods, lines
 
     return cells
@@ -153,100 +144,7 @@ def _beside_the_paper(results: Results) -> str:
                 pair = (f"{ours[m]:.2f}" if m in ours else "", f"{paper[number]:.2f}" if number < len(paper) else "")
                 line.append(" / ".join(pair) if any(pair) else "")
             lines.append(line)
-    return _table(["scenario", "methods", *ORDER], lines)
-
-
-def _across(results: Results, scale: Scale, picture: Path) -> list[str]:
-    learnt = [m for m in results.methods if m != RANDOM]
-    shared = _shared(results, scale, learnt)
-    if len(learnt) < 2 or not shared:
-        return ["Empty: no two methods have scaled returns in the same scenarios."]
-    lines: list[list[str]] = []
-    bars: dict[str, tuple[float, float, float]] = {}
-    counts: set[int] = set()
-    for m in results.methods:
-        if (scores := _scores(results, scale, m, shared)) is not None:
-            runs = sorted({len(means) for means, _ in scores})
-            counts.update(runs if m != RANDOM else ())
-            means = np.concatenate([means.ravel() for means, _ in scores])
-            draws = np.concatenate([draws.reshape(len(draws), -1) for _, draws in scores], 1)
-            bars[m] = _with_limits(float(iqm(means)), iqm(draws), runs[0])
-            lines.append([m, "/".join(map(str, runs)), _interval(bars[m])])
-    draw_bars(bars, "interquartile mean of scaled returns", picture)
-    where = ", ".join(f"{game} {'/'.join(str(number_of(s)) for s in names)}" for game, names in shared.items())
-    parts = [ACROSS, f"Scenarios: {where}.", _table(["method", "runs a game", "IQM"], lines)]
-    parts += ["![Interquartile means](across.png)"]
-    pairs = [(x, y) for k, x in enumerate(learnt) for y in learnt[:k]]
-    table = [[f"{x} over {y}", *found] for x, y in pairs if (found := _improvement(results, scale, x, y))]
-    if table:
-        parts += [IMPROVEMENT, _table(["X over Y", "scenarios", "P"], table)]
-    parts += [FEW_RUNS] if min(counts) < 2 else [SOME_RUNS] if min(counts) < 5 else []
-    return parts
-
-
-def _shared(results: Results, scale: Scale | None, methods: Sequence[str]) -> dict[str, list[str]]:
-    """The scenarios, by game, that some run of each of these methods played and that have a scale."""
-    found = {}
-    for game, scenarios in results.games.items():
-        names = [s for s in scenarios if scale is None or scale.span(s) is not None]
-        names = [s for s in names if all(results.runs(m, s) for m in methods)]
-        if names and all(results.means(m, names) is not None for m in methods):
-            found[game] = names
-    return found
-
-
-def _scores(
-    results: Results, scale: Scale, method: str, shared: Mapping[str, list[str]]
-) -> list[tuple[Array, Array]] | None:
-    """Scaled means [runs, scenarios] and draws of them [draws, runs, scenarios], by game; None if a game has none."""
-    found = []
-    for names in shared.values():
-        if (measured := results.means(method, names)) is None:
-            return None
-        parts = [np.stack([scale(s, x[..., i]) for i, s in enumerate(names)], -1) for x in measured]
-        found.append((parts[0], parts[1]))
-    return found
-
-
-def _improvement(results: Results, scale: Scale, x: str, y: str) -> list[str]:
-    """The number of scenarios both played and the probability of improvement there; empty if there are none."""
-    shared = _shared(results, scale, [x, y])
-    mine, theirs = _scores(results, scale, x, shared), _scores(results, scale, y, shared)
-    if not mine or not theirs:
-        return []
-    weights = [len(names) for names in shared.values()]
-    pairs = list(zip(mine, theirs, strict=True))
-    at = np.average([improvement(a, b) for (a, _), (b, _) in pairs], axis=0, weights=weights)
-    draws = np.average([improvement(a, b) for (_, a), (_, b) in pairs], axis=0, weights=weights)
-    runs = min(len(means) for means, _ in (*mine, *theirs))
-    return [str(sum(weights)), _interval(_with_limits(float(at), draws, runs))]
-
-
-def _with_limits(at: float, draws: Array, runs: int) -> tuple[float, float, float]:
-    """A value with its interval, which is the value itself for a single run."""
-    return (at, *limits(draws)) if runs > 1 else (at, at, at)
-
-
-def _ablations(results: Results, folder: Path) -> list[str]:
-    present = [m for m in ABLATIONS if m in results.methods]
-    shared = _shared(results, None, present) if len(present) > 1 else {}
-    if not shared:
-        return ["Empty: there are no ablations among the results, or no scenario that all of them played."]
-    parts = []
-    for game, names in shared.items():
-        bars = {}
-        for m in present:
-            if (found := results.means(m, names)) is not None:
-                bars[m] = _with_limits(float(found[0].mean()), found[1].mean((1, 2)), len(found[0]))
-        picture = f"ablations-{game}.png"
-        draw_bars(bars, f"focal return, mean over {len(names)} scenarios of {game}", folder / picture)
-        table = _table(["method", "focal return"], [[m, _interval(bar)] for m, bar in bars.items()])
-        parts += [
-            f"`{game}`, scenarios {', '.join(str(number_of(s)) for s in names)}",
-            table,
-            f"![Ablations]({picture})",
-        ]
-    return parts
+    return table(["scenario", "methods", *ORDER], lines)
 
 
 def _beside_the_reference(rows: Rows) -> str | None:
@@ -259,7 +157,7 @@ def _beside_the_reference(rows: Rows) -> str | None:
             cells = [interval(found[path]) for path in (False, True)]
             shown = [f"{c.mean:.2f} ({c.low:.2f} to {c.high:.2f}), {c.episodes} episodes" for c in cells]
             lines.append([run, s, *shown, f"{permutation_test(found[False], found[True]):.2f}"])
-    return _table(["run", "scenario", "ours", "Melting Pot's", "p"], lines) if lines else None
+    return table(["run", "scenario", "ours", "Melting Pot's", "p"], lines) if lines else None
 
 
 def _write_numbers(results: Results, scale: Scale, path: Path) -> None:
@@ -284,15 +182,3 @@ def _write_numbers(results: Results, scale: Scale, path: Path) -> None:
 
 def _rounded(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _interval(cell: Any) -> str:
-    """Formats a value with its interval, if it has one."""
-    if cell is None or cell[1] == cell[2]:
-        return "" if cell is None else f"{cell[0]:.2f}"
-    return f"{cell[0]:.2f} ({min(cell[1:]):.2f} to {max(cell[1:]):.2f})"

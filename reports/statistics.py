@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 
 DRAWS = 10_000
@@ -23,13 +23,13 @@ class Interval:
     episodes: int
 
 
-def interval(values: Sequence[float]) -> Interval:
+def interval(values: Sequence[float] | Array) -> Interval:
     """The mean of the returns of episodes, with its 95% interval by the percentile bootstrap."""
     low, high = limits(mean_draws(values, np.random.default_rng(0)))
     return Interval(float(np.mean(values)), low, high, len(values))
 
 
-def mean_draws(values: ArrayLike, rng: np.random.Generator) -> Array:
+def mean_draws(values: Sequence[float] | Array, rng: np.random.Generator) -> Array:
     """Bootstrap draws of the mean of some values: [DRAWS]."""
     sample = np.asarray(values, np.float64)
     if len(sample) == 1:  # scipy refuses it
@@ -84,7 +84,7 @@ def improvement(x: Array, y: Array) -> Array:
     return np.asarray(((difference > 0) + 0.5 * (difference == 0)).mean((-3, -2, -1)))
 
 
-def permutation_test(x: Sequence[float], y: Sequence[float]) -> float:
+def permutation_test(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float:
     """The p-value of the difference of two means: how often randomly dealt samples differ at least as much.
 
     All deals are counted if there are at most `DRAWS` of them, else so many are drawn at random.

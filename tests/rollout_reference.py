@@ -91,7 +91,8 @@ class Replay(Twin):
         return self._tape.specs[name]
 
     def action_discrete_names(self) -> list[str]:
-        return list(self._tape.action_names)
+        names: list[str] = self._tape.action_names
+        return names
 
     def events(self) -> Any:
         return self._tape.events_seen[self.step]
@@ -121,12 +122,12 @@ def env_seed(seed: int) -> Iterator[None]:
 
 
 def population(config: Config, played: Scenario) -> dict[str, Tensor]:
-    """Two policies whose actions depend strongly on what they observe."""
+    """Two policies, still so random that they play with everything in the game."""
     game = MeltingPot(played.substrate, roles=played.roles)
     torch.manual_seed(0)
     network = Network(spec_with_last(game.spec), config.network, 2)
     game.close()
-    return {name: 3 * p.detach() for name, p in network.named_parameters()}
+    return {name: p.detach() for name, p in network.named_parameters()}
 
 
 def main() -> None:
@@ -138,7 +139,8 @@ def main() -> None:
     played = replace(official, bots={role: (NOOP,) for role in official.bots})
     overrides = [f"environment.substrate={played.substrate}", "network.dense=16", "network.core_size=16"]
     config = load_config(overrides=overrides, environ={})
-    theta = population(config, played) if focal == "policies" else None
+    policies = population(config, played)
+    theta, other = (policies, None) if focal == "policies" else (None, policies)
     jobs = [(played, EPISODE)]
     tapes = Tapes(dmlab2d.Lab2d)
 
@@ -147,11 +149,10 @@ def main() -> None:
         (expected,) = reference.play(jobs, config, theta, SEED)
     dmlab2d.Lab2d = tapes.twin
     (found,) = rollout.play(jobs, config, theta, SEED, tables=1)
-    tape, steps = tapes.games[-1], tapes.replay.step
+    tape, steps = tapes.tape, tapes.replay.step
 
     objection = ""
     try:
-        other = None if theta is not None else population(config, played)
         list(rollout.play(jobs, config, other, SEED, tables=1))
     except AssertionError as error:
         objection = str(error)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from artists import grid, texts
 
 import environments
 from common.config import Config, EnvironmentConfig, NetworkConfig, RunConfig
@@ -130,10 +131,10 @@ def test_heat_maps_show_focal_returns_by_row_and_leave_gaps(tmp_path: Path) -> N
         "one focal player among the others",
         "half of the players focal",
     ]
-    grids = [axes.images[0].get_array().filled(np.nan) for axes in panels]
-    assert np.array_equal(grids, [[[9, 1], [4, np.nan]], [[9, 2], [np.nan, np.nan]]], equal_nan=True)
-    assert [text.get_text() for text in panels[0].texts] == ["9.0", "1.0", "4.0"]
-    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["a", "b"]
+    expected = np.array([[[9, 1], [4, np.nan]], [[9, 2], [np.nan, np.nan]]])
+    assert np.array_equal([grid(axes) for axes in panels], expected, equal_nan=True)
+    assert texts(panels[0].texts) == ["9.0", "1.0", "4.0"]
+    assert texts(panels[0].get_xticklabels()) == ["a", "b"]
 
 
 def test_a_stopped_cross_play_keeps_its_episodes_and_plays_none_twice(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from artists import boxes, grid, texts
 from serial_runs import configuration
 
 import environments
@@ -85,12 +86,12 @@ def test_runs_are_compared_on_common_observations(runs: dict[str, RunFolder], tm
     assert [w["run"] for w in written] == [d.run for d in found]
     assert (tmp_path / "out" / "diversity.png").exists()
     bars, *maps = draw_distances(found, tmp_path / "again.png").axes
-    assert [patch.get_height() for patch in bars.patches] == [d.mean for d in found]
-    assert [label.get_text() for label in bars.get_xticklabels()] == [d.run for d in found]
+    assert [height for *_, height in boxes(bars.patches)] == pytest.approx([d.mean for d in found])
+    assert texts(bars.get_xticklabels()) == [d.run for d in found]
     for axes, d in zip(maps, found, strict=False):  # the last axes are the colour bar
         assert axes.get_title("left") == d.run
-        assert np.array_equal(axes.images[0].get_array(), d.distances)
-        assert [label.get_text() for label in axes.get_yticklabels()] == d.policies
+        assert np.array_equal(grid(axes), d.distances)
+        assert texts(axes.get_yticklabels()) == d.policies
 
 
 def test_runs_that_cannot_be_compared_are_rejected(runs: dict[str, RunFolder], tmp_path: Path) -> None:

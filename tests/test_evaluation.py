@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.collections import LineCollection
+from artists import boxes, lines, segments, texts, titles
 from matplotlib.container import BarContainer, ErrorbarContainer
 
 from common.errors import ConfigError
 from common.files import append_line
 from evaluator.results import read_results
-from reports.evaluation import ABLATIONS, _improvement, write_report
+from reports.comparison import ABLATIONS, compare
+from reports.evaluation import write_report
 from reports.pictures import draw_bars, draw_over_training, draw_returns
 from reports.published import Scale, published
 from reports.returns import ORDER, Results
@@ -106,7 +107,7 @@ def test_methods_are_compared_in_the_scenarios_both_played() -> None:
     data = [row("mappo", seed, s, e, 10.0 * s + e) for seed, s, e in product(range(2), (0, 1), range(3))]
     data += [row("bidist", seed, s, e, 10.0 * s - 5 + e) for seed, s, e in product(range(2), (1, 2), range(3))]
     results = Results(data)
-    assert _improvement(results, Scale(), "bidist", "mappo") == ["1", "0.00"]
+    assert compare(results, Scale(), "bidist", "mappo") == ["1", "0.00"]
 
 
 def test_ablations_do_not_affect_the_papers_scale(tmp_path: Path) -> None:
@@ -235,46 +236,42 @@ def test_the_report_contains_all_tables_and_figures(tmp_path: Path) -> None:
 def test_returns_are_drawn_as_bars_with_intervals_beside_published_returns(tmp_path: Path) -> None:
     results, scale = Results(rows()), Scale()
     figure = draw_returns(results, scale, tmp_path / "returns.png")
+    assert titles(figure) == [GAME]
     (axes,) = figure.axes
-    assert axes.get_title("left") == GAME
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["scenario 0", "scenario 1"]
+    assert texts(axes.get_xticklabels()) == ["scenario 0", "scenario 1"]
     bars = [c for c in axes.containers if isinstance(c, BarContainer)]
     errors = [c for c in axes.containers if isinstance(c, ErrorbarContainer)]
     assert len(bars) == len(errors) == len(results.methods)
     for method, bar, error in zip(results.methods, bars, errors, strict=True):
         cells = [cell for s in ("coins_0", "coins_1") if (cell := results.cell(method, s)) is not None]
-        assert [patch.get_height() for patch in bar] == [mean for mean, *_ in cells]
-        limits = [[y for _, y in segment] for segment in error.lines[2][0].get_segments()]
-        assert np.allclose(limits, [cell[1:] for cell in cells])
+        assert [height for *_, height in boxes(bar)] == pytest.approx([mean for mean, *_ in cells])
+        assert np.allclose(segments(error.lines[2][0])[:, :, 1], [cell[1:] for cell in cells])
     assert len(bars[results.methods.index("pp")]) == 1, "no bar where nothing was played"
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == [*results.methods, "ACB, published"]
-    lines = [c for c in axes.collections if isinstance(c, LineCollection) and c.get_linestyle() != [(0, None)]]
-    levels = sorted(float(line.get_segments()[0][0][1]) for line in lines)
-    assert levels == sorted(float(np.mean(scale.returns[s]["acb"])) for s in ("coins_0", "coins_1"))
+    assert texts(legend.get_texts()) == [*results.methods, "ACB, published"]
+    intervals = {id(error.lines[2][0]) for error in errors}
+    levels = [float(segments(c)[0, 0, 1]) for c in axes.collections if id(c) not in intervals]
+    assert levels == [pytest.approx(np.mean(scale.returns[s]["acb"])) for s in ("coins_0", "coins_1")]
 
 
 def test_intervals_are_drawn_one_below_another(tmp_path: Path) -> None:
     bars = {"mappo": (0.5, 0.25, 0.75), "bidist": (2.0, 1.0, 4.0)}
     (axes,) = draw_bars(bars, "scaled return", tmp_path / "bars.png").axes
     assert axes.get_xlabel() == "scaled return"
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    found = {name: (p.get_x(), p.get_x() + p.get_width()) for name, p in zip(names, axes.patches, strict=True)}
-    assert found == {name: bar[1:] for name, bar in bars.items()}
-    means = {name: c.get_segments()[0][0][0] for name, c in zip(names, axes.collections, strict=True)}
-    assert means == {name: bar[0] for name, bar in bars.items()}
+    names = texts(axes.get_yticklabels())
+    drawn = zip(names, boxes(axes.patches), axes.collections, strict=True)
+    found = {name: (float(segments(mean)[0, 0, 0]), left, right) for name, (left, _, right, _), mean in drawn}
+    assert found == bars
 
 
 def test_only_runs_with_several_checkpoints_are_drawn_over_training(tmp_path: Path) -> None:
     old = [row("mappo", 0, 1, e, 5.0 + e, checkpoint="00000003", player_steps=300) for e in range(3)]
     figure = draw_over_training(rows() + old, tmp_path / "over.png")
     assert figure is not None
-    drawn = {axes.get_title("left"): axes.lines for axes in figure.axes if axes.lines}
-    assert drawn.keys() == {"coins_1"}
-    (line,) = drawn["coins_1"]
+    assert titles(figure) == ["coins_1"]
+    (line,) = lines(figure.axes[0]).values()
     newest = [r["focal_return"] for r in rows() if (r["run"], r["scenario"]) == ("mappo-0", "coins_1")]
-    assert line.get_xdata().tolist() == [300, 900]
-    assert line.get_ydata().tolist() == pytest.approx([6.0, np.mean(newest)])
+    assert line.tolist() == [[300, 6.0], [900, pytest.approx(np.mean(newest))]]
     assert draw_over_training(rows(), tmp_path / "none.png") is None and not (tmp_path / "none.png").exists()
 
 

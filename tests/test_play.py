@@ -43,6 +43,8 @@ class Countdown:
 class CountdownTable(Table[int, tuple[int, int, list[float], dict[str, float]]]):
     """Plays episodes of the lengths in its jobs."""
 
+    game: Countdown
+
     def open(self, job: int) -> Observation:
         if not self.built:
             self.use(Countdown())

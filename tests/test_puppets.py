@@ -44,10 +44,8 @@ def test_networks_match_the_saved_models_over_hundreds_of_steps_of_play(tmp_path
     for t in range(steps):
         seen = [transcript[name][t].reshape(players, -1) for name in network.inputs]
         inputs = np.concatenate(seen or [np.zeros((players, 0))], 1)
-        logits, state = network.step(
-            torch.from_numpy(transcript["RGB"][t]), torch.from_numpy(inputs.astype(np.float32)),
-            torch.from_numpy(transcript["GOAL"][t].astype(np.float32)), last, state,
-        )  # fmt: skip
+        rgb, goal = torch.from_numpy(transcript["RGB"][t]), torch.from_numpy(transcript["GOAL"][t].astype(np.float32))
+        logits, state = network.step(rgb, torch.from_numpy(inputs.astype(np.float32)), goal, last, state)
         theirs = torch.from_numpy(transcript["logits"][t])
         torch.testing.assert_close(logits.softmax(-1), theirs.softmax(-1), atol=2e-5, rtol=1e-4)
         remembered = np.concatenate([transcript["hidden"][t], transcript["cell"][t]], 1)

@@ -18,7 +18,7 @@ PUBLIC_API = ("meltingpot", "tensorflow", "chex", "reactivex")
     [
         ("coins_0", "policies"),
         ("coins_0", "random"),
-        ("prisoners_dilemma_in_the_matrix__repeated_0", "policies"),
+        ("pure_coordination_in_the_matrix__arena_0", "policies"),
         ("coop_mining_0", "policies"),
     ],
 )

@@ -22,7 +22,7 @@ def configuration(game: str, players: int, parameters: str = "shared") -> Config
     return Config(
         run=RunConfig(name="r"),
         environment=EnvironmentConfig(substrate=game, players=players, episode_length=LENGTH),
-        network=NetworkConfig(parameters=parameters, dense=8, core_size=8),  # type: ignore[arg-type]
+        network=NetworkConfig(parameters=parameters, dense=8, core_size=8),
         actor=ActorConfig(unroll_length=32),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from artists import lines, titles
 
 from cli.main import main
 from common.config import Config
@@ -77,6 +78,7 @@ def test_summary_of_a_run(runs: list[RunFolder], capsys: pytest.CaptureFixture[s
     assert record["circumstances"]["versions"]["torch"] != "not installed"
     assert (runs[0].path / "learning_curve.png").exists()
     printed = capsys.readouterr().out
+    assert summary.trained is not None and summary.random is not None
     for part in (f"{summary.trained.mean:.2f}", f"{summary.random.mean:.2f}", "produced = trained", str(runs[0].path)):
         assert part in printed.replace("\n", "")
     assert str(runs[0].path) not in json.dumps(record)
@@ -109,40 +111,36 @@ def test_each_game_has_a_panel(runs: list[RunFolder], tmp_path: Path) -> None:
     other.metrics.write_text(runs[0].metrics.read_text())
     one = compare_curves([*runs, runs[0]], tmp_path / "one.png")
     two = compare_curves([*runs, other], tmp_path / "two.png")
-    assert [axes.get_title("left") for axes in one.axes] == ["matrix coordination"]
-    assert [axes.get_title("left") for axes in two.axes] == ["matrix coordination", "matrix chicken"]
+    assert titles(one) == ["matrix coordination"]
+    assert titles(two) == ["matrix coordination", "matrix chicken"]
     assert one.get_figheight() == two.get_figheight() and one.get_figwidth() < two.get_figwidth()
-    labels = [[line.get_label() for line in axes.lines] for axes in two.axes]
-    assert {"bidist, seed 0", "mappo, seed 3"} <= set(labels[0]) and "bidist, seed 0" in labels[1]
+    assert {"bidist, seed 0", "mappo, seed 3"} <= lines(two.axes[0]).keys()
+    assert "bidist, seed 0" in lines(two.axes[1])
 
 
 def test_a_run_is_drawn_with_its_returns_and_its_distillation_events(runs: list[RunFolder], tmp_path: Path) -> None:
     summary = write_summary(runs[0], episodes=4)
-    returns, events = draw_run(runs[0], tmp_path / "run.png").axes
-    assert returns.get_title("left") == "matrix coordination, bidist, seed 0"
-    lines = {line.get_label(): line for line in returns.lines}
+    figure = draw_run(runs[0], tmp_path / "run.png")
+    assert titles(figure) == ["matrix coordination, bidist, seed 0", ""]
+    returns, events = map(lines, figure.axes)
     metrics = read_lines(runs[0].metrics)
     for label, name in (("learning players (theta)", "return_learning"), ("others (phi)", "return_fictitious")):
-        points = [(m["player_steps"], m[name]) for m in metrics if m.get(name) is not None]
-        assert list(zip(*lines[label].get_data(), strict=True)) == points
+        points = [[m["player_steps"], m[name]] for m in metrics if m.get(name) is not None]
+        assert returns[label].tolist() == points
     assert summary.random is not None
-    assert set(lines["random population, with 95% interval"].get_ydata()) == {summary.random.mean}
-    heads = {line.get_label(): line.get_ydata().tolist() for line in events.lines}
+    assert set(returns["random population, with 95% interval"][:, 1]) == {summary.random.mean}
     found = read_lines(runs[0].distillation)
     for direction in ("forward", "reverse"):
-        assert heads[direction] == [e["kl_after_nats"] for e in found if e["direction"] == direction]
+        assert events[direction][:, 1].tolist() == [e["kl_after_nats"] for e in found if e["direction"] == direction]
 
 
 def test_seeds_of_one_label_are_drawn_with_their_mean(runs: list[RunFolder], tmp_path: Path) -> None:
     figure = compare_curves(runs, tmp_path / "seeds.png", labels=["same", "same"])
-    lines = {line.get_label(): line for line in figure.axes[0].lines}
-    x, y = lines["same, 2 seeds"].get_data()
+    x, y = lines(figure.axes[0])["same, 2 seeds"].T
     curves = []
     for run in runs:
-        points = [
-            (m["player_steps"], m["return_learning"]) for m in read_lines(run.metrics) if m.get("return_learning")
-        ]
-        curves.append(np.interp(x, *zip(*points, strict=True)))
+        shown = [m for m in read_lines(run.metrics) if m.get("return_learning") is not None]
+        curves.append(np.interp(x, [m["player_steps"] for m in shown], [m["return_learning"] for m in shown]))
     assert y == pytest.approx(np.mean(curves, 0))
 
 
