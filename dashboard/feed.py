@@ -76,6 +76,7 @@ class Feed(Shared):
         reader = reader or RunReader(self.address)
         frame = state(reader.snapshot())
         frame |= {"now": time.time(), "server": self.address.shown, "redis_bytes": reader.memory_bytes()}
+        frame["starvation_percent"] = reader.starvation_percent()
         return reader, frame, reader.new("metrics"), reader.new("events")
 
     def _unsent(self, seen: _Seen) -> list[Message]:

@@ -133,7 +133,7 @@ export class Diagram {
     say("updates", count(frame.updates));
     say("learnerNote", `updates${learner?.state ? `, ${learner.state}` : ""}`);
     const cycle = (frame.wait_s ?? 0) + (frame.update_s ?? 0);
-    const share = cycle > 0 ? (frame.wait_s ?? 0) / cycle : 0;
+    const share = frame.starvation_percent !== null ? frame.starvation_percent / 100 : cycle > 0 ? (frame.wait_s ?? 0) / cycle : 0;
     this.waiting(share);
     say("share", cycle > 0 ? `waits ${Math.round(100 * share)}% of its time` : "no update yet");
     say("share2", cycle > 0 ? `${fixed(frame.update_s, frame.update_s < 0.1 ? 3 : 2)} s an update` : "");
