@@ -125,7 +125,13 @@ class LiveRun:
             "bottleneck": "the actors wait for the learner, which is busy 92% of its time",
         })  # fmt: skip
         store.put_starvation(8.0)
-        common = {"host": "pi", "pid": 1, "started": int(now) - 60, "reported": now, "advanced": now}
+        common: dict[str, str | int | float] = {
+            "host": "pi",
+            "pid": 1,
+            "started": int(now) - 60,
+            "reported": now,
+            "advanced": now,
+        }
         self._say("learner", "learner", common, state="learning", updates=self.updates, theta_version=self.updates)
         self._say("distiller", "distiller", common, state="waiting", phi_version=self.events, events=self.events)
         for i in range(self.actors):

@@ -262,8 +262,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["substrates"], ["matrix_chicken +matrix game", "coins +Melting Pot"]),
         (["substrates", "coins"], ["coins +Melting Pot"]),
         (["scenarios", "coins"], ["coins_0 +1 +1"]),
-        (["methods"], ["mappo +The base method as it is", "bidist +Mixed play"]),
-        (["presets"], ["small +About ten minutes on two cores"]),
+        (["methods"], ["mappo +The base method unchanged", "bidist +Mixed play"]),
+        (["presets"], ["small +BiDist on pure coordination until conventions emerge"]),
     ],
 )
 def test_lists(capsys: pytest.CaptureFixture[str], arguments: list[str], lines: list[str]) -> None:

@@ -125,7 +125,7 @@ def test_the_token_in_an_address_becomes_a_cookie_and_leaves_the_address(tmp_pat
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "secret" not in cookie
     assert visitor.get("/").status_code == 200
-    visitor.cookies = {name: value[:-1] + "x" for name, value in visitor.cookies.items()}  # type: ignore[assignment]
+    visitor.cookies = {name: value[:-1] + "x" for name, value in visitor.cookies.items()}
     assert visitor.get("/").status_code == 401
 
 

@@ -171,6 +171,7 @@ def test_a_live_run_moves(place: Place, going: None, opened: Open) -> None:
 def test_a_redis_that_goes_and_comes_back_is_told(place: Place, opened: Open) -> None:
     page = opened("live")
     wait_for(page, "() => document.querySelector('.diagram .box.learner .big')?.textContent > ''")
+    assert place.redis.pid is not None
     os.kill(place.redis.pid, signal.SIGKILL)
     wait_for(page, "() => document.querySelector('.notice:not([hidden])')?.textContent.includes('is away')")
     assert page.locator(".content.stale").count() == 1
