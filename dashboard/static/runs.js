@@ -40,7 +40,7 @@ export class Runs {
     this.plot = h("div", { class: "panel overlay" });
     this.charts = [];
     this.head = h("tr", {}, h("th", { "aria-label": "drawn" }), COLUMNS.map(([key, label, kind]) =>
-      h("th", { class: kind, scope: "col" }, h("button", { "data-key": key, onclick: () => this.sort(key) }, label))));
+      h("th", { class: kind, scope: "col", "data-column": key }, h("button", { "data-key": key, onclick: () => this.sort(key) }, label))));
     this.body = h("tbody", {});
     this.detail = h("section", { class: "panel detail", hidden: true });
     this.note = h("p", { class: "soft" });
