@@ -18,6 +18,11 @@ examples:
 
 Several processes and machines can work on one sweep: start the same command on each.
 """
+REPRODUCE_NOTES = """\
+Ten methods in pure coordination with eight seeds, the paper's six in the other four games with five: 200 runs of
+3 million player steps, each followed by its evaluation. On two cores that takes days. Every finished run is kept in
+FOLDER/trials, and the same command resumes from there, on another machine too.
+"""
 TUNE_EXAMPLES = """\
 example:
   bidist tune --method mappo learner.learning_rate=log:1e-4..1e-3 'learner.minibatches=4|8|16'
@@ -30,6 +35,12 @@ def add_parsers(commands: Commands) -> None:
     sweep = commands.add("many runs", "sweep", summary, _sweep, "[PLAN] [SECTION.KEY=VALUE ...]", SWEEP_EXAMPLES)
     _add_plan(sweep)
     sweep.add_argument("--status", action="store_true", help="print the progress, update trials.csv and exit")
+    sweep.add_argument(
+        "--archive",
+        type=Path,
+        metavar="FOLDER",
+        help="keep what each trial measured in a small file here, without checkpoints; trials found here count as done",
+    )
     sweep.add_argument("--slurm", type=int, metavar="N", help="submit N workers to SLURM and exit")
     sweep.add_argument(
         "--slurm-option",
@@ -39,6 +50,16 @@ def add_parsers(commands: Commands) -> None:
         dest="slurm_options",
         help="an option of submitit, such as timeout_min=600; repeatable",
     )
+
+    summary = "train and evaluate everything behind the paper's Table 1 and Figure 1; resumable"
+    again = commands.add("many runs", "reproduce", summary, _reproduce, notes=REPRODUCE_NOTES)
+    again.add_argument("--small", action="store_true", help="short runs of two games, in about twenty minutes")
+    again.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="tables, figures and archive (default: results/table-1)"
+    )
+    again.add_argument("--work", type=Path, metavar="FOLDER", help="where runs are made (default: sweeps/table-1)")
+    again.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    again.add_argument("--actors", type=int, metavar="N", help="actor processes of each run")
 
     summary = "search for settings with Optuna; resumable"
     tune = commands.add("many runs", "tune", summary, _tune, "[PLAN] [SECTION.KEY=RANGE ...]", TUNE_EXAMPLES)
@@ -76,6 +97,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
+    from experiments.archive import restore
     from experiments.plan import make_plan, read_plan
     from experiments.sweep import Sweep
     from experiments.sweep_folder import open_sweep, show
@@ -88,20 +110,39 @@ def _sweep(arguments: argparse.Namespace) -> int:
     if arguments.status:
         return 0 if show(folder) else 1
     open_sweep(plan, folder)
+    if arguments.archive is not None:
+        restore(folder, plan.trials(), arguments.archive)
     options = _options(arguments)
     if arguments.slurm is not None:
         from experiments.cluster import submit
 
         extra = [*options, "--jobs", str(arguments.jobs)]
+        extra += ["--archive", str(arguments.archive)] if arguments.archive is not None else []
         submitted = submit(folder, arguments.slurm, parse_overrides(arguments.slurm_options, "--slurm-option"), extra)
         print(f"submitted jobs {', '.join(str(job.job_id) for job in submitted)}")
         print(f"follow their progress with: bidist sweep {folder} --status")
         return 0
     stopping = stop_on_signals()
-    done = Sweep(plan, folder, arguments.jobs, options, stopping).run()
+    done = Sweep(plan, folder, arguments.jobs, options, stopping, arguments.archive).run()
     if stopping.is_set():
         print(f"stopped; resume with: bidist sweep {folder}")
         return INTERRUPTED
+    return 0 if done else 1
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from experiments.reproduce import reproduce
+
+    if arguments.jobs < 1:
+        raise ConfigError(f"--jobs {arguments.jobs}: expected 1 or more")
+    name = "table-1-small" if arguments.small else "table-1"
+    work, out = arguments.work or Path("sweeps") / name, arguments.out or Path("results") / name
+    stopping = stop_on_signals()
+    done = reproduce(arguments.small, work, out, arguments.jobs, _options(arguments), stopping)
+    if stopping.is_set():
+        print("stopped; run the same command again to resume")
+        return INTERRUPTED
+    print(f"report: {out / 'report.md'}")
     return 0 if done else 1
 
 

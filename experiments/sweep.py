@@ -24,6 +24,7 @@ from rich.live import Live
 
 from common.files import locked
 from deploy.processes import bidist, with_parent
+from experiments.archive import keep
 from experiments.plan import Plan
 from experiments.progress import ACTIVE, Notes, Progress, progress
 from experiments.sweep_folder import save_rows
@@ -63,10 +64,20 @@ class Sweep:
       jobs: trials to run at a time.
       options: further arguments of `bidist train`, such as `--actors 4`, that do not affect learning.
       stopping: when set, the trials stop with a checkpoint.
+      archive: where each trial that is done is kept without its checkpoints; None keeps nothing.
     """
 
-    def __init__(self, plan: Plan, folder: Path, jobs: int, options: Sequence[str], stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        jobs: int,
+        options: Sequence[str],
+        stopping: threading.Event,
+        archive: Path | None = None,
+    ) -> None:
         self._folder, self._jobs, self._options, self._stopping = folder, jobs, list(options), stopping
+        self._archive = archive
         self._trials = plan.trials()
         self._running: list[_Running] = []
         self._tried: set[str] = set()
@@ -173,6 +184,8 @@ class Sweep:
                 error = _last_line(running.notes.log) or f"ended with status {status}"
                 running.notes.write(error=error, failed_at=time.time())
                 log.warning("%s failed: %s", trial.name, error)
+            elif self._archive is not None:
+                keep(self._folder, trial, self._archive)
             running.claim.close()
             self._running.remove(running)
             save_rows(self._folder)

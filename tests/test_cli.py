@@ -301,7 +301,8 @@ def test_foreign_packages_in_the_working_directory_are_not_imported(
 
 COMMANDS = (
     *("train", "watch", "status", "doctor", "list", "settings", "evaluate", "record", "diversity", "crossplay"),
-    *("report", "curves", "sweep", "tune", "bench", "conventions", "learner", "actor", "distiller", "health", "stack"),
+    *("report", "curves", "sweep", "reproduce", "tune", "bench", "conventions"),
+    *("learner", "actor", "distiller", "health", "stack"),
 )
 
 

@@ -12,6 +12,7 @@ import pytest
 from fake_runs import LiveRun, distillation_of, update_of, write_evaluation, write_run
 from starlette.testclient import TestClient
 
+from cli.dashboard import NEEDED
 from cli.main import main
 from common.errors import ConfigError
 from common.store import Store
@@ -502,7 +503,8 @@ def test_what_cannot_be_done_is_one_line(
     assert "no such folder" in capsys.readouterr().err
     assert main(["dashboard", str(tmp_path), "--port", str(taken)]) == 2
     assert f"cannot listen on 127.0.0.1:{taken}" in capsys.readouterr().err
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for extra in NEEDED:
+        monkeypatch.setitem(NEEDED, extra, ("a_package_that_nobody_has",))
     assert main(["dashboard", str(tmp_path)]) == 2
     assert "pip install 'bidist[dashboard]'" in capsys.readouterr().err
     assert main(["exporter", "--redis", "redis://localhost"]) == 2
