@@ -29,7 +29,7 @@ Start with `bidist doctor`, which checks this machine, then `bidist train`. `bid
 and `bidist settings` every setting. The documentation is in docs/.
 """
 # In the order in which `bidist --help` shows their commands.
-GROUPS = (training, watching, dashboard, listing, settings, evaluation, crossplay, reports, sweeps, experiments, roles)
+GROUPS = (training, watching, listing, settings, evaluation, crossplay, reports, sweeps, experiments, roles, dashboard)
 
 
 def parser() -> argparse.ArgumentParser:

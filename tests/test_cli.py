@@ -300,9 +300,21 @@ def test_foreign_packages_in_the_working_directory_are_not_imported(
 
 
 COMMANDS = (
-    *("train", "watch", "status", "doctor", "list", "settings", "evaluate", "record", "diversity", "crossplay"),
+    *(
+        "train",
+        "watch",
+        "status",
+        "doctor",
+        "list",
+        "settings",
+        "dashboard",
+        "evaluate",
+        "record",
+        "diversity",
+        "crossplay",
+    ),
     *("report", "curves", "sweep", "reproduce", "tune", "bench", "conventions"),
-    *("learner", "actor", "distiller", "health", "stack"),
+    *("learner", "actor", "distiller", "health", "stack", "exporter"),
 )
 
 
