@@ -65,7 +65,12 @@ def serve(folder: Path, results: Path, url: str | None, host: str, port: int, to
     token = token_for(host, token_file)
     dashboard = Dashboard(folder, results, url)
     config = uvicorn.Config(
-        dashboard.app(token), log_level="warning", timeout_graceful_shutdown=5, server_header=False, lifespan="off"
+        dashboard.app(token),
+        log_config=None,  # uvicorn's would close the handlers that are there, and with them what they write to
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+        server_header=False,
+        lifespan="off",
     )
     with listening(host, port) as listener:
         print(f"dashboard of {folder.resolve()}: {address(host, listener.getsockname()[1], token)}", flush=True)
