@@ -65,7 +65,7 @@ class NetworkConfig(Section):
     """Type of the recurrent core."""
     core_size: int = Field(128, gt=0)
     """Width of the recurrent core."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     """Of the convolutions and the dense layer; `auto` uses bfloat16 where the hardware multiplies it faster."""
 
 
