@@ -214,7 +214,6 @@ def test_consecutive_episodes_differ() -> None:
         "stag_hunt_in_the_matrix__repeated",
         pytest.param("clean_up", marks=pytest.mark.slow),
         pytest.param("territory__open", marks=pytest.mark.slow),
-        pytest.param("territory__rooms", marks=pytest.mark.slow),
     ],
 )
 def test_a_restarted_game_equals_one_that_is_built(name: str) -> None:
