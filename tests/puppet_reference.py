@@ -49,7 +49,7 @@ def main() -> None:
         timestep = environment.step(actions)
     shape = (steps, len(players))
     arrays = {what: np.stack(values).reshape(*shape, *np.shape(values[0])) for what, values in log.items()}
-    np.savez(out, bots=np.array(players), **arrays)
+    np.savez(out, **{"bots": np.array(players), **arrays})  # type: ignore[arg-type]
     tree.map_structure(lambda p: p.close(), policies)
 
 

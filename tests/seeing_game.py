@@ -9,7 +9,7 @@ from pettingzoo import ParallelEnv
 PLAYERS, EDGE, LENGTH = 3, 8, 8
 
 
-class SeeingGame(ParallelEnv[str, Any, Any]):
+class SeeingGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
     """Random noise; the answer is the brightest colour."""
 
     def __init__(self) -> None:

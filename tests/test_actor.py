@@ -80,9 +80,9 @@ def test_log_probabilities_come_from_the_versions_in_the_header(played: Played) 
             p = header.policy[player]
             network.load_state_dict({k: x[p : p + 1] for k, x in weights.parameters.items()})
             with torch.no_grad():
-                own = (torch.tensor(x[None, :, None, player]) for x in (unroll.rgb, unroll.features))
+                rgb, features = (torch.tensor(x[None, :, None, player]) for x in (unroll.rgb, unroll.features))
                 state = torch.tensor(unroll.state[None, None, player])
-                log_probs, _ = network.act(*own, state, torch.zeros(1, 1, dtype=torch.long))
+                log_probs, _ = network.act(rgb, features, state, torch.zeros(1, 1, dtype=torch.long))
                 log_probs = log_probs[0, :-1, 0]
             expected = log_probs.gather(-1, torch.tensor(unroll.action[:, player, None]).long())[:, 0]
             np.testing.assert_allclose(unroll.log_prob[:, player], expected, atol=1e-5)

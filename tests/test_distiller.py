@@ -69,8 +69,8 @@ def probabilities(parameters: dict[str, Tensor], policy: int, d: Observations, b
     network.load_state_dict({name: x[policy : policy + 1] for name, x in parameters.items()})
     state, out = torch.zeros(1, 1, network.state_size), []
     for t in range(T):
-        own = (torch.tensor(x[t, b, n])[None, None, None] for x in (d.rgb, d.features))
-        log_probs, state = network.act(*own, state, torch.zeros(1, 1, dtype=torch.long))
+        rgb, features = (torch.tensor(x[t, b, n])[None, None, None] for x in (d.rgb, d.features))
+        log_probs, state = network.act(rgb, features, state, torch.zeros(1, 1, dtype=torch.long))
         out.append(log_probs[0, 0, 0].exp())
     return torch.stack(out).detach()
 
@@ -172,7 +172,7 @@ def test_burn_in_warms_up_the_recurrent_states_but_does_not_count() -> None:
 
 @pytest.mark.parametrize("events", [1, 2, 3])
 def test_a_restored_distiller_makes_a_bit_identical_next_event(events: int) -> None:
-    settings = {"phase_events": 2, "reverse_bound": None}
+    settings: dict[str, Any] = {"phase_events": 2, "reverse_bound": None}
     whole = distiller(**settings)
     for update in range(1, events + 1):
         whole.event(theta(1, update), observations(1, update))

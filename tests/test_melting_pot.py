@@ -134,7 +134,8 @@ def test_a_policy_sees_the_block_mean_of_the_whole_image(block: int) -> None:
         squares = whole.reshape(n, height // block, block, width // block, block, 3)
         assert np.array_equal(observation.rgb, np.rint(squares.mean(axis=(2, 4))).astype(np.uint8))
         assert observation.rgb.shape[1:] == environment.spec.rgb_shape
-        observation = environment.step(rng.integers(0, environment.spec.actions, n, dtype=np.int32)).observation
+        action = rng.integers(0, environment.spec.actions, (n,), dtype=np.int32)
+        observation = environment.step(action).observation
 
 
 def test_the_spec_matches_the_observations() -> None:

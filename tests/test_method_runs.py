@@ -244,7 +244,7 @@ def _past_policies_acted_as_saved(serial: Watched, joined: dict[str, Weights]) -
     network = learner.method.network(environments.spec(serial.learner.config.environment), 1)
     checked = 0
     for unroll in serial.unrolls[-24:]:
-        for player in np.flatnonzero(~np.array(unroll.header.learning)):
+        for player in np.flatnonzero(~np.array(unroll.header.learning)).tolist():
             distance = min(_distance(network, weights.parameters, unroll, player) for weights in joined.values())
             assert distance < 1e-5
             checked += 1

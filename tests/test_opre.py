@@ -88,9 +88,8 @@ def test_opre_handles_a_policy_without_steps_in_a_minibatch() -> None:
     part.mask[0] = False
     embedding = network.embed(part.rgb, part.features, part.version)
     outputs = network.evaluate(embedding, part.state, torch.ones(P, T + 1, S, 10))
-    sum(
-        weight * x.sum() for weight, x in chosen.penalties(network, part, embedding, outputs, StepSum.mean).values()
-    ).backward()
+    penalties = chosen.penalties(network, part, embedding, outputs, StepSum.mean).values()
+    torch.stack([weight * x.sum() for weight, x in penalties]).sum().backward()
     gradient = network.choose.weight.grad
     assert gradient is not None and gradient.isfinite().all()
     assert not gradient[0].any() and gradient[1].any()

@@ -88,8 +88,10 @@ def test_on_policy_vtrace_has_the_returns_of_gae(case: Case) -> None:
 @pytest.mark.parametrize("name", ["gae", "vtrace"])
 def test_nothing_flows_back_from_after_an_unroll(case: Case, name: str) -> None:
     def targets(reward: Tensor, values: Tensor) -> list[Tensor]:
-        extra = (case.log_ratio,) if name == "vtrace" else ()
-        found = {"gae": gae, "vtrace": vtrace}[name](reward, case.discount, values, case.valid, LAMBDA, *extra)
+        if name == "gae":
+            found = gae(reward, case.discount, values, case.valid, LAMBDA)
+        else:
+            found = vtrace(reward, case.discount, values, case.valid, LAMBDA, case.log_ratio)
         return [x[case.valid] for x in found]
 
     behind = torch.arange(T + 1)[:, None] > torch.tensor(case.lengths)
