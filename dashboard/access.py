@@ -64,8 +64,9 @@ class Access:
                 return None
             return PlainTextResponse(
                 f"This dashboard answers to 127.0.0.1 and localhost, not to {name!r}. To reach it from elsewhere, "
-                "start bidist dashboard with --host 0.0.0.0 and open the address with the token that it prints.\n", 400
-            )  # fmt: skip
+                "start bidist dashboard with --host 0.0.0.0 and open the address with the token that it prints.\n",
+                400,
+            )
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _same(bearer.strip(), self._token):
             return None
@@ -81,8 +82,10 @@ class Access:
             return None
         return PlainTextResponse(
             "This dashboard needs a token: open the address that bidist dashboard printed, which ends in ?token=..., "
-            "or send the header Authorization: Bearer TOKEN.\n", 401, {"WWW-Authenticate": "Bearer"}
-        )  # fmt: skip
+            "or send the header Authorization: Bearer TOKEN.\n",
+            401,
+            {"WWW-Authenticate": "Bearer"},
+        )
 
 
 def _same(given: str, expected: str) -> bool:

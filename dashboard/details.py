@@ -12,9 +12,15 @@ from dashboard.history import averaged
 from dashboard.state import Row, number
 
 CURVES = (
-    "player_steps", "return_learning", "return_fictitious", "explained_variance", "entropy_nats", "policy_kl_nats",
-    "policy_lag_mean", "player_steps_per_s",
-)  # fmt: skip
+    "player_steps",
+    "return_learning",
+    "return_fictitious",
+    "explained_variance",
+    "entropy_nats",
+    "policy_kl_nats",
+    "policy_lag_mean",
+    "player_steps_per_s",
+)
 POINTS = 600
 TAIL_BYTES = 32_768
 

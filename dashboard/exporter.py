@@ -88,10 +88,16 @@ def samples(
         yield "bidist_run_info", (now["method"], now["game"], str(now["seed"])), 1
     yield from (("bidist_run_state", (name,), int(now["state"] == name)) for name in STATES)
     for name, key in (
-        ("player_steps", "player_steps"), ("player_steps_budget", "budget"), ("player_steps_per_second", "rate"),
-        ("updates", "updates"), ("episodes", "episodes"), ("theta_version", "version"), ("update_seconds", "update_s"),
-        ("wait_seconds", "wait_s"), ("policy_lag_limit_versions", "lag_bound"),
-    ):  # fmt: skip
+        ("player_steps", "player_steps"),
+        ("player_steps_budget", "budget"),
+        ("player_steps_per_second", "rate"),
+        ("updates", "updates"),
+        ("episodes", "episodes"),
+        ("theta_version", "version"),
+        ("update_seconds", "update_s"),
+        ("wait_seconds", "wait_s"),
+        ("policy_lag_limit_versions", "lag_bound"),
+    ):
         yield f"bidist_{name}", (), now[key]
     yield from (("bidist_policy_lag_versions", (name,), value) for name, value in now["lag"].items())
     yield from (("bidist_return", (p,), number(metrics.get(f"return_{p}"))) for p in ("learning", "fictitious"))

@@ -5,9 +5,14 @@ from pathlib import Path
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 FILMS = (".mp4", ".webm")
 TYPES = {
-    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp",
-    ".mp4": "video/mp4", ".webm": "video/webm",
-}  # fmt: skip
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+}
 """What is served, by suffix, and as what; never anything that a browser would run."""
 
 

@@ -10,9 +10,15 @@ from deploy.views import Snapshot
 
 TERMS = ("trained", "stale", "rejected", "rewound", "lost", "in_flight")
 CURVES = (
-    "updates", "player_steps", "return_learning", "return_fictitious", "explained_variance", "entropy_nats",
-    "policy_lag_mean", "player_steps_per_s",
-)  # fmt: skip
+    "updates",
+    "player_steps",
+    "return_learning",
+    "return_fictitious",
+    "explained_variance",
+    "entropy_nats",
+    "policy_lag_mean",
+    "player_steps_per_s",
+)
 """Of a line of metrics, what is drawn."""
 DISTILLATION = ("events", "update", "kl_before_nats", "kl_after_nats", "phi_entropy_after_nats")
 
@@ -91,7 +97,13 @@ def event(entry: Entry) -> Row:
 
 def _worker(role: str, name: str, fields: Mapping[str, str]) -> Row:
     numbers = (
-        "player_steps_per_s", "theta_version", "phi_version", "unaccounted", "started", "reported", "advanced",
-    )  # fmt: skip
+        "player_steps_per_s",
+        "theta_version",
+        "phi_version",
+        "unaccounted",
+        "started",
+        "reported",
+        "advanced",
+    )
     told = {key: number(fields[key]) for key in numbers if key in fields}
     return {"role": role, "name": name, "host": fields.get("host", ""), "state": fields.get("state", ""), **told}

@@ -64,8 +64,11 @@ def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
         folder.path.mkdir(parents=True, exist_ok=True)
         notes.record.parent.mkdir(parents=True, exist_ok=True)
         write(folder.config, kept["config"].encode())
-        for path, columns in ((folder.metrics, "metrics"), (folder.distillation, "distillation"),
-                              (folder.evaluation, "evaluation")):  # fmt: skip
+        for path, columns in (
+            (folder.metrics, "metrics"),
+            (folder.distillation, "distillation"),
+            (folder.evaluation, "evaluation"),
+        ):
             _write_lines(path, kept[columns])
         write(folder.summary, json.dumps(kept["summary"], indent=1).encode())
         write(notes.record, json.dumps(kept["record"], indent=1).encode())

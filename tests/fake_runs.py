@@ -21,9 +21,13 @@ def config_of(
 ) -> Config:
     """A configuration like any other."""
     overrides = [
-        f"run.name={name}", f"run.folder={root}", f"run.seed={seed}", f"environment.substrate={game}",
-        f"method.name={method}", "run.player_steps=2000000",
-    ]  # fmt: skip
+        f"run.name={name}",
+        f"run.folder={root}",
+        f"run.seed={seed}",
+        f"environment.substrate={game}",
+        f"method.name={method}",
+        "run.player_steps=2000000",
+    ]
     return load_config(overrides=overrides, environ={})
 
 
@@ -32,13 +36,25 @@ def update_of(number: int, seed: int = 0, best: float = 4.0) -> dict[str, float]
     noise = np.random.default_rng([seed, number]).normal(size=3)
     learned = 1 - math.exp(-number / 120)
     return {
-        "time_s": 1.8e9 + number, "updates": number, "version": number, "player_steps": number * BATCH_STEPS,
-        "env_steps": number * BATCH_STEPS // 8, "episodes": number * 16, "player_steps_per_s": 5200 + 300 * noise[0],
-        "return_learning": best * learned + 0.15 * noise[1], "return_fictitious": 0.8 * best * learned + 0.2 * noise[2],
-        "policy_lag_min": 0, "policy_lag_mean": 1.2 + 0.3 * abs(noise[0]), "policy_lag_max": 3,
-        "entropy_nats": 0.6 + 1.4 * math.exp(-number / 200) + 0.02 * noise[2], "policy_kl_nats": 0.008,
-        "explained_variance": 0.85 * learned + 0.03 * noise[0], "wait_s": 0.03, "update_s": 0.36, "queue_unrolls": 12,
-    }  # fmt: skip
+        "time_s": 1.8e9 + number,
+        "updates": number,
+        "version": number,
+        "player_steps": number * BATCH_STEPS,
+        "env_steps": number * BATCH_STEPS // 8,
+        "episodes": number * 16,
+        "player_steps_per_s": 5200 + 300 * noise[0],
+        "return_learning": best * learned + 0.15 * noise[1],
+        "return_fictitious": 0.8 * best * learned + 0.2 * noise[2],
+        "policy_lag_min": 0,
+        "policy_lag_mean": 1.2 + 0.3 * abs(noise[0]),
+        "policy_lag_max": 3,
+        "entropy_nats": 0.6 + 1.4 * math.exp(-number / 200) + 0.02 * noise[2],
+        "policy_kl_nats": 0.008,
+        "explained_variance": 0.85 * learned + 0.03 * noise[0],
+        "wait_s": 0.03,
+        "update_s": 0.36,
+        "queue_unrolls": 12,
+    }
 
 
 def distillation_of(event: int, update: int) -> dict[str, float | str]:
@@ -47,10 +63,17 @@ def distillation_of(event: int, update: int) -> dict[str, float | str]:
     before, after = (0.38, 0.07) if forward else (0.12, 0.55)
     drift = 0.05 * math.sin(event)
     return {
-        "events": event, "direction": "forward" if forward else "reverse", "update": update, "gradient_steps": 32,
-        "kl_before_nats": before + drift, "kl_after_nats": after + drift / 2, "phi_entropy_before_nats": 1.7,
-        "phi_entropy_after_nats": 1.6, "theta_entropy_nats": 1.5, "phi_version": event,
-    }  # fmt: skip
+        "events": event,
+        "direction": "forward" if forward else "reverse",
+        "update": update,
+        "gradient_steps": 32,
+        "kl_before_nats": before + drift,
+        "kl_after_nats": after + drift / 2,
+        "phi_entropy_before_nats": 1.7,
+        "phi_entropy_after_nats": 1.6,
+        "theta_entropy_nats": 1.5,
+        "phi_version": event,
+    }
 
 
 def write_run(root: Path, name: str, updates: int = 200, finished: bool = True, **kind: str | int) -> RunFolder:
@@ -70,12 +93,23 @@ def write_evaluation(folder: RunFolder, scenarios: Sequence[str], episodes: int 
     """Rows of an evaluation."""
     rows = [
         {
-            "run": folder.path.name, "method": "bidist", "seed": 0, "checkpoint": "00000125", "weights": "ab12",
-            "updates": 125, "player_steps": 256000, "substrate": scenario.rpartition("_")[0], "scenario": scenario,
-            "episode": episode, "evaluation_seed": 0, "reference": False, "focal_return": 2.0 + episode,
+            "run": folder.path.name,
+            "method": "bidist",
+            "seed": 0,
+            "checkpoint": "00000125",
+            "weights": "ab12",
+            "updates": 125,
+            "player_steps": 256000,
+            "substrate": scenario.rpartition("_")[0],
+            "scenario": scenario,
+            "episode": episode,
+            "evaluation_seed": 0,
+            "reference": False,
+            "focal_return": 2.0 + episode,
         }
-        for scenario in scenarios for episode in range(episodes)
-    ]  # fmt: skip
+        for scenario in scenarios
+        for episode in range(episodes)
+    ]
     folder.evaluation.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -116,14 +150,25 @@ class LiveRun:
     def report(self) -> None:
         """What roles say every other second."""
         store, now = self.store, round(time.time(), 3)
-        store.put_progress({
-            "state": "running", "updates": self.updates, "version": self.updates, "episodes": 16 * self.updates,
-            "player_steps": BATCH_STEPS * self.updates, "budget_player_steps": 2_000_000, "player_steps_per_s": 5213,
-        })  # fmt: skip
-        store.put_queue({
-            "unrolls": 12, "capacity_unrolls": 64, "malformed_messages": 0,
-            "bottleneck": "the actors wait for the learner, which is busy 92% of its time",
-        })  # fmt: skip
+        store.put_progress(
+            {
+                "state": "running",
+                "updates": self.updates,
+                "version": self.updates,
+                "episodes": 16 * self.updates,
+                "player_steps": BATCH_STEPS * self.updates,
+                "budget_player_steps": 2_000_000,
+                "player_steps_per_s": 5213,
+            }
+        )
+        store.put_queue(
+            {
+                "unrolls": 12,
+                "capacity_unrolls": 64,
+                "malformed_messages": 0,
+                "bottleneck": "the actors wait for the learner, which is busy 92% of its time",
+            }
+        )
         store.put_starvation(8.0)
         common: dict[str, str | int | float] = {
             "host": "pi",

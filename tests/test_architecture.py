@@ -304,9 +304,11 @@ def test_every_metric_of_a_method_is_documented(name: str) -> None:
     tree = ast.parse(Path(inspect.getfile(type(make_method(Config(method=MethodConfig(name=name)))))).read_text())
     (returned,) = [
         [key.value for key in node.keys if isinstance(key, ast.Constant)]
-        for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) and function.name == "penalties"
-        for node in ast.walk(function) if isinstance(node, ast.Dict)
-    ] or [[]]  # fmt: skip
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef) and function.name == "penalties"
+        for node in ast.walk(function)
+        if isinstance(node, ast.Dict)
+    ] or [[]]
     assert documented == set(returned)
 
 

@@ -20,8 +20,9 @@ from experiments.trial import Trial
 def trial(tmp_path: Path) -> Trial:
     """A trial that is done, as far as the files in tmp_path/sweep say."""
     sweep = tmp_path / "sweep"
-    plan = make_plan({"methods": ["mappo"], "substrates": ["coins"], "steps": 1000,
-                      "evaluation": {"scenarios": [5], "episodes": 2}})  # fmt: skip
+    plan = make_plan(
+        {"methods": ["mappo"], "substrates": ["coins"], "steps": 1000, "evaluation": {"scenarios": [5], "episodes": 2}}
+    )
     open_sweep(plan, sweep)
     (made,) = plan.trials()
     folder = made.folder(sweep)
@@ -33,10 +34,18 @@ def trial(tmp_path: Path) -> Trial:
     append_line(folder.distillation, {"updates": 1, "direction": "forward", "kl_after_nats": 0.25})
     write(folder.summary, json.dumps({"wall_s": 10.0, "trained": None}).encode())
     for episode in range(2):
-        append_line(folder.evaluation, {
-            "scenario": "coins_5", "episode": episode, "evaluation_seed": 0, "reference": False, "updates": 2,
-            "checkpoint": "00000002", "focal_return": 1.5 + episode,
-        })  # fmt: skip
+        append_line(
+            folder.evaluation,
+            {
+                "scenario": "coins_5",
+                "episode": episode,
+                "evaluation_seed": 0,
+                "reference": False,
+                "updates": 2,
+                "checkpoint": "00000002",
+                "focal_return": 1.5 + episode,
+            },
+        )
     return made
 
 
@@ -69,7 +78,13 @@ def test_a_file_that_is_damaged_or_of_another_trial_is_named(trial: Trial, tmp_p
     with pytest.raises(ConfigError, match=f"{path.name} is damaged .*delete it"):
         restore(elsewhere, [trial], archive)
     path.write_bytes(whole)
-    (other,) = make_plan({"methods": {"mappo": {"learner.epochs": 1}}, "substrates": ["coins"], "steps": 1000,
-                          "evaluation": {"scenarios": [5], "episodes": 2}}).trials()  # fmt: skip
+    (other,) = make_plan(
+        {
+            "methods": {"mappo": {"learner.epochs": 1}},
+            "substrates": ["coins"],
+            "steps": 1000,
+            "evaluation": {"scenarios": [5], "episodes": 2},
+        }
+    ).trials()
     with pytest.raises(ConfigError, match=r"is not this plan's .*learner\.epochs=1"):
         restore(elsewhere, [other], archive)

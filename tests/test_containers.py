@@ -51,9 +51,16 @@ def test_the_compose_file_and_the_example_have_the_same_settings() -> None:
     offered = set(re.findall(r"^(\w+)=", (ROOT / "deploy/example.env").read_text(), re.MULTILINE))
     # Few users will change the images and the ports.
     assert used - offered == {
-        "IMAGE", "GPU_IMAGE", "REDIS_IMAGE", "PROMETHEUS_IMAGE", "GRAFANA_IMAGE", "TENSORBOARD_PORT", "DASHBOARD_PORT",
-        "PROMETHEUS_PORT", "GRAFANA_PORT",
-    }  # fmt: skip
+        "IMAGE",
+        "GPU_IMAGE",
+        "REDIS_IMAGE",
+        "PROMETHEUS_IMAGE",
+        "GRAFANA_IMAGE",
+        "TENSORBOARD_PORT",
+        "DASHBOARD_PORT",
+        "PROMETHEUS_PORT",
+        "GRAFANA_PORT",
+    }
     assert offered - used == {"COMPOSE_PROJECT_NAME"}, "compose itself reads this one"
 
 

@@ -200,12 +200,23 @@ def tree(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "path",
     [
-        "../secret.png", "%2e%2e/secret.png", "..%2fsecret.png", "one/../../secret.png", "/etc/passwd",
+        "../secret.png",
+        "%2e%2e/secret.png",
+        "..%2fsecret.png",
+        "one/../../secret.png",
+        "/etc/passwd",
         "%2fetc%2fpasswd",
-        "one/link.png", "one/config.yaml", "one/page.html", "one/metrics.jsonl", "one", "", "one/film.mp4%00.png",
-        "one/" + "x" * 5000 + ".png", "..%5csecret.png",
+        "one/link.png",
+        "one/config.yaml",
+        "one/page.html",
+        "one/metrics.jsonl",
+        "one",
+        "",
+        "one/film.mp4%00.png",
+        "one/" + "x" * 5000 + ".png",
+        "..%5csecret.png",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["runs", "results"])
 def test_no_file_outside_and_none_but_pictures_and_films_is_served(tree: Path, path: str, kind: str) -> None:
     answer = client(tree, results=tree).get(f"/files/{kind}/{path}")
