@@ -11,8 +11,7 @@ from common.errors import ConfigError
 from common.files import append_line, write
 from experiments.archive import keep, restore
 from experiments.plan import make_plan
-from experiments.progress import Notes, progress, row
-from experiments.sweep_folder import open_sweep
+from experiments.progress import NOTES, Notes, progress, row
 from experiments.trial import Trial
 
 
@@ -23,7 +22,8 @@ def trial(tmp_path: Path) -> Trial:
     plan = make_plan(
         {"methods": ["mappo"], "substrates": ["coins"], "steps": 1000, "evaluation": {"scenarios": [5], "episodes": 2}}
     )
-    open_sweep(plan, sweep)
+    plan.save(sweep)
+    (sweep / NOTES).mkdir()
     (made,) = plan.trials()
     folder = made.folder(sweep)
     folder.path.mkdir()

@@ -139,7 +139,8 @@ def trained(tmp_path: Path, episodes: int = 0) -> Any:
     """A sweep whose one trial is trained, judging by its files."""
     evaluation = {"scenarios": [5, 6], "episodes": 2}
     plan = make_plan({"methods": ["mappo"], "substrates": ["coins"], "steps": 1000, "evaluation": evaluation})
-    open_sweep(plan, tmp_path)
+    plan.save(tmp_path)  # `open_sweep` would ask for bots
+    (tmp_path / NOTES).mkdir()
     (trial,) = plan.trials()
     folder = trial.folder(tmp_path)
     folder.path.mkdir()
