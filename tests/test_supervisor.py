@@ -152,5 +152,5 @@ def test_a_role_that_cannot_start_ends_the_run_with_the_reason(start: Callable[.
     assert (
         training.output()
         .splitlines()[-1]
-        .startswith("bidist: error: learner cannot run: learner.device=cuda:7: no GPU")
+        .startswith("bidist: error: learner cannot run: learner.device=cuda:7: torch finds no usable GPU")
     )
