@@ -27,6 +27,8 @@ def image_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 # oneDNN prepares a convolution anew for every number of images, so that number is rounded up to a multiple of this.
 ROUND = 64
+# Of fewer images, such as an actor's, looking for the black ones takes longer than computing them.
+FEW = 256
 
 
 def distinct(images: Tensor) -> tuple[Tensor, Tensor]:

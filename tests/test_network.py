@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from common.config import NetworkConfig
 from common.spec import EnvironmentSpec
 from networks.arrangement import arrange
+from networks.images import FEW
 from networks.layers import StackedCore
 from networks.network import PIECE, Network
 from networks.recurrence import gru
@@ -73,13 +74,13 @@ def plain_embedding(net: Network, p: int, rgb: Tensor, features: Tensor) -> Tens
 def test_the_embedding_is_two_convolutions_and_a_dense_layer(black: tuple[int, ...]) -> None:
     # Black images are computed once; neither the embeddings nor the gradients may differ.
     net = network(SEEING, P, precision="float32")
-    rgb, features = observed(SEEING, 1, 7)
+    rgb, features = observed(SEEING, 1, FEW + 7)
     rgb[:, :, list(black)] = 0
     rgb[0, 0, 3] = 0  # policies may have different numbers of them
     embedding = net.embed_image(rgb, features)[:, 0]
     expected = torch.stack([plain_embedding(net, p, rgb[p, 0], features[p, 0]) for p in range(P)])
     torch.testing.assert_close(embedding, expected)
-    weight = torch.randn_like(embedding)
+    weight = torch.randn_like(embedding) / embedding.shape[1]
     parameters = [x for name, x in net.named_parameters() if name.startswith(("conv", "dense"))]
     found, wanted = (torch.autograd.grad((x * weight).sum(), parameters) for x in (embedding, expected))
     for name, x, y in zip(("conv_1", "conv_1", "conv_2", "conv_2", "dense", "dense"), found, wanted, strict=True):
