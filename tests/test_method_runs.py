@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import serial_runs
 import torch
 from torch import Tensor
 
@@ -30,18 +31,7 @@ from learner.learner import Learner
 from methods import METHODS, resolve
 
 ROOT = Path(__file__).parents[1]
-SMALL = [
-    "environment.episode_length=8",
-    "environment.players=3",
-    "actor.environments=8",
-    "actor.unroll_length=8",
-    "learner.batch_unrolls=8",
-    "learner.device=cpu",
-    "distiller.every=3",
-    "distiller.burn_in=1",
-    "network.dense=16",
-    "network.core_size=16",
-]
+SMALL = [*serial_runs.SMALL, "environment.players=3"]
 SEEING = ["environment.substrate=pettingzoo:seeing_game:environment", "environment.block=1"]
 
 
