@@ -19,7 +19,7 @@ from common.lifecycle import Presence, new_incarnation
 from common.outbox import Outbox
 from common.store import Store
 from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader, UnrollSpec
-from common.weights import PHI, THETA
+from common.weights import PHI, PHI_VERSION, THETA
 from methods import make_method
 from networks.players import Players
 
@@ -54,7 +54,7 @@ def run(store: Store, name: str) -> None:
                     player_steps=actor.player_steps,
                     player_steps_per_s=round((actor.player_steps - steps) / elapsed),
                     theta_version=actor.players.version(THETA),
-                    phi_version=actor.players.version(PHI),
+                    phi_version=actor.phi_version,
                     unaccounted=actor.outbox.unaccounted,
                 )
                 since, steps = time.monotonic(), actor.player_steps
@@ -100,6 +100,11 @@ class Actor:
     ) -> None:
         self._resources.close()
 
+    @property
+    def phi_version(self) -> int:
+        """The newest version of phi that may drive players; -1 if the method has none."""
+        return int(max((n for name, n in self._pool.items() if name.startswith(PHI_VERSION)), default=-1))
+
     def step(self) -> None:
         """Plays one step in every environment; ships the unrolls that end with it."""
         recorder = self._recorder
@@ -117,13 +122,11 @@ class Actor:
             self._assign()
 
     def refresh(self) -> None:
-        """Loads newer versions of theta and phi, if there are any, and reads who is in the pool."""
-        for name in (THETA, PHI) if self._method.phi else (THETA,):
-            if self.players.version(name) != self.store.version(name):
-                self.players.load(name, self.store.wait_for_weights(name))
-        if self._method.pooled:
-            self._pool = self.store.pool()
-            self.players.keep({THETA, PHI, *self._pool}.union(*self._drivers))
+        """Loads a newer version of theta, if there is one, and reads who else may drive players."""
+        if self.players.version(THETA) != self.store.version(THETA):
+            self.players.load(THETA, self.store.wait_for_weights(THETA))
+        self._read_pool()
+        self.players.keep({THETA, *self._pool}.union(*self._drivers))
 
     def wait(self, timeout_s: float = 1.0) -> bool:
         """Exchanges messages with the learner; returns whether there is room for more unrolls.
@@ -201,9 +204,10 @@ class Actor:
         self._episode_steps[i] = 0
         self._drivers[i] = self._draw_drivers()
         self._policy_index[i] = draw_policy_indices(self._method, self._rng, self._shape[1])
-        state = self.players.state.view(*self._shape, -1)
-        state[i] = 0
-        self._recorder.begin(i, row, state[i].numpy())
+        players = self._shape[1]
+        by_phi = np.array([name.startswith(PHI_VERSION) for name in self._drivers[i]])
+        self.players.begin(slice(i * players, (i + 1) * players), by_phi & self._method.phi_keeps_luck)
+        self._recorder.begin(i, row, self.players.state.view(*self._shape, -1)[i].numpy())
 
     def _draw_drivers(self) -> list[str]:
         """Draws who drives the players of an episode, and loads them; redraws if one has just left the pool."""
@@ -211,14 +215,25 @@ class Actor:
             drivers = draw_drivers(self._method, self._rng, self._shape[1], self._pool)
             for name in {name for name in drivers if self.players.version(name) < 0}:
                 if (weights := self.store.weights(name)) is None:
-                    self._pool = self.store.pool()
+                    self._read_pool()
                     break
                 self.players.load(name, weights)
             else:
                 return drivers
 
+    def _read_pool(self) -> None:
+        self._pool = self.store.pool() if self._method.pooled else {}
+        if self._method.phi:
+            if not (phis := self.store.phis()):  # the run has just begun, or Redis has lost it
+                self.store.wait_for_weights(PHI)
+                phis = self.store.phis()
+            self._pool |= phis
+
     def _assign(self) -> None:
-        self.players.assign(self._policy_index.ravel(), [name for drivers in self._drivers for name in drivers])
+        names = [name for drivers in self._drivers for name in drivers]
+        by_phi = np.array([name.startswith(PHI_VERSION) for name in names]).reshape(self._shape)
+        index = np.where(by_phi, self._method.phi_policy_indices(self._policy_index), self._policy_index)
+        self.players.assign(index.ravel(), names)
 
     def _ship_all(self) -> None:
         end = self._recorder.clock
@@ -242,8 +257,7 @@ class Actor:
             sequence=self.outbox.produced + 1,
             environment=i,
             theta_version=self.players.version(THETA),
-            phi_version=max(0, self.players.version(PHI)),
-            learning=[name == THETA for name in self._drivers[i]],
+            drivers=[self.players.label(name) for name in self._drivers[i]],
             policy=self._policy_index[i].tolist(),
             episode=episode,
             arrays=[(name, array.dtype.str, array.shape) for name, array in arrays.items()],

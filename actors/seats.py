@@ -6,22 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import ConfigError
-from common.weights import PHI, THETA
+from common.weights import PHI, PHI_VERSION, THETA
 from methods import Method
 
 
 def draw_drivers(method: Method, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:
-    """Draws who drives each player.
+    """Draws who drives each player: theta, or a name from the pool.
 
     Raises:
       ConfigError: if there is not one driver per player, or a driver's weights are published nowhere.
     """
-    drivers = method.drivers(rng, players, pool)
+    versions = [name for name in pool if name.startswith(PHI_VERSION)]
+    newest = max(versions, key=lambda name: pool[name], default=PHI)
+    drivers = [newest if name == PHI else name for name in method.drivers(rng, players, pool)]
     name = method.config.method.name
     if len(drivers) != players:
         raise ConfigError(f"method {name} names {len(drivers)} drivers for {players} players")
     for driver in drivers:
-        if driver != THETA and driver not in pool and not (driver == PHI and method.phi):
+        if driver != THETA and driver not in pool:
             raise ConfigError(f"method {name} lets {driver!r} drive a player, but nobody publishes it")
     return drivers
 

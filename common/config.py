@@ -143,17 +143,20 @@ class DistillerConfig(Section):
     """k_d, the number of updates between distillation events."""
     phase_events: int = Field(1, ge=1)
     """Consecutive events in the same direction: 1 alternates."""
-    forward_epochs: int = Field(2, ge=1)
-    """Passes over D per forward event; few, so that phi keeps a trace of its past."""
-    reverse_epochs: int = Field(1, ge=1)
-    """Passes over D per reverse event."""
+    forward_epochs: int = Field(4, ge=1)
+    """Passes over D per forward event."""
+    reverse_epochs: int = Field(8, ge=1)
+    """The most passes over D per reverse event; the bound usually ends it sooner."""
     minibatches: int = Field(16, ge=1)
     """Minibatches per pass, split by whole unrolls."""
-    forward_learning_rate: float = Field(5e-4, gt=0)
+    forward_learning_rate: float = Field(2e-3, gt=0)
     """eta_f, phi's step size towards theta."""
-    reverse_learning_rate: float = Field(1e-4, gt=0)
+    forward_smoothing: float = Field(0.2, ge=0, lt=1)
+    """Share of the uniform distribution in forward events' target. It keeps phi less certain than theta: a phi that is
+    more certain raises the divergence by becoming more certain still of the same action, and reverse events fail."""
+    reverse_learning_rate: float = Field(2e-3, gt=0)
     """eta_r, phi's step size away from theta."""
-    reverse_bound: float | None = Field(1.0, gt=0)
+    reverse_bound: float | None = Field(2.0, gt=0)
     """A reverse event stops at the first minibatch whose mean KL in nats reaches this; null: never, as in the paper."""
     max_grad_norm: float = Field(0.5, gt=0)
     """Gradients are clipped to this norm, separately for each policy."""

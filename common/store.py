@@ -20,7 +20,7 @@ from common.connection import PATIENCE_S, connect, shown
 from common.errors import StoreError
 from common.ledger import Ledger
 from common.settings import validate
-from common.weights import Observations, Weights
+from common.weights import PHI, PHI_VERSION, Observations, Weights
 
 log = logging.getLogger(__name__)
 
@@ -100,18 +100,25 @@ class Store:
         return int(self.client.hincrby(self.key("starts"), f"{role}:{name}", 1)) - 1
 
     def publish(self, name: str, weights: Weights) -> None:
-        """Publishes a version of `theta`, `phi` or a pooled policy atomically."""
-        import safetensors.torch  # here, because commands that only look at a run should not load torch
+        """Publishes a version of `theta` or a pooled policy atomically."""
+        self.client.hset(self.key(name), mapping=_fields(weights))
 
-        data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.parameters.items()})
-        fields: dict[str, Any] = {
-            "version": weights.version,
-            "source_version": weights.source_version,
-            "direction": weights.direction,
-            "digest": hashlib.sha256(data).hexdigest(),
-            "bytes": data,
-        }
-        self.client.hset(self.key(name), mapping=fields)
+    def publish_phi(self, phi: Weights, keep: int) -> None:
+        """Publishes a version of phi atomically as `phi` and as `phi:VERSION`; only the newest `keep` of those stay."""
+        fields, kept = _fields(phi), self.key("phis")
+        dropped = [name for name in self.phis() if name != f"{PHI_VERSION}{phi.version}"][: 1 - keep or None]
+        with self.client.pipeline(transaction=True) as pipe:
+            for name in (f"{PHI_VERSION}{phi.version}", PHI):
+                pipe.hset(self.key(name), mapping=fields)
+            pipe.zadd(kept, {str(phi.version): phi.version})
+            for name in dropped:
+                pipe.zrem(kept, name.removeprefix(PHI_VERSION))
+                pipe.delete(self.key(name))
+            pipe.execute()
+
+    def phis(self) -> dict[str, float]:
+        """Returns the kept versions of phi by name, oldest first."""
+        return self._scores("phis", PHI_VERSION)
 
     def version(self, name: str) -> int | None:
         """Returns the published version of `theta` or `phi`, or None."""
@@ -162,8 +169,7 @@ class Store:
 
     def pool(self) -> dict[str, float]:
         """Returns the score of each of the pool's past policies, by name."""
-        entries: Any = self.client.zrange(self.key("pool"), 0, -1, withscores=True)
-        return {f"pool:{number.decode()}": score for number, score in entries}
+        return self._scores("pool", "pool:")
 
     def put_observations(self, observations: Observations) -> None:
         """Publishes D for the distiller; only the newest two are kept."""
@@ -273,6 +279,11 @@ class Store:
         fields: Any = self.client.hgetall(self.key(name))
         return {k.decode(): v.decode() for k, v in fields.items()}
 
+    def _scores(self, name: str, prefix: str) -> dict[str, float]:
+        """Returns a sorted set of numbers, lowest score first, with a prefix before each number."""
+        entries: Any = self.client.zrange(self.key(name), 0, -1, withscores=True)
+        return {prefix + number.decode(): score for number, score in entries}
+
     def _wait(self, what: str, read: Any, timeout_s: float) -> Any:
         deadline = time.monotonic() + timeout_s
         logged = False
@@ -287,3 +298,16 @@ class Store:
                 )
             time.sleep(0.1)
         return value
+
+
+def _fields(weights: Weights) -> dict[str, Any]:
+    import safetensors.torch  # here, because commands that only look at a run should not load torch
+
+    data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.parameters.items()})
+    return {
+        "version": weights.version,
+        "source_version": weights.source_version,
+        "direction": weights.direction,
+        "digest": hashlib.sha256(data).hexdigest(),
+        "bytes": data,
+    }

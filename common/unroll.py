@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from common.errors import WireError
 from common.spec import EnvironmentSpec
+from common.weights import THETA
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Count = Annotated[int, Field(ge=0, le=2**62)]
@@ -88,14 +89,18 @@ class UnrollHeader(BaseModel):
     environment: Count
     """Which of the actor's environments."""
     theta_version: Count
-    phi_version: Count
-    learning: Annotated[list[bool], Field(max_length=MAX_PLAYERS)]
-    """v, [N]: whether a learning policy drove the player."""
+    drivers: Annotated[list[Name], Field(max_length=MAX_PLAYERS)]
+    """Who drove each player, [N]: `theta`, a version of phi with its direction such as `phi:12:reverse`, `pool:40`."""
     policy: Annotated[list[Count], Field(max_length=MAX_PLAYERS)]
     """Each player's policy index, [N]: an index into theta's leading axis P."""
     episode: EpisodeSummary | None
     arrays: Annotated[list[tuple[str, str, Annotated[tuple[Count, ...], FailFast()]]], Field(max_length=16)]
     """Name, dtype and shape of each frame that follows."""
+
+    @property
+    def learning(self) -> list[bool]:
+        """v, [N]: whether a learning policy drove the player."""
+        return [driver == THETA for driver in self.drivers]
 
 
 @dataclass(frozen=True)
@@ -167,10 +172,9 @@ class UnrollSpec:
           WireError: with reason `players`, `policy` or `arrays`.
         """
         n = self.environment.players
-        if len(header.learning) != n or len(header.policy) != n:
+        if len(header.drivers) != n or len(header.policy) != n:
             raise WireError(
-                "players",
-                f"{len(header.learning)} learning flags and {len(header.policy)} policy indices for {n} players",
+                "players", f"{len(header.drivers)} drivers and {len(header.policy)} policy indices for {n} players"
             )
         if header.episode is not None and len(header.episode.returns) != n:
             raise WireError("players", f"{len(header.episode.returns)} returns for {n} players")

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import torch
 
 THETA, PHI = "theta", "phi"
+PHI_VERSION = PHI + ":"
+"""Begins the name of a kept version of phi, such as `phi:12`; `phi` alone is the newest."""
 
 
 @dataclass(frozen=True)

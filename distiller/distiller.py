@@ -1,15 +1,18 @@
 """Bidirectional distillation of theta into phi (arXiv 2505.11100, eq. 2)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from common.spec import EnvironmentSpec
 from common.weights import Observations
 from distiller.divergence import kl_divergence, mean_entropy
+from distiller.first import each
 from methods import Method
 from methods.base import Direction
 from networks.arrangement import arrange
@@ -26,8 +29,8 @@ class Distiller:
     """
 
     def __init__(self, method: Method, spec: EnvironmentSpec) -> None:
-        self._config, self._directions = method.config.distiller, method.directions
-        self._policies = method.policies(spec.players)
+        self.method, self._config, self._directions = method, method.config.distiller, method.directions
+        self._policies = method.phi_policies(spec.players)
         self._theta = method.network(spec, self._policies).requires_grad_(False)
         self.phi = method.network(spec, self._policies)
         self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=self._config.forward_learning_rate)
@@ -54,11 +57,12 @@ class Distiller:
         direction, config = self.direction, self._config
         if direction is None:
             raise ValueError("this method distils nothing")
-        self._theta.load_state_dict(theta)
+        self._theta.load_state_dict(each(theta, self._policies))
         if direction != self._last:
             rate = config.forward_learning_rate if direction == "forward" else config.reverse_learning_rate
             self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=rate)
-        data = _Data.of(observations, self._policies, config.burn_in)
+        index = self.method.phi_policy_indices(observations.policy)
+        data = _Data.of(observations, index, self._policies, config.burn_in)
         with torch.no_grad():
             teacher = data.log_probs(self._theta)
         before, entropy_before = self._measure(data, teacher)
@@ -97,7 +101,9 @@ class Distiller:
         load_optimiser(self._optimiser, self.phi, tensors["optimiser"])
 
     def _descend(self, data: "_Data", teacher: Tensor) -> int:
-        """Forward: phi <- phi - eta_f grad L(phi)."""
+        """Forward: phi <- phi - eta_f grad L(phi), with theta smoothed in L."""
+        uniform = math.log(self._config.forward_smoothing or 1e-45) - math.log(teacher.shape[-1])
+        teacher = torch.logaddexp(teacher + math.log1p(-self._config.forward_smoothing), teacher.new_tensor(uniform))
         parts = self._parts(data, self._config.forward_epochs)
         for columns in parts:
             self._step(data, teacher, columns, sign=1.0)
@@ -144,8 +150,8 @@ class _Data:
         self.rgb, self.features, self.mask = rgb, features, mask
 
     @classmethod
-    def of(cls, observations: Observations, policies: int, burn_in: int) -> "_Data":
-        arrangement = arrange(observations.policy.ravel(), policies)
+    def of(cls, observations: Observations, index: NDArray[np.int64], policies: int, burn_in: int) -> "_Data":
+        arrangement = arrange(index.ravel(), policies)
         parts = (observations.rgb, observations.features, observations.mask)
         rgb, features, mask = (arrangement.gather(torch.tensor(x).flatten(1, 2), 1) for x in parts)
         mask = mask & arrangement.valid[:, None]

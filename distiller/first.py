@@ -16,11 +16,17 @@ RANDOM_STREAM = 1
 
 def first_phi(method: Method, spec: EnvironmentSpec, theta: Weights) -> Weights:
     """Makes phi's first version: a copy of theta, or networks of its own if the method starts it at random."""
-    parameters: Mapping[str, Tensor] = theta.parameters
+    policies = method.phi_policies(spec.players)
+    parameters: Mapping[str, Tensor] = each(theta.parameters, policies)
     if method.phi == "random":
         seed = np.random.SeedSequence([method.config.run.seed, RANDOM_STREAM]).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(seed[0]) % 2**63)
-            network = method.network(spec, method.policies(spec.players))
+            network = method.network(spec, policies)
         parameters = {name: p.detach() for name, p in network.named_parameters()}
     return Weights(0, parameters, theta.version, "initial")
+
+
+def each(theta: Mapping[str, Tensor], policies: int) -> dict[str, Tensor]:
+    """Gives each of phi's policies its teacher: theta's policies over and over along P, until there are as many."""
+    return {name: x[torch.arange(policies) % len(x)] for name, x in theta.items()}

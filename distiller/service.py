@@ -125,7 +125,8 @@ class DistillerService:
 
     def _publish(self) -> None:
         parameters = dict(self.distiller.phi.named_parameters())
-        self.store.publish(PHI, Weights(self.version, parameters, self._source_version, self._direction))
+        phi = Weights(self.version, parameters, self._source_version, self._direction)
+        self.store.publish_phi(phi, self.distiller.method.phi_versions)
 
     def _save(self) -> None:
         state = {

@@ -35,10 +35,11 @@ from reports.provenance import circumstances
 
 LENGTH = 16
 # By label: the method, and settings that differ from the defaults. The game has no images, so RandNet would be MAPPO.
-FAR = ["distiller.reverse_learning_rate=0.002", "distiller.reverse_epochs=4"]
 TRIED = {name: (name, list[str]()) for name in METHODS if name != "randnet"} | {
-    "bidist, 3 nats": ("bidist", [*FAR, "distiller.reverse_bound=3"]),
-    "bidist, unbounded": ("bidist", [*FAR, "distiller.reverse_bound=null"]),
+    "bidist, luck by step": ("bidist", ["method.luck=step"]),
+    "bidist, not smoothed": ("bidist", ["distiller.forward_smoothing=0"]),
+    "bidist, 8 versions": ("bidist", ["method.versions=8"]),
+    "bidist, a phi each": ("bidist", ["method.phi_per_player=true"]),
 }
 # An unroll is an episode, and a quarter of it is burn-in, as by default. The network is small; everything else, such as
 # step sizes, epochs and k_d, has its default.

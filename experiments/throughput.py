@@ -150,7 +150,7 @@ def one_actor(config: Config, seconds: float) -> float:
         spec = unroll_spec(config)
         theta = dict(make_method(config).network(spec.environment, spec.policies).named_parameters())
         store.publish("theta", Weights(1, theta, 1))
-        store.publish("phi", Weights(1, theta, 1, "initial"))
+        store.publish_phi(Weights(1, theta, 1, "initial"), keep=1)
         _fill_pool(store, config)
         drain = multiprocessing.get_context("spawn").Process(target=_drain, args=(server.url,), daemon=True)
         drain.start()

@@ -55,4 +55,4 @@ class Checkpoints:
     def restore_phi(self, saved: Checkpoint | None) -> None:
         """Publishes a checkpoint's phi, if it has one and Redis has none."""
         if saved is not None and "phi" in saved.tensors and self._store.version(PHI) is None:
-            self._store.publish(PHI, Weights(parameters=saved.tensors["phi"], **saved.state["phi"]))
+            self._store.publish_phi(Weights(parameters=saved.tensors["phi"], **saved.state["phi"]), keep=1)

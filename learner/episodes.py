@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.unroll import Unroll
+from common.weights import PHI_VERSION
 
 WINDOW = 20
 
@@ -28,6 +29,9 @@ class Episodes:
             for name, who in (("learning", learning), ("fictitious", ~learning)):
                 if who.any():
                     self._add(f"return_{name}", float(returns[who].mean()))
+            kinds = np.array([kind(driver) for driver in header.drivers])
+            for name in sorted(set(kinds) - {""}):
+                self._add(f"return_{name}", float(returns[kinds == name].mean()))
             self._add("episode_env_steps", header.episode.env_steps)
             for name, value in header.episode.statistics.items():
                 self._add(f"episode_{name}", value)
@@ -47,3 +51,9 @@ class Episodes:
 
     def _add(self, name: str, value: float) -> None:
         self._values.setdefault(name, deque(maxlen=WINDOW)).append(value)
+
+
+def kind(driver: str) -> str:
+    """Returns which sort of phi a driver is, such as `phi_reverse` for `phi:12:reverse`; empty if it is none."""
+    phi, _, direction = driver.rpartition(":")
+    return f"phi_{direction}" if phi.startswith(PHI_VERSION) else ""

@@ -49,17 +49,29 @@ class Method:
 
     # Who plays.
 
+    @property
+    def phi_versions(self) -> int:
+        """How many of phi's newest versions `drivers` may choose from."""
+        return 1
+
     def policies(self, players: int) -> int:
         """Returns P, the number of learning policies in a game of N players."""
         return players if self.config.network.parameters == "per_player" else 1
 
+    @property
+    def phi_keeps_luck(self) -> bool:
+        """Whether the randomness of a player driven by phi is drawn once for an episode, rather than at every step."""
+        return False
+
     def drivers(self, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:
-        """Draws, at the start of an episode, who drives each of N players: `theta`, `phi`, or a name from the pool.
+        """Draws, at the start of an episode, who drives each of N players until it ends.
 
         Args:
           rng: the source of randomness.
           players: N.
-          pool: the score of every past policy by its name.
+          pool: who may, by name: past policies, `pool:N`, with their scores; the kept versions of phi, `phi:N`, with N.
+
+        Returns: for each player `theta`, `phi` for its newest version, or a name from the pool.
         """
         del rng, pool
         return [THETA] * players
@@ -68,6 +80,14 @@ class Method:
         """Draws, at the start of an episode, which of its driver's P policies plays in each seat: [N]."""
         del rng
         return np.arange(players) % self.policies(players)
+
+    def phi_policies(self, players: int) -> int:
+        """Returns the number of distilled policies in a game of N players."""
+        return self.policies(players)
+
+    def phi_policy_indices(self, policy_indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns which of phi's policies belongs to each player, given which of theta's does: [..., N] -> [..., N]."""
+        return policy_indices
 
     def training_mask(self, learning: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Returns whose steps PPO trains on, given who was driven by theta: [R] -> [R]."""

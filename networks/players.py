@@ -25,6 +25,9 @@ class Players:
         self._network = network.eval().requires_grad_(False)
         self._generator = torch.Generator().manual_seed(seed)
         self.state = torch.zeros(rows, network.state_size)
+        self._keeps = torch.zeros(rows, dtype=torch.bool)
+        self._begins = torch.ones(rows, dtype=torch.bool)
+        self._times: Tensor | None = None  # of the last draw, [R, A]
         self._weights: dict[str, Weights] = {}
         self._used: list[tuple[str, int]] = []
         self._arrangement: Arrangement | None = None
@@ -38,6 +41,11 @@ class Players:
     def version(self, name: str) -> int:
         """Returns the loaded version of a set of policies; -1 if it is not loaded."""
         return self._weights[name].version if name in self._weights else -1
+
+    def label(self, name: str) -> str:
+        """Returns a loaded set's name with, for a version of phi, the direction that made it: `phi:12:reverse`."""
+        direction = self._weights[name].direction
+        return f"{name}:{direction}" if direction else name
 
     def keep(self, names: Collection[str]) -> None:
         """Drops every set of policies except these and those in use."""
@@ -56,6 +64,19 @@ class Players:
         number = {pair: i for i, pair in enumerate(self._used)}
         self._arrangement = arrange(np.array([number.get(pair, -1) for pair in pairs]), len(self._used))
         self._stack()
+
+    def begin(self, rows: slice, keeps_luck: NDArray[np.bool_]) -> None:
+        """Begins an episode of K players: resets their recurrent states.
+
+        A player that keeps its luck takes each action with its policy's probability over episodes rather than over
+        steps: within an episode, the same observations always lead to the same action.
+
+        Args:
+          rows: of the K players.
+          keeps_luck: [K]; the others draw anew at every step.
+        """
+        self.state[rows] = 0
+        self._keeps[rows], self._begins[rows] = torch.from_numpy(keeps_luck), True
 
     @torch.no_grad()
     def act(
@@ -80,11 +101,21 @@ class Players:
         self.state = self._arrangement.scatter(state, rows)
         if race is None:
             times = torch.empty_like(log_probs).exponential_(generator=self._generator)
+            times = self._with_luck(times)
         else:
             times = torch.from_numpy(race).to(log_probs.dtype)
         action = draw(log_probs, times)
         log_prob = log_probs.gather(-1, action[:, None])[:, 0]
         return action.to(torch.int32).numpy(), log_prob.numpy()
+
+    def _with_luck(self, times: Tensor) -> Tensor:
+        """Replaces the fresh draws of those who keep their luck by their draws of the step before, if there is one."""
+        if self._keeps.any():
+            if self._times is not None:
+                times = torch.where((self._keeps & ~self._begins)[:, None], self._times, times)
+            self._times = times
+            self._begins[:] = False
+        return times
 
     def _stack(self) -> None:
         """Stacks the parameters of the policies in use along P."""

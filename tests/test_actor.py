@@ -16,7 +16,7 @@ from common.config import Config
 from common.run_folder import RunFolder
 from common.settings import load_config
 from common.store import Store
-from common.unroll import Unroll
+from common.unroll import Unroll, UnrollHeader
 from common.weights import Weights
 from deploy.serial import Serial
 from environments.matrix_game import PAYOFFS
@@ -75,8 +75,7 @@ def test_log_probabilities_come_from_the_versions_in_the_header(played: Played) 
     for unroll in unrolls:
         header = unroll.header
         for player in range(PLAYERS):
-            name = "theta" if header.learning[player] else "phi"
-            weights = published[name, header.theta_version if name == "theta" else header.phi_version]
+            weights = published[driver(header, player)]
             p = header.policy[player]
             network.load_state_dict({k: x[p : p + 1] for k, x in weights.parameters.items()})
             with torch.no_grad():
@@ -88,7 +87,36 @@ def test_log_probabilities_come_from_the_versions_in_the_header(played: Played) 
             np.testing.assert_allclose(unroll.log_prob[:, player], expected, atol=1e-5)
     versions = {header.theta_version for header in (unroll.header for unroll in unrolls)}
     assert len(versions) > 5
-    assert len({unroll.header.phi_version for unroll in unrolls}) > 3
+    drivers = {name for unroll in unrolls for name in unroll.header.drivers}
+    assert {name.rpartition(":")[2] for name in drivers} == {"theta", "initial", "forward", "reverse"}
+
+
+def driver(header: UnrollHeader, player: int) -> tuple[str, int]:
+    """Returns whose policy, and which version of it, a header says drove a player."""
+    name, _, version = header.drivers[player].partition(":")
+    return name, int(version.partition(":")[0] or header.theta_version)
+
+
+def test_who_drives_a_player_stays_the_same_through_an_episode(played: Played) -> None:
+    """Whatever is published meanwhile: a stranger who changes cannot be answered."""
+    _, unrolls, published = played
+    newest: dict[int, int] = {}
+    overtaken = 0
+    for environment in range(ENVIRONMENTS):
+        before: Unroll | None = None
+        for unroll in (unroll for unroll in unrolls if unroll.header.environment == environment):
+            header = unroll.header
+            if before is not None and before.header.episode is None:
+                assert header.drivers == before.header.drivers
+                overtaken += header.theta_version > before.header.theta_version
+            for name in header.drivers:
+                if name != "theta":
+                    _, version, direction = name.split(":")
+                    assert published["phi", int(version)].direction == direction
+                    newest[int(version)] = 1
+            before = unroll
+    assert overtaken > 5, "new versions were published within episodes"
+    assert len(newest) > 4
 
 
 def test_rewards_and_observations_follow_from_the_actions(played: Played) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.config import Config, DistillerConfig, NetworkConfig, RunConfig
+from common.config import Config, DistillerConfig, MethodConfig, NetworkConfig, RunConfig
 from common.spec import EnvironmentSpec
 from common.weights import Observations
 from distiller.distiller import Distiller
@@ -94,6 +94,31 @@ def test_equation_2_is_the_mean_over_policies_of_the_mean_over_their_observation
     assert found["theta_entropy_nats"] == pytest.approx(np.mean([np.mean(x) for x in entropies]), rel=1e-4)
 
 
+def test_a_phi_of_each_player_is_distilled_from_the_theta_they_share() -> None:
+    """phi_i sees what player i saw, in any order, and moves by that alone."""
+    d, teacher = observations(1), theta(1)
+    config = Config(
+        distiller=DistillerConfig(burn_in=BURN_IN, minibatches=2),
+        method=MethodConfig(name="bidist", phi_per_player=True),
+        network=NETWORK,
+        run=RunConfig(seed=3),
+    )
+    made = Distiller(make_method(config), GAME)
+    made.phi.load_state_dict(theta(N, seed=8))
+    student = phi(made)
+    found = made.event(teacher, d)
+    terms = []
+    for n in range(N):
+        own = []
+        for b in range(B):
+            p, q = probabilities(teacher, 0, d, b, n), probabilities(student, n, d, b, n)
+            steps = [t for t in range(BURN_IN, T) if d.mask[t, b, n]]
+            own += [float((p[t] * (p[t] / q[t]).log()).sum()) for t in steps]
+        terms.append(np.mean(own))
+    assert found["kl_before_nats"] == pytest.approx(np.mean(terms), rel=1e-4)
+    assert float(found["kl_after_nats"]) < float(found["kl_before_nats"])
+
+
 def test_divergence_and_entropy_term_by_term() -> None:
     torch.manual_seed(0)
     teacher, student = (torch.randn(2, 3, 4, 5).double().log_softmax(-1) for _ in range(2))
@@ -119,6 +144,31 @@ def test_forward_lowers_equation_2_and_reverse_raises_it(policies: int) -> None:
         assert found["direction"] == ("forward" if update % 2 else "reverse")
         assert after < before if found["direction"] == "forward" else after > before
     assert same(teacher, given)
+
+
+def test_reverse_leaves_thetas_action_only_if_phi_is_less_certain_of_it() -> None:
+    """Of a phi more certain than theta, the divergence rises by more of the same; hence `forward_smoothing`."""
+
+    def share_of_thetas_action(logit: float) -> float:
+        made = distiller(directions=("reverse",), reverse_epochs=60, reverse_learning_rate=0.1, reverse_bound=None)
+        teacher = {name: torch.zeros_like(p) for name, p in made.phi.named_parameters()}
+        made.phi.load_state_dict({**teacher, "policy.bias": torch.tensor([[0.0, 0.0, logit, 0.0]])})
+        teacher["policy.bias"][:, 2] = 4.0
+        made.event(teacher, observations(1))
+        return float(made.phi.policy.bias.detach().softmax(-1)[0, 2])
+
+    assert share_of_thetas_action(4.5) > 0.99
+    assert share_of_thetas_action(3.5) < 0.01
+
+
+def test_forward_distils_theta_mixed_with_the_uniform_distribution() -> None:
+    made, d = distiller(directions=("forward",), forward_epochs=400, forward_smoothing=0.3), observations(1)
+    teacher = {name: torch.zeros_like(p) for name, p in made.phi.named_parameters()}
+    teacher["policy.bias"][:] = torch.tensor([5.0, 1.0, 0.0, 0.0])
+    made.event(teacher, d)
+    target = 0.7 * teacher["policy.bias"][0].softmax(-1) + 0.3 / GAME.actions
+    found = probabilities(phi(made), 0, d, 0, 0)[BURN_IN:].mean(0)
+    torch.testing.assert_close(found, target, atol=0.03, rtol=0)
 
 
 def test_reverse_stops_at_the_bound() -> None:

@@ -60,7 +60,12 @@ def unrolls(learning: Sequence[Sequence[bool]], seed: int = 0, lengths: Sequence
         unroll.log_prob[:] = -1.4 + 0.1 * unroll.log_prob
         unroll.active[:] = True
         unroll.discount[:] = 1
-        made.append(Unroll(unroll.header.model_copy(update={"learning": list(v)}), **arrays(unroll)))
+        made.append(
+            Unroll(
+                unroll.header.model_copy(update={"drivers": ["theta" if one else "phi:1:forward" for one in v]}),
+                **arrays(unroll),
+            )
+        )
     return made
 
 

@@ -30,6 +30,35 @@ def test_bidist_draws_every_player_independently_and_at_least_one_learns(name: s
     assert v.all(1).mean() == pytest.approx(p**players / at_least_one, abs=error(0.5))
 
 
+def test_a_fictitious_player_is_driven_by_one_of_the_kept_versions_of_phi() -> None:
+    pool = {"phi:7": 7.0, "phi:8": 8.0, "pool:3": 1.0}
+    names = drawn(made("bidist"), 3, pool)
+    assert set(names.ravel()) == {THETA, "phi:7", "phi:8"}
+    fictitious = names != THETA
+    assert (names[fictitious] == "phi:8").mean() == pytest.approx(0.5, abs=2 * error(0.5))
+    both = fictitious[:, 0] & fictitious[:, 1]
+    assert (names[both, 0] == names[both, 1]).mean() == pytest.approx(0.5, abs=3 * error(0.5)), "each draws its own"
+    assert made("bidist", "method.versions=5").phi_versions == 5
+
+
+def test_phi_alone_means_its_newest_version() -> None:
+    chosen, pool = made("bidist-all-fictitious"), {"phi:9": 9.0, "phi:10": 10.0}
+    assert draw_drivers(chosen, np.random.default_rng(0), 3, pool) == ["phi:10"] * 3
+
+
+def test_each_player_may_have_a_phi_of_its_own() -> None:
+    own, shared = made("bidist", "method.phi_per_player=true"), made("bidist")
+    indices = np.zeros((2, 4), np.int64)
+    assert (own.phi_policies(4), shared.phi_policies(4)) == (4, 1)
+    assert own.phi_policy_indices(indices).tolist() == [[0, 1, 2, 3]] * 2
+    assert shared.phi_policy_indices(indices).tolist() == indices.tolist()
+
+
+def test_theta_may_learn_from_the_steps_of_phi_too() -> None:
+    learning = np.array([False, True, True])
+    assert made("bidist", "method.train_on_phi=true").training_mask(learning).all()
+
+
 @pytest.mark.parametrize("name", ["mappo", "pp", "randnet", "opre", "bidist-no-fictitious"])
 def test_learning_policies_play_among_themselves(name: str) -> None:
     assert (drawn(made(name), 5) == THETA).all()

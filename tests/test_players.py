@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from common.config import NetworkConfig
 from common.spec import EnvironmentSpec
@@ -63,3 +64,45 @@ def test_each_row_acts_with_the_frequencies_of_its_own_policy() -> None:
         np.testing.assert_allclose(np.exp(log_prob[mine]), probabilities[action[mine]], rtol=1e-4)
         seen.append(probabilities)
     assert min(np.abs(x - y).max() for i, x in enumerate(seen) for y in seen[:i]) > 0.1
+
+
+def lucky(keeps: bool) -> tuple[Players, NDArray[np.int32]]:
+    """DRAWS players of one policy who begin an episode, and what they take in two steps with the same observations."""
+    players = Players(Network(GAME, CONFIG, 1), DRAWS, seed=3)
+    players.load(THETA, made(1, 1))
+    players.assign(np.zeros(DRAWS, np.int64))
+    players.begin(slice(None), np.full(DRAWS, keeps))
+    return players, two_steps(players)
+
+
+def two_steps(players: Players) -> NDArray[np.int32]:
+    """The actions of two steps with the same observations and memory, [2, R]."""
+    taken = []
+    for _ in range(2):
+        players.state[:] = 0
+        features = np.zeros((DRAWS, GAME.features), np.float32)
+        taken.append(players.act(np.zeros((DRAWS, 0, 0, 3), np.uint8), features)[0])
+    return np.array(taken)
+
+
+def test_a_player_that_keeps_its_luck_meets_the_same_observations_with_the_same_action() -> None:
+    players, kept = lucky(True)
+    assert (kept[0] == kept[1]).all()
+    _, fresh = lucky(False)
+    frequencies = [np.bincount(taken, minlength=GAME.actions) / DRAWS for taken in (kept[0], fresh[0], fresh[1])]
+    np.testing.assert_allclose(frequencies[0], frequencies[1], atol=2 * error(0.5))
+    assert (fresh[0] == fresh[1]).mean() == pytest.approx(np.square(frequencies[1]).sum(), abs=2 * error(0.5))
+    # Until its next episode begins, and only for those whose does.
+    half = DRAWS // 2
+    players.begin(slice(half), np.full(half, True))
+    again = two_steps(players)
+    assert (again[:, half:] == kept[0, half:]).all()
+    assert (again[0, :half] == again[1, :half]).all()
+    assert (again[0, :half] == kept[0, :half]).mean() == pytest.approx(np.square(frequencies[1]).sum(), abs=0.03)
+
+
+def test_beginning_an_episode_resets_the_memory_of_its_players_alone() -> None:
+    players, _ = lucky(False)
+    players.state[:] = 1
+    players.begin(slice(1, 3), np.array([False, True]))
+    assert not players.state[1:3].any() and players.state[0].all() and players.state[3:].all()

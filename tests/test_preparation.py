@@ -52,7 +52,13 @@ def mixed_unrolls(policies: int) -> list[Unroll]:
         unroll.discount[-1] = i % 2
         unroll.active[:] = rng.random(unroll.active.shape) > 0.3
         indices = [player % policies for player in range(GAME.players)]
-        header = unroll.header.model_copy(update={"learning": v, "policy": indices, "theta_version": 12 - i})
+        header = unroll.header.model_copy(
+            update={
+                "drivers": ["theta" if one else "phi:1:forward" for one in v],
+                "policy": indices,
+                "theta_version": 12 - i,
+            }
+        )
         made.append(Unroll(header, **{name: array for name, array in vars(unroll).items() if name != "header"}))
     return made
 

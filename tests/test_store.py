@@ -46,13 +46,34 @@ def kill(server: RedisServer) -> None:
 def test_weights_read_back_unchanged(store: Store) -> None:
     assert store.weights("theta") is None and store.version("theta") is None
     store.publish("theta", Weights(3, PARAMETERS, 3))
-    store.publish("phi", Weights(8, PARAMETERS, 2, "reverse"))
+    store.publish_phi(Weights(8, PARAMETERS, 2, "reverse"), keep=1)
     weights = store.wait_for_weights("phi")
     assert (weights.version, weights.source_version, weights.direction) == (8, 2, "reverse")
     assert weights.parameters.keys() == PARAMETERS.keys()
     for name, x in PARAMETERS.items():
         assert weights.parameters[name].dtype == x.dtype and torch.equal(weights.parameters[name], x)
     assert (store.version("theta"), store.version("phi")) == (3, 8)
+
+
+def test_only_the_newest_versions_of_phi_are_kept(store: Store) -> None:
+    def published(version: int, keep: int) -> list[str]:
+        x = {"x": torch.tensor([float(version)])}
+        store.publish_phi(Weights(version, x, 0, "forward"), keep)
+        kept = {name: store.weights(name) for name in store.phis()}
+        for name, weights in kept.items():
+            assert weights is not None and name == f"phi:{weights.version}" == f"phi:{weights.parameters['x'].item():g}"
+        newest = store.weights("phi")
+        assert newest is not None and newest.version == version
+        stored = {key.decode().rpartition(":phi:")[2] for key in store.client.keys(store.key("phi:*"))}
+        assert stored == {name.removeprefix("phi:") for name in kept}
+        return list(kept)
+
+    assert published(8, 3) == ["phi:8"]
+    assert published(9, 3) == ["phi:8", "phi:9"]
+    assert published(10, 3) == ["phi:8", "phi:9", "phi:10"]
+    assert published(10, 3) == ["phi:8", "phi:9", "phi:10"], "publishing again changes nothing"
+    assert published(11, 3) == ["phi:9", "phi:10", "phi:11"]
+    assert published(12, 1) == ["phi:12"]
 
 
 @pytest.mark.parametrize("damage", ["a bit", "the end", "digest", "missing"])

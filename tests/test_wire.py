@@ -168,14 +168,14 @@ GOOD = make_unroll()
         (header_of(GOOD, theta_version=-1), "header"),
         (header_of(GOOD, incarnation=""), "header"),
         (header_of(GOOD, incarnation="x" * 201), "header"),
-        (header_of(GOOD, learning=["maybe", True]), "header"),
+        (header_of(GOOD, drivers=["theta", 3]), "header"),
         (header_of(GOOD, policy=[-1, 0]), "header"),
         (header_of(GOOD, episode={"env_steps": 3}), "header"),
         (header_of(GOOD, arrays=[("rgb", "|u1")]), "header"),
         (header_of(GOOD, arrays=[("rgb", "|u1", (-1,))]), "header"),
         (header_of(GOOD, arrays=5), "header"),
         (header_of(GOOD, arrays=[("rgb", "|u1", (1,))] * 17), "header"),
-        (header_of(GOOD, learning=[True] * 1025), "header"),
+        (header_of(GOOD, drivers=["theta"] * 1025), "header"),
         (header_of(GOOD, policy=[0] * 1025), "header"),
     ],
 )
@@ -217,7 +217,7 @@ def with_header(**changes: Any) -> list[Any]:
 
 
 REJECTED: dict[str, tuple[str, list[Any]]] = {
-    "a flag too few": ("players", with_header(learning=[True])),
+    "a driver too few": ("players", with_header(drivers=["theta"])),
     "a policy too many": ("players", with_header(policy=[0, 1, 0])),
     "returns of another game": ("players", with_header(episode={"env_steps": 3, "returns": [1.0] * 3})),
     "no such policy": ("policy", with_header(policy=[0, 2])),
