@@ -4,7 +4,6 @@ Every key begins with `bidist:{run}:`; `docs/redis.md` lists them with their typ
 them. All writes are safe to repeat, which matters because a broken connection retries; see `common.connection`.
 """
 
-import hashlib
 import json
 import logging
 import threading
@@ -20,7 +19,7 @@ from common.connection import PATIENCE_S, connect, shown
 from common.errors import StoreError
 from common.ledger import Ledger
 from common.settings import validate
-from common.weights import PHI, PHI_VERSION, Observations, Weights
+from common.weights import PHI, PHI_VERSION, Observations, Weights, from_fields, to_fields
 
 log = logging.getLogger(__name__)
 
@@ -101,11 +100,11 @@ class Store:
 
     def publish(self, name: str, weights: Weights) -> None:
         """Publishes a version of `theta` or a pooled policy atomically."""
-        self.client.hset(self.key(name), mapping=_fields(weights))
+        self.client.hset(self.key(name), mapping=to_fields(weights))
 
     def publish_phi(self, phi: Weights, keep: int) -> None:
         """Publishes a version of phi atomically as `phi` and as `phi:VERSION`; only the newest `keep` of those stay."""
-        fields, kept = _fields(phi), self.key("phis")
+        fields, kept = to_fields(phi), self.key("phis")
         dropped = [name for name in self.phis() if name != f"{PHI_VERSION}{phi.version}"][: 1 - keep or None]
         with self.client.pipeline(transaction=True) as pipe:
             for name in (f"{PHI_VERSION}{phi.version}", PHI):
@@ -131,20 +130,11 @@ class Store:
         Raises:
           StoreError: if the data is damaged.
         """
-        import safetensors.torch
-
         fields: dict[bytes, bytes] = self.client.hgetall(self.key(name))
-        if not fields:
-            return None
-        data = fields.get(b"bytes", b"")
-        if hashlib.sha256(data).hexdigest().encode() != fields.get(b"digest"):
-            raise StoreError(f"{self.key(name)}: the data does not match its digest; restart the learner to repair it")
-        return Weights(
-            int(fields[b"version"]),
-            safetensors.torch.load(data),
-            int(fields[b"source_version"]),
-            fields[b"direction"].decode(),
-        )
+        try:
+            return from_fields(fields) if fields else None
+        except ValueError as error:
+            raise StoreError(f"{self.key(name)}: {error}; restart the learner to repair it") from error
 
     def wait_for_weights(self, name: str, timeout_s: float = 120.0) -> Weights:
         """Returns `theta` or `phi`, waiting for the first version.
@@ -298,16 +288,3 @@ class Store:
                 )
             time.sleep(0.1)
         return value
-
-
-def _fields(weights: Weights) -> dict[str, Any]:
-    import safetensors.torch  # here, because commands that only look at a run should not load torch
-
-    data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.parameters.items()})
-    return {
-        "version": weights.version,
-        "source_version": weights.source_version,
-        "direction": weights.direction,
-        "digest": hashlib.sha256(data).hexdigest(),
-        "bytes": data,
-    }

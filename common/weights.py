@@ -1,5 +1,6 @@
 """What learner, distiller, actors and evaluator exchange: versions of policies, and observations to distil on."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,3 +49,36 @@ class Observations:
     features: np.ndarray[Any, np.dtype[np.float32]]
     policy: np.ndarray[Any, np.dtype[np.int64]]
     mask: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def to_fields(weights: Weights) -> dict[str, Any]:
+    """Returns the fields of a version's hash in Redis."""
+    import safetensors.torch  # here, because commands that only look at a run should not load torch
+
+    data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.parameters.items()})
+    return {
+        "version": weights.version,
+        "source_version": weights.source_version,
+        "direction": weights.direction,
+        "digest": hashlib.sha256(data).hexdigest(),
+        "bytes": data,
+    }
+
+
+def from_fields(fields: Mapping[bytes, bytes]) -> Weights:
+    """Reads back what `to_fields` returned.
+
+    Raises:
+      ValueError: if the data is damaged.
+    """
+    import safetensors.torch
+
+    data = fields.get(b"bytes", b"")
+    if hashlib.sha256(data).hexdigest().encode() != fields.get(b"digest"):
+        raise ValueError("the data does not match its digest")
+    return Weights(
+        int(fields[b"version"]),
+        safetensors.torch.load(data),
+        int(fields[b"source_version"]),
+        fields[b"direction"].decode(),
+    )

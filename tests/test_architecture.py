@@ -216,7 +216,7 @@ def _commands() -> list[str]:
 
 def test_every_redis_key_is_documented_with_its_type(run: Run) -> None:
     documented = {name: row[0].split()[0] for name, row in table("redis.md", "").items()}
-    patterns = {r"^worker:.*": "worker:{role}:{name}", r"^pool:.*": "pool:{number}"}
+    patterns = {r"^worker:.*": "worker:{role}:{name}", r"^pool:.*": "pool:{number}", r"^phi:.*": "phi:{version}"}
     found = {}
     for name, kind in run.types.items():
         pattern = next((p for p in patterns if re.match(p, name)), None)
