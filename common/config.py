@@ -143,7 +143,7 @@ class DistillerConfig(Section):
     """k_d, the number of updates between distillation events."""
     phase_events: int = Field(1, ge=1)
     """Consecutive events in the same direction: 1 alternates."""
-    forward_epochs: int = Field(4, ge=1)
+    forward_epochs: int = Field(2, ge=1)
     """Passes over D per forward event."""
     reverse_epochs: int = Field(8, ge=1)
     """The most passes over D per reverse event; the bound usually ends it sooner."""

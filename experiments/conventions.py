@@ -35,11 +35,12 @@ from reports.provenance import circumstances
 
 LENGTH = 16
 # By label: the method, and settings that differ from the defaults. The game has no images, so RandNet would be MAPPO.
+LUCK = "method.luck=episode"
 TRIED = {name: (name, list[str]()) for name in METHODS if name != "randnet"} | {
-    "bidist, luck by step": ("bidist", ["method.luck=step"]),
-    "bidist, not smoothed": ("bidist", ["distiller.forward_smoothing=0"]),
-    "bidist, 8 versions": ("bidist", ["method.versions=8"]),
-    "bidist, a phi each": ("bidist", ["method.phi_per_player=true"]),
+    "bidist, luck by episode": ("bidist", [LUCK]),
+    "bidist, luck by episode, not smoothed": ("bidist", [LUCK, "distiller.forward_smoothing=0"]),
+    "bidist-no-distillation, luck by episode": ("bidist-no-distillation", [LUCK]),
+    "bidist-forward-only, luck by episode": ("bidist-forward-only", [LUCK]),
 }
 # An unroll is an episode, and a quarter of it is burn-in, as by default. The network is small; everything else, such as
 # step sizes, epochs and k_d, has its default.

@@ -23,7 +23,7 @@ class BiDist(Method):
         versions: int = Field(2, ge=1, le=64)
         """K: each player with v_i = 0 is driven by one of phi's newest K versions, drawn for the episode; 2 are the
         newest after a forward and after a reverse event, if directions alternate."""
-        luck: Literal["episode", "step"] = "episode"
+        luck: Literal["episode", "step"] = "step"
         """When the randomness of a player driven by phi is drawn. `episode`: once, so that the same observations lead
         to the same action until it ends, as with a stranger who has a convention; `step`: at every step."""
         phi_per_player: bool = False
