@@ -5,7 +5,7 @@ import pytest
 import torch
 from unrolls import SPEC, make_unroll
 
-from learner.batch import Batch, collate
+from learner.batch import Batch, collate, trained_sequences
 
 T, PLAYERS = SPEC.unroll_length, SPEC.environment.players
 LENGTHS = [T, 4, 1]
@@ -38,6 +38,16 @@ def test_every_row_is_a_player_of_an_unroll(batch: Batch) -> None:
     assert batch.action.dtype == torch.int64 and batch.policy_index.dtype == np.int64
     assert batch.players == PLAYERS
     assert batch.player_steps == PLAYERS * sum(LENGTHS)
+
+
+def test_a_batch_is_put_on_the_learners_device() -> None:
+    batch = collate(UNROLLS, T, torch.device("meta"))
+    assert {x.device.type for x in vars(batch).values() if isinstance(x, torch.Tensor)} == {"meta"}
+    sequences, (extra,) = trained_sequences(
+        batch, batch.learning, SPEC.policies, torch.zeros(T + 1, 6, 1, device="meta")
+    )
+    found = {x.device.type for x in (*vars(sequences).values(), extra)}
+    assert found == {"meta"}
 
 
 def test_the_distiller_gets_the_observations_of_all_players(batch: Batch) -> None:

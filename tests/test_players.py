@@ -71,7 +71,9 @@ def observations(rows: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
 
 
 def test_players_must_be_assigned_before_they_act() -> None:
-    players = Players(Network(GAME, CONFIG, 1), 2, seed=0)
+    network = Network(GAME, CONFIG, 1)
+    players = Players(network, 2, seed=0)
+    assert not any(p.requires_grad for p in network.parameters()) and not network.training
     with pytest.raises(ValueError, match="assign has to be called before act"):
         players.act(*observations(2))
     players.load(THETA, made(1, 1))
