@@ -63,3 +63,20 @@ def test_the_distiller_gets_the_observations_of_all_players(batch: Batch) -> Non
         np.testing.assert_array_equal(found.mask[:steps, b], unroll.active)
         assert not found.mask[steps:, b].any()
         assert found.policy[b].tolist() == unroll.header.policy
+
+
+def test_only_states_that_theta_made_are_kept(batch: Batch) -> None:
+    everyone = np.ones(len(UNROLLS) * PLAYERS, bool)
+    numbers = torch.arange(len(everyone)).float().expand(T + 1, -1)[..., None]
+    sequences, (rows,) = trained_sequences(batch, everyone, SPEC.policies, numbers)
+    for policy in range(SPEC.policies):
+        for column, row in enumerate(rows[policy, 0, :, 0].int().tolist()):
+            assert batch.policy_index[row] == policy
+            expected = batch.state[row] if batch.learning[row] else torch.zeros(SPEC.state_size)
+            assert torch.equal(sequences.state[policy, column], expected)
+
+
+def test_a_batch_of_one_unroll() -> None:
+    (unroll,) = UNROLLS[:1]
+    alone = collate([unroll], T, torch.device("cpu"))
+    np.testing.assert_array_equal(alone.reward, unroll.reward)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from common.config import NetworkConfig
 from common.spec import EnvironmentSpec
@@ -130,3 +131,31 @@ def test_a_newer_version_acts_at_once_and_unused_ones_are_dropped() -> None:
     players.load(PHI, made(1, 2))
     players.keep([PHI])
     assert players.version(PHI) == 2
+
+
+def test_players_remember_and_tell_the_network_the_version_of_theta() -> None:
+    versions: list[list[list[int]]] = []
+
+    class Watched(Network):
+        """Notes the versions it is told."""
+
+        def act(self, rgb: Tensor, features: Tensor, state: Tensor, version: Tensor) -> tuple[Tensor, Tensor]:
+            versions.append(version.tolist())
+            return super().act(rgb, features, state, version)
+
+    players = Players(Watched(GAME, CONFIG, 1), 3, seed=0)
+    weights = made(1, 7)
+    players.load(THETA, weights)
+    players.assign(np.zeros(3, np.int64))
+    rgb, features = observations(3)
+    players.act(rgb, features)
+    players.act(rgb, 2 * features)
+    assert versions == [[[7, 7, 7]]] * 2
+    network = Network(GAME, CONFIG, 1)
+    network.load_state_dict(dict(weights.parameters))
+    see, sense = (
+        torch.tensor(rgb)[None, None].expand(1, 2, -1, -1, -1, -1),
+        torch.tensor(np.stack([features, 2 * features])),
+    )
+    _, state = network.act(see, sense[None], torch.zeros(1, 3, 8), torch.full((1, 3), 7))
+    torch.testing.assert_close(players.state, state[0].detach())
