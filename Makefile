@@ -2,7 +2,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test bots train test test-fast lint types format docs bench doctor clean
+.PHONY: help setup setup-test bots train test test-fast lint types mutation format docs bench doctor clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ lint: setup-test ## ruff: rules and format
 types: setup-test ## mypy, strict
 	$(BIN)/mypy
 
+mutation: setup-test ## how many changes of the code the tests notice, in half an hour; ARGS go to `mutmut run`
+	@$(BIN)/python -m mutmut --version >/dev/null 2>&1 || $(BIN)/pip install --no-build-isolation --editable '.[mutation]'
+	$(BIN)/python -m mutmut run $(ARGS)
+	@$(BIN)/python -m mutmut results
+	@$(BIN)/python -m mutmut export-cicd-stats && cp mutants/mutmut-cicd-stats.json results/mutation.json
+
 format: setup-test ## let ruff fix what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -47,5 +53,5 @@ doctor: setup ## check this machine
 	@$(BIN)/bidist doctor
 
 clean: ## remove .venv, caches and build output; runs stay
-	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build site mutants .coverage *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

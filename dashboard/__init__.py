@@ -1,5 +1,5 @@
-"""What people and Prometheus see of runs: a page in the browser, and an exporter of metrics.
+"""Shows runs to people, as a web page, and to Prometheus, as metrics.
 
-Everything here only reads. What belongs to the rest of the project is read through `source.py` alone; a module is
-admitted if it shows the state of runs to someone outside of them, and never if it changes any.
+Everything here is read-only, and only `source.py` reads what other packages wrote. A module is admitted if it presents
+the state of runs to the outside, and never if it changes that state.
 """

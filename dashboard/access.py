@@ -1,7 +1,7 @@
-"""Who may look: everyone on this machine, and beyond it whoever has the token.
+"""Access control: anyone on this machine, and anyone elsewhere who has the token.
 
-Without a token only requests that name this machine are answered, so that no page on the web can read a dashboard by
-pointing a name of its own at 127.0.0.1.
+Without a token, only requests addressed to this machine's own names are answered; otherwise a web page could read the
+dashboard by DNS rebinding.
 """
 
 import hashlib
@@ -27,22 +27,22 @@ HEADERS = {
 
 
 class Access:
-    """Lets requests through that may see runs, and adds the headers that keep browsers strict.
+    """Lets authorised requests through, and adds security headers.
 
     Args:
-      app: what they want to see.
-      token: what they have to bring; None asks for nothing, but answers to this machine's names alone.
+      app: the protected application.
+      token: what requests must present; None requires nothing, but answers only to this machine's names.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app, self._token = app, token
-        # The cookie holds what is derived from the token: whoever reads it cannot open other doors with it. Cookies do
-        # not tell ports apart, so dashboards beside one another have different names for theirs.
+        # The cookie holds a value derived from the token, so a leaked cookie does not reveal the token. Cookies ignore
+        # ports, so each dashboard on a host needs a cookie name of its own.
         derived = hmac.new((token or "").encode(), b"bidist dashboard", hashlib.sha256).hexdigest()
         self._cookie, self._name = derived[8:], f"bidist_{derived[:8]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handles one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -55,7 +55,7 @@ class Access:
         await (self._answer(scope) or self._app)(scope, receive, strict)
 
     def _answer(self, scope: Scope) -> Response | None:
-        """What to say instead of what was asked for; None if that may be seen."""
+        """Returns the response to an unauthorised request; None if the request is authorised."""
         headers = Headers(scope=scope)
         if self._token is None:
             host = headers.get("host", "")
@@ -73,7 +73,7 @@ class Access:
         query = parse_qsl(scope["query_string"].decode(errors="replace"), keep_blank_values=True)
         if _same(dict(query).get("token", ""), self._token):
             rest = urlencode([pair for pair in query if pair[0] != "token"])
-            # The path as a relative one, so that it can never lead to another host.
+            # A relative path cannot redirect to another host.
             answer = RedirectResponse("/" + scope["path"].lstrip("/") + (f"?{rest}" if rest else ""), 303)
             answer.set_cookie(self._name, self._cookie, COOKIE_S, httponly=True, samesite="strict")
             return answer

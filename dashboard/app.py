@@ -1,4 +1,4 @@
-"""The page's routes: the page itself, one stream of events, and what it asks for once."""
+"""The routes: the page itself, its stream of events, and single requests."""
 
 import asyncio
 import json
@@ -26,16 +26,16 @@ from dashboard.source import logs
 
 STATIC = Path(__file__).parent / "static"
 SILENCE_S = 15.0
-"""A stream that has nothing to say says so this often, so that no proxy takes it for dead."""
+"""How often an idle stream sends a comment, so that proxies do not close it."""
 
 
 class Dashboard:
-    """What all requests share.
+    """The application, and what its requests share.
 
     Args:
-      folder: with the runs.
-      results: the folder with reports; one that is missing holds none.
-      url: a Redis server whose runs are shown too.
+      folder: holds the runs.
+      results: holds the reports; may be missing.
+      url: of a Redis server whose runs are shown too.
 
     Attributes:
       closing: set when the server stops, which ends all streams.
@@ -48,7 +48,7 @@ class Dashboard:
         self.closing = asyncio.Event()
 
     def app(self, token: str | None = None) -> Starlette:
-        """The application; without a token it answers to this machine alone."""
+        """Builds the application; without a token it answers only this machine."""
         routes = [
             Route("/", _page),
             Route("/events", self._events),
@@ -68,7 +68,7 @@ class Dashboard:
         )
 
     async def _events(self, request: Request) -> Response:
-        """All runs and, with `?run=ID`, one of them live."""
+        """Streams the table of runs and, with `?run=ID`, the state of one run."""
         sources: list[AsyncGenerator[Message, None]] = [self.catalogue.messages()]
         if name := request.query_params.get("run"):
             sources.append((await self._feed(name)).messages())
@@ -89,7 +89,7 @@ class Dashboard:
         return feed
 
     async def _folder(self, request: Request) -> tuple[str, Path]:
-        """The run that is asked for, from among those that there are: no path comes from outside."""
+        """Looks up the requested run among the known ones; a request never supplies a path."""
         name = request.query_params.get("run", "")
         if name not in self.catalogue.folders:
             await self.catalogue.read()
@@ -127,7 +127,7 @@ class Dashboard:
 
 
 async def _stream(sources: list[AsyncGenerator[Message, None]], closing: asyncio.Event) -> AsyncGenerator[str, None]:
-    """Several sources of messages as one stream of server-sent events, as fast as it is read."""
+    """Merges several sources of messages into one stream of server-sent events, no faster than the client reads."""
     queue: asyncio.Queue[Message] = asyncio.Queue(maxsize=1)
 
     async def hand_over(messages: AsyncGenerator[Message, None]) -> None:

@@ -1,4 +1,4 @@
-"""The runs that there are: every folder with a run in it below one folder, and every run that a Redis server knows."""
+"""All known runs: every run folder below a root, and every run on a Redis server."""
 
 import asyncio
 import os
@@ -19,16 +19,16 @@ FILMS = (".mp4", ".gif", ".webm")
 
 
 class Catalogue(Shared):
-    """All runs, read anew every few seconds while someone watches; a folder that did not change is not read again.
+    """All runs, refreshed every few seconds while someone watches; unchanged folders are not read again.
 
     Args:
-      root: the folder; one that is missing holds no runs yet.
-      url: a Redis server whose runs are shown too.
-      tick_s: seconds between two readings.
+      root: the folder to search; may be missing.
+      url: of a Redis server whose runs are listed too.
+      tick_s: seconds between readings.
 
     Attributes:
-      rows: a row for each run by its id: the path below the root, or `@name` of a run that only Redis knows.
-      addresses: where a run's Redis is, for each that has ever answered.
+      rows: each run's row by its id: the path below the root, or `@name` for a run that only Redis knows.
+      addresses: the Redis address of each run whose server has ever answered.
       folders: each run's folder by its id.
     """
 
@@ -41,7 +41,7 @@ class Catalogue(Shared):
         self._known: dict[str, tuple[object, Row]] = {}
 
     async def messages(self) -> AsyncGenerator[tuple[str, Row], None]:
-        """First all rows, then those that changed and the ids that are gone."""
+        """Yields all rows first, then changed rows and the ids of removed ones."""
         sent: dict[str, Row] | None = None
         async with aclosing(self.turns()) as turns:
             async for _ in turns:
@@ -73,7 +73,7 @@ class Catalogue(Shared):
         return {**self._known[name][1], "films": films}
 
     def _alive(self, rows: dict[str, Row]) -> dict[str, Address]:
-        """Where those runs are found that a Redis server knows now, by id."""
+        """Returns the addresses of the runs currently on a Redis server, by id."""
         asked: dict[str, list[str]] = {}
         found: dict[str, Address] = {}
         for name, folder in self.folders.items():
@@ -93,7 +93,7 @@ class Catalogue(Shared):
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Folders that hold a configuration, those of sweeps' trials included; nothing below a run is looked at."""
+    """Returns folders that hold a configuration, including trials of sweeps; does not descend into runs."""
     for place, folders, files in os.walk(root):
         path = Path(place)
         if "config.yaml" in files:
@@ -106,7 +106,7 @@ def run_folders(root: Path) -> Iterator[Path]:
 
 
 def described(name: str, folder: Path) -> Row:
-    """A run's row in the table; `error` says why a folder cannot be read."""
+    """Returns a run's row in the table; `error` says why its folder cannot be read."""
     row: Row = {"id": name, "name": folder.name, "group": str(Path(name).parent) if "/" in name else ""}
     try:
         facts = source.facts(folder)

@@ -26,13 +26,13 @@ TAIL_BYTES = 32_768
 
 
 def curves(folder: Path) -> Row:
-    """A run's curves over player steps, each of at most `POINTS` points, and its distillation events' KL in nats."""
+    """Returns a run's curves over player steps, at most `POINTS` points each, and the KL of its distillation events."""
     lines = [{name: number(line.get(name)) for name in CURVES} for line in source.metrics(folder)]
     return averaged(lines, CURVES, POINTS)
 
 
 def details(name: str, folder: Path) -> Row:
-    """What is shown when a run is opened."""
+    """Returns what the page shows when a run is opened."""
     try:
         settings: dict[str, Any] = source.settings(folder)
         error = ""
@@ -50,7 +50,7 @@ def details(name: str, folder: Path) -> Row:
 
 
 def scenarios(rows: list[dict[str, Any]]) -> list[Row]:
-    """Mean focal return per capita in each scenario, by checkpoint."""
+    """Returns the mean focal return per capita in each scenario, by checkpoint."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         found[str(row["scenario"]), str(row["checkpoint"])].append(float(row["focal_return"]))
@@ -61,7 +61,7 @@ def scenarios(rows: list[dict[str, Any]]) -> list[Row]:
 
 
 def log_tail(path: Path) -> str:
-    """The end of a log, from the start of a line on."""
+    """Returns the end of a log, starting with a whole line."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - TAIL_BYTES))

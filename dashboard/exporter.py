@@ -1,4 +1,4 @@
-"""`bidist exporter`: what Redis says of its runs, for Prometheus; read anew at each scrape."""
+"""`bidist exporter`: the state of all runs on a Redis server, read at each Prometheus scrape."""
 
 import signal
 import threading
@@ -19,7 +19,7 @@ STATES = ("starting", "running", "finishing", "finished", "stopped")
 ROLES = ("learner", "actor", "distiller")
 
 Sample = tuple[str, tuple[str, ...], float | None]
-"""A metric's name, its labels' values without the run's, and its value; None is left out."""
+"""A metric's name, the values of its labels besides `run`, and its value; None omits the sample."""
 
 
 class RunsCollector(Collector):
@@ -32,14 +32,14 @@ class RunsCollector(Collector):
     def __init__(self, url: str) -> None:
         self._url = url
         self._checkpoints: dict[str, tuple[RunReader, float | None]] = {}
-        self._lock = threading.Lock()  # two scrapes at once share what is remembered of checkpoints
+        self._lock = threading.Lock()  # concurrent scrapes share the cached checkpoint times
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Nothing: what there is is known when Redis is asked."""
+        """Describes nothing: the metrics are known only after asking Redis."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One scrape."""
+        """Collects the metrics of one scrape."""
         with self._lock:
             yield from self._families()
 
@@ -75,12 +75,12 @@ class RunsCollector(Collector):
 def samples(
     now: Mapping[str, Any], starvation_percent: float | None, checkpoint_s: float | None, time_s: float
 ) -> Iterator[Sample]:
-    """A run's samples.
+    """Returns a run's samples.
 
     Args:
       now: its state, and the last update's `metrics`.
-      starvation_percent: the learner's; None if it has not reported for long.
-      checkpoint_s: when the newest checkpoint was written, in seconds since 1970; None if none was.
+      starvation_percent: the learner's; None if its last report is too old.
+      checkpoint_s: when the newest checkpoint was written, in seconds since 1970; None if there is none.
       time_s: the time of the scrape, in seconds since 1970.
     """
     metrics, workers, ledger, queue = now["metrics"], now["workers"], now["ledger"], now["queue"]

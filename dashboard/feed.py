@@ -1,4 +1,4 @@
-"""A run's state and what is new in it, read from Redis once a second for all who watch."""
+"""A run's state and news, read from Redis once a second on behalf of all watchers."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ Message = tuple[str, Row]
 
 @dataclass
 class _Seen:
-    """What one watcher has been sent."""
+    """What one watcher has already received."""
 
     edition: int = -1
     updates: int = 0
@@ -32,7 +32,7 @@ class Feed(Shared):
 
     Args:
       address: the run's.
-      tick_s: seconds between two readings.
+      tick_s: seconds between readings.
     """
 
     def __init__(self, address: Address, tick_s: float = TICK_S) -> None:
@@ -44,7 +44,7 @@ class Feed(Shared):
         self._reader: RunReader | None = None
 
     async def messages(self) -> AsyncGenerator[Message, None]:
-        """First `history`, then each second `frame` with what is new in it, or `away` while Redis does not answer."""
+        """Yields `history` first, then a `frame` of news every second, or `away` while Redis is away."""
         seen = _Seen()
         async with aclosing(self.turns()) as turns:
             async for _ in turns:
@@ -52,14 +52,14 @@ class Feed(Shared):
                     yield message
 
     async def read(self) -> None:
-        """Reads the run once, or notes since when Redis is away."""
+        """Reads the run once, or records since when Redis has been away."""
         try:
             reader, frame, updates, events = await asyncio.to_thread(self._look, self._reader)
         except asyncio.CancelledError:
-            self._forget()  # the last watcher left while a thread read on: what that reads is lost
+            self._forget()  # the last watcher left during a read, whose result was dropped
             raise
         except AWAY as error:
-            self._forget()  # Redis may come back without its last second
+            self._forget()  # Redis may have lost its last second of writes
             since = self._away["since"] if self._away else time.time()
             self._away = {"server": self.address.shown, "reason": str(error), "since": since, "now": time.time()}
             return

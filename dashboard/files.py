@@ -1,4 +1,4 @@
-"""Files of a folder that may be shown: pictures, films and tables, and nothing outside of the folder."""
+"""The files of a folder that may be served: images, videos and tables, and nothing outside the folder."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ TYPES = {
     ".mp4": "video/mp4",
     ".webm": "video/webm",
 }
-"""What is served, by suffix, and as what; never anything that a browser would run."""
+"""Media types of servable files by suffix; nothing that a browser would execute."""
 
 
 def inside(root: Path, relative: str) -> Path | None:
-    """A file below a folder by its path; None if there is none, if it leads out of it, or is of no kind to be shown.
+    """Resolves a path below a folder; returns None if it is missing, leads outside, or is of a kind not served.
 
-    Symbolic links are followed first, so one that leads out is refused as well.
+    Symbolic links are resolved first, so one that leads outside is refused as well.
     """
     if "\0" in relative:
         return None

@@ -1,4 +1,4 @@
-"""What has come of a run so far, short enough to be sent to a page that has just been opened."""
+"""A run's past, condensed enough to send to a page that has just been opened."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from dashboard.state import CURVES, Row
 
 MOST_POINTS = 3000
-"""Updates, or distillation events, that are kept; beyond it every second one goes."""
+"""How many updates or distillation events are kept; beyond it, every second one is dropped."""
 MOST_EVENTS = 60
 
 
@@ -15,11 +15,11 @@ class History:
     """Updates, distillation events and other events of one run.
 
     Args:
-      edition: what its editions count from.
+      edition: the first edition.
 
     Attributes:
-      edition: changes whenever something in the past did, so that whoever drew it has to draw it anew.
-      counted: events other than distillations so far.
+      edition: changes whenever the past changes, so that the page redraws everything.
+      counted: events so far, other than distillations.
     """
 
     def __init__(self, edition: int = 0) -> None:
@@ -30,7 +30,7 @@ class History:
         self.checkpoint: Row | None = None
 
     def add(self, updates: Iterable[Row], events: Iterable[Row]) -> None:
-        """Adds what is new; a learner that went back to a checkpoint takes its later updates with it."""
+        """Adds what is new; if the learner returned to a checkpoint, later updates are dropped."""
         for row in updates:
             self._append(self.updates, row, "updates")
         for event in events:
@@ -44,7 +44,7 @@ class History:
         self.updates, self.distillations = self._thinned(self.updates), self._thinned(self.distillations)
 
     def sent(self) -> Row:
-        """All of it: a column for each curve, for what fills a chart are columns."""
+        """Returns everything, with one column per curve, as charts need it."""
         return {
             "curves": columns(self.updates, CURVES),
             "distillations": self.distillations,
@@ -52,7 +52,7 @@ class History:
         }
 
     def events_after(self, counted: int) -> list[Row]:
-        """The events after the first so many."""
+        """Returns the events after the first `counted`."""
         new = min(self.counted - counted, len(self.events))
         return list(self.events)[-new:] if new else []
 
@@ -73,12 +73,12 @@ class History:
 
 
 def columns(rows: Sequence[Row], names: Iterable[str]) -> dict[str, list[Any]]:
-    """Rows as columns."""
+    """Turns rows into columns."""
     return {name: [row.get(name) for row in rows] for name in names}
 
 
 def averaged(rows: Sequence[Row], names: Sequence[str], points: int) -> dict[str, list[Any]]:
-    """Columns of at most so many points: means over equal stretches, without what is missing."""
+    """Shortens columns to a number of points: means over equal stretches, ignoring missing values."""
     if len(rows) <= points:
         return columns(rows, names)
     edges = [round(i * len(rows) / points) for i in range(points + 1)]

@@ -1,6 +1,6 @@
-"""The Markdown that reports are written in, as blocks of plain text that the page builds its elements from.
+"""Parses the Markdown of reports into blocks of plain text, from which the page builds its elements.
 
-Headings, paragraphs, lists, tables, pictures and code, and nothing else: no HTML is passed on, ever.
+It knows headings, paragraphs, lists, tables, images and code, and never passes HTML through.
 """
 
 import re
@@ -16,12 +16,12 @@ _COMMAND = re.compile(r"(?:\.venv/bin/)?(?:bidist|make|docker|python -m)\s")
 
 
 def blocks(text: str) -> list[Row]:
-    """A document as blocks, each with its `kind`: heading, text, list, table, picture or code."""
+    """Parses a document into blocks, each with its `kind`: heading, text, list, table, picture or code."""
     return list(_blocks(text.splitlines()))
 
 
 def commands(text: str) -> list[str]:
-    """Commands in a document, in its code and between backticks; continued lines are joined, comments left out."""
+    """Finds the commands in code blocks and backticks; joins continued lines and strips comments."""
     found = []
     for block in blocks(text):
         if block["kind"] == "code":

@@ -1,6 +1,6 @@
-"""Every metric that the exporter offers: name, labels, and the sentence that Prometheus shows.
+"""Every metric that the exporter exposes: name, labels, and the help text that Prometheus shows.
 
-All are gauges: a learner that goes back to a checkpoint takes its counts with it.
+All are gauges, because counts go down when a learner returns to a checkpoint.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ class Metric(NamedTuple):
     """A metric of the exporter."""
 
     labels: tuple[str, ...]
-    """Beside `run`, which all but the server's own have."""
+    """In addition to `run`, which all but the server's own metrics have."""
     help: str
 
 

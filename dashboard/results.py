@@ -1,7 +1,7 @@
-"""What `bidist report` and its like left in a folder of results: documents, pictures, tables, commands.
+"""The results that `bidist report` and similar commands left in folders: documents, figures, tables, commands.
 
-A file's command is what its folder recorded in JSON under `command`; otherwise a command in the documents of the folder
-or those above it that says with `--out` that it writes there.
+A file's command is the one recorded under `command` in a JSON file of its folder. Failing that, it is a command whose
+`--out` names the file, found in the documents of its folder or of a parent folder.
 """
 
 import csv
@@ -25,7 +25,7 @@ MOST_BYTES = 2_000_000
 
 
 def folders(root: Path) -> list[Row]:
-    """Folders with documents, pictures or tables, by their path below the root; runs' folders are left out."""
+    """Returns folders with documents, figures or tables, by their path below the root; skips run folders."""
     return [
         {
             "folder": folder.relative_to(root).as_posix(),
@@ -37,7 +37,7 @@ def folders(root: Path) -> list[Row]:
 
 
 def report(root: Path, name: str) -> Row:
-    """One folder's contents.
+    """Returns the contents of one folder.
 
     Raises:
       ConfigError: if there is no such folder below the root.
@@ -55,7 +55,7 @@ def report(root: Path, name: str) -> Row:
 
 
 def command(root: Path, path: Path) -> str:
-    """The command that made a file; empty if nobody wrote it down, for a wrong one is worse than none."""
+    """Returns the command that made a file; empty if none is recorded, since a wrong one is worse than none."""
     recorded = dict(_recorded(path.parent))
     for name in (f"{path.stem}.json", "command.json"):
         if name in recorded and _fits(recorded[name], path):
@@ -70,12 +70,12 @@ def command(root: Path, path: Path) -> str:
 
 
 def _fits(command: str, path: Path) -> bool:
-    """Whether a file may come from a command: pictures that bear a sub-command's name come from that one alone."""
+    """Returns whether a command may have made a file: figures named after a sub-command come only from that one."""
     return path.stem not in NAMED or path.stem in command
 
 
 def _writes(command: str, path: Path) -> bool:
-    """Whether a command's `--out` is a file but for its suffix, or its folder; NAME in it stands for any name."""
+    """Returns whether `--out` names a file, ignoring its suffix, or its folder; NAME matches any name."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -123,7 +123,7 @@ def _picture(root: Path, path: Path) -> Row:
 
 
 def _document(root: Path, folder: Path, path: Path) -> list[Row]:
-    """Its blocks; a picture's path is made one below the root, and its command added."""
+    """Returns a document's blocks, with image paths relative to the root and the commands that made them."""
     found = blocks(_text(path))
     for block in found:
         if block["kind"] == "picture":

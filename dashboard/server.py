@@ -1,4 +1,4 @@
-"""Serves the dashboard: checks what it needs, makes a token where one is due, and says where to look."""
+"""Serves the dashboard: checks its arguments, creates a token if needed, and prints the address."""
 
 import ipaddress
 import secrets
@@ -22,7 +22,7 @@ SHORTEST_TOKEN = 16
 
 
 class Server(uvicorn.Server):
-    """A server whose streams of events end when it is told to stop, instead of keeping it from stopping."""
+    """A server that ends its event streams when asked to stop; they would otherwise keep it running."""
 
     def __init__(self, config: uvicorn.Config, dashboard: Dashboard) -> None:
         super().__init__(config)
@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM are an orderly end; uvicorn itself would raise them once more afterwards."""
+        """Treats Ctrl-C and SIGTERM as an orderly shutdown; uvicorn would raise them again afterwards."""
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal ends all streams, then the server; a second one ends it at once."""
+        """Ends all streams and then the server on the first signal, and the server at once on the second."""
         self._dashboard.closing.set()
         super().handle_exit(sig, frame)
 
@@ -52,8 +52,8 @@ def serve(folder: Path, results: Path, url: str | None, host: str, port: int, to
       results: with reports.
       url: a Redis server whose runs are shown too.
       host: address to listen on; beyond loopback, visitors need a token.
-      port: to listen on; 0 takes a free one.
-      token_file: holds the token; None makes one where one is needed.
+      port: to listen on; 0 picks a free one.
+      token_file: holds the token; None generates one if needed.
 
     Raises:
       ConfigError: if the folder is missing and no server is named, the token cannot be read, or the port is taken.
@@ -66,7 +66,7 @@ def serve(folder: Path, results: Path, url: str | None, host: str, port: int, to
     dashboard = Dashboard(folder, results, url)
     config = uvicorn.Config(
         dashboard.app(token),
-        log_config=None,  # uvicorn's would close the handlers that are there, and with them what they write to
+        log_config=None,  # uvicorn's would close the existing handlers and their streams
         log_level="warning",
         timeout_graceful_shutdown=5,
         server_header=False,
@@ -79,10 +79,10 @@ def serve(folder: Path, results: Path, url: str | None, host: str, port: int, to
 
 
 def token_for(host: str, file: Path | None) -> str | None:
-    """The token that visitors need: the file's, a new one beyond loopback, None on loopback.
+    """Returns the token that visitors need: from the file, otherwise a new one, or None on loopback.
 
     Raises:
-      ConfigError: if the file cannot be read, or holds a token that could be guessed.
+      ConfigError: if the file cannot be read, or its token is too easy to guess.
     """
     if file is None:
         return None if is_loopback(host) else secrets.token_urlsafe(TOKEN_BYTES)
@@ -99,7 +99,7 @@ def token_for(host: str, file: Path | None) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is seen from this machine alone."""
+    """Returns whether an address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -109,7 +109,7 @@ def is_loopback(host: str) -> bool:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """Opens a listening socket.
 
     Raises:
       ConfigError: if it cannot.
@@ -124,7 +124,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def address(host: str, port: int, token: str | None) -> str:
-    """What to open in a browser."""
+    """Returns the address to open in a browser."""
     name = socket.gethostname() if host in ("0.0.0.0", "::") else host
     name = f"[{name}]" if ":" in name else name
     return f"http://{name}:{port}/" + (f"?token={quote(token)}" if token else "")

@@ -1,4 +1,4 @@
-"""Work that is done again and again while someone watches, once for all who do."""
+"""Periodic work that is done once on behalf of all watchers, and only while there are any."""
 
 import asyncio
 import logging
@@ -9,10 +9,10 @@ log = logging.getLogger(__name__)
 
 
 class Shared(ABC):
-    """Something that is read once a tick while it has watchers.
+    """Something that is read once per tick while it has watchers.
 
     Args:
-      tick_s: seconds between two readings.
+      tick_s: seconds between readings.
     """
 
     def __init__(self, tick_s: float) -> None:
@@ -23,7 +23,7 @@ class Shared(ABC):
 
     @property
     def watchers(self) -> int:
-        """How many watch now."""
+        """The current number of watchers."""
         return self._watchers
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Shared(ABC):
         """
         seen = -1
         if not self._watchers:
-            seen = self._turn  # what was read for an earlier watcher may be old
+            seen = self._turn  # a reading made for an earlier watcher may be stale
             self._task = asyncio.create_task(self._run())
         self._watchers += 1
         try:
@@ -56,7 +56,7 @@ class Shared(ABC):
         while True:
             try:
                 await self.read()
-            except Exception:  # a defect, or a file that vanished: those who watch shall see the next reading
+            except Exception:  # a bug, or a file that vanished: watchers should still get the next reading
                 log.exception("a reading failed; trying again in %.0f s", self._tick_s)
             async with self._changed:
                 self._turn += 1

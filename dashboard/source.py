@@ -1,4 +1,4 @@
-"""Where everything shown comes from: the only module here that reads Redis, run folders and results.
+"""The data source: the only module here that reads Redis, run folders and results.
 
 Times are in seconds since 1970.
 """
@@ -22,7 +22,7 @@ from deploy.views import Snapshot, snapshot
 from evaluator.results import rows_of
 
 AWAY = (BidistError, redis.RedisError, OSError)
-"""What reading raises while Redis is away."""
+"""What a read may raise while Redis is away."""
 LONGEST, BLOCK = 10_000, 100
 
 Entry = tuple[float, Mapping[str, str]]
@@ -31,7 +31,7 @@ Entry = tuple[float, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Address:
-    """Where a run is found: a server, and a name."""
+    """Identifies a run: a server and a name."""
 
     url: str
     run: str
@@ -42,14 +42,14 @@ class Address:
         return shown(self.url)
 
     def refusal(self) -> str | None:
-        """Why the server does not answer now; None if it does."""
+        """Returns why the server does not answer; None if it does."""
         return refusal(self.url)
 
 
 class RunReader:
-    """Reads one run's state again and again, and each entry of its streams once.
+    """Reads one run's state repeatedly, and each entry of its streams once.
 
-    It gives up within seconds if Redis goes away: who only looks should say so rather than wait.
+    If Redis goes away it gives up within seconds: a viewer should report that rather than wait.
     """
 
     def __init__(self, address: Address) -> None:
@@ -57,21 +57,21 @@ class RunReader:
         self._read: dict[str, tuple[float, int]] = {}
 
     def snapshot(self) -> Snapshot:
-        """The state now."""
+        """Returns the current state."""
         return snapshot(self._store)
 
     def memory_bytes(self) -> int:
-        """Memory that the whole server uses."""
+        """Returns the memory used by the whole server."""
         return int(self._store.client.info("memory")["used_memory"])
 
     def starvation_percent(self) -> float | None:
-        """Share of its time that the learner waited for unrolls since its last report; None if that is long ago."""
+        """Returns the share of its time that the learner waited for unrolls; None if its report is too old."""
         value = self._store.client.get(self._store.key("starvation"))
         return None if value is None else float(value)
 
     def new(self, name: str) -> Sequence[Entry]:
-        """Entries of `metrics` or `events` that were not read before, oldest first."""
-        # Entries may share a millisecond: how many of the last one are known is remembered with it.
+        """Returns entries of `metrics` or `events` that have not been read before, oldest first."""
+        # Entries may share a millisecond, so the number already read of the last one is remembered with it.
         since, known = self._read.get(name, (0.0, 0))
         count = BLOCK
         while True:
@@ -87,7 +87,7 @@ class RunReader:
 
 
 def names(url: str) -> list[str]:
-    """Names of the runs that a server knows; none if it does not answer now."""
+    """Returns the names of a server's runs; empty if it does not answer."""
     if refusal(url) is not None:
         return []
     try:
@@ -97,7 +97,7 @@ def names(url: str) -> list[str]:
 
 
 def address_in(folder: Path) -> Address | None:
-    """Where a run's folder says that its Redis is; None if it says nothing, or the run is finished."""
+    """Returns the Redis address recorded in a run's folder; None if there is none, or the run is finished."""
     run = RunFolder(folder)
     written = run.redis / "url"
     if run.summary.exists() or not written.is_file():
@@ -107,7 +107,7 @@ def address_in(folder: Path) -> Address | None:
 
 @dataclass(frozen=True)
 class FolderFacts:
-    """What a run's folder says in a few words."""
+    """A summary of a run's folder."""
 
     method: str
     game: str
@@ -116,14 +116,14 @@ class FolderFacts:
     last: Mapping[str, Any]
     """The last line of its metrics."""
     returns: float | None
-    """Of training, at the end."""
+    """The last training return."""
     scenarios: Mapping[str, int]
-    """Official scenarios that were played, with their episodes."""
+    """Episodes played in each official scenario."""
     finished: bool
 
 
 def facts(folder: Path) -> FolderFacts:
-    """Reads a run's folder, little of it.
+    """Reads the summary of a run's folder.
 
     Raises:
       ConfigError: if its configuration cannot be read.
@@ -144,7 +144,7 @@ def facts(folder: Path) -> FolderFacts:
 
 
 def signature(folder: Path) -> tuple[tuple[int, int], ...]:
-    """Changes when what `facts` reads does."""
+    """Returns a value that changes when what `facts` reads changes."""
     run = RunFolder(folder)
     return tuple(
         (stat.st_mtime_ns, stat.st_size) if path.exists() and (stat := path.stat()) else (0, 0)
@@ -153,17 +153,17 @@ def signature(folder: Path) -> tuple[tuple[int, int], ...]:
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    """A run's metrics, one line an update."""
+    """Returns a run's metrics, one record per update."""
     return read_lines(RunFolder(folder).metrics)
 
 
 def distillation(folder: Path) -> list[dict[str, Any]]:
-    """A run's distillation events."""
+    """Returns a run's distillation events."""
     return read_lines(RunFolder(folder).distillation)
 
 
 def evaluation(folder: Path) -> list[dict[str, Any]]:
-    """A run's episodes of official scenarios; none if the file holds something else."""
+    """Returns a run's episodes in official scenarios; empty if the file holds something else."""
     try:
         return rows_of(RunFolder(folder).evaluation)
     except BidistError:
@@ -171,24 +171,24 @@ def evaluation(folder: Path) -> list[dict[str, Any]]:
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    """A run's configuration as plain values."""
+    """Returns a run's configuration as plain values."""
     return dict(RunFolder(folder).read_config().model_dump(mode="json"))
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """What a run came to; empty while it goes on."""
+    """Returns a finished run's summary; empty before."""
     path = RunFolder(folder).summary
     found = json.loads(path.read_text()) if path.exists() else {}
     return found if isinstance(found, dict) else {}
 
 
 def logs(folder: Path) -> dict[str, Path]:
-    """A run's log files by name."""
+    """Returns a run's log files by name."""
     return {path.name: path for path in sorted(RunFolder(folder).logs.glob("*.log"))}
 
 
 def _hurried() -> threading.Event:
-    """What makes a connection give up soon: the event of a role that was told to stop."""
+    """Returns the event of a role that was asked to stop, which makes a connection give up soon."""
     stopping = threading.Event()
     stopping.set()
     return stopping

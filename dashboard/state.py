@@ -1,4 +1,4 @@
-"""A run's state as plain values for JSON. A value that is not a number is None, because JSON knows no NaN."""
+"""A run's state as plain values for JSON. NaN becomes None, because JSON has no NaN."""
 
 import math
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ CURVES = (
     "policy_lag_mean",
     "player_steps_per_s",
 )
-"""Of a line of metrics, what is drawn."""
+"""The metrics that are drawn."""
 DISTILLATION = ("events", "update", "kl_before_nats", "kl_after_nats", "phi_entropy_after_nats")
 
 Row = dict[str, Any]
 
 
 def number(value: Any) -> float | int | None:
-    """A number that JSON can write; None for what is none."""
+    """Returns a number that JSON can represent, or None."""
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -37,7 +37,7 @@ def number(value: Any) -> float | int | None:
 
 
 def state(s: Snapshot) -> Row:
-    """A snapshot, as the page shows it; rates in player steps per second, times in seconds."""
+    """Returns a snapshot as the page shows it; rates are in player steps per second, times in seconds."""
     config, progress = s.config, s.progress
     return {
         "run": s.run,
@@ -75,18 +75,18 @@ def ledger(balance: Balance) -> Row:
 
 
 def update(entry: Entry) -> Row:
-    """What is drawn of one update."""
+    """Returns what is drawn of one update."""
     time_s, fields = entry
     return {"time_s": time_s, **{name: number(fields.get(name)) for name in CURVES}}
 
 
 def distillation(fields: Mapping[str, Any]) -> Row:
-    """What is drawn of one distillation event, in nats."""
+    """Returns what is drawn of one distillation event, in nats."""
     return {"direction": fields.get("direction"), **{name: number(fields.get(name)) for name in DISTILLATION}}
 
 
 def event(entry: Entry) -> Row:
-    """One event: when, who, what, and details in the order in which they were written."""
+    """Returns one event: when, who, what, and its details in their original order."""
     time_s, fields = entry
     head = {name: fields.get(name, "") for name in ("role", "name", "event")}
     if head["event"] == "distillation":

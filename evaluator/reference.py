@@ -53,7 +53,7 @@ def play(
     for scenario, number in jobs:
         require_bots([scenario])
         game, background, focal = episode_seeds(seed, scenario, number)
-        # Built anew for each episode, because coins draws its map while it is built.
+        # Rebuilt for each episode, because coins draws its map while it is built.
         random.seed(int(game.generate_state(1)[0]))
         official = scenarios.get_config(scenario.name)
         environment = scenarios.build_from_config(dataclasses.replace(official, bots_by_role=scenario.bots))

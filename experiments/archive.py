@@ -1,4 +1,4 @@
-"""What a sweep measured, without its checkpoints: a small file for each trial, to commit and to resume from.
+"""A sweep's measurements without its checkpoints: one small file per trial, to commit and to resume from.
 
 A sweep of days outlives no machine. A trial in the archive counts as done wherever the sweep goes on.
 """
@@ -18,7 +18,7 @@ Columns = dict[str, list[Any]]
 
 
 def keep(sweep: Path, trial: Trial, archive: Path) -> Path:
-    """Puts a trial that is done into an archive: configuration, metrics to five digits, summary, evaluation.
+    """Archives a finished trial: configuration, metrics to five digits, summary, evaluation.
 
     Returns: the trial's file.
     """
@@ -33,13 +33,13 @@ def keep(sweep: Path, trial: Trial, archive: Path) -> Path:
     }
     path = archive / f"{trial.name}.json.gz"
     archive.mkdir(parents=True, exist_ok=True)
-    # Without a time in it the file is the same whenever it is written.
+    # Without a timestamp, equal content gives an equal file.
     write(path, gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), mtime=0))
     return path
 
 
 def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
-    """Brings trials back into a sweep's folder from an archive, where the folder lacks them.
+    """Restores trials that a sweep's folder lacks from an archive.
 
     Returns: how many.
 
@@ -55,7 +55,7 @@ def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
             kept = json.loads(gzip.decompress(path.read_bytes()))
             command = kept["record"]["command"]
         except (OSError, EOFError, ValueError, KeyError) as error:
-            raise ConfigError(f"{path} is damaged ({error}): delete it, and the trial is run anew") from None
+            raise ConfigError(f"{path} is damaged ({error}): delete it to run the trial again") from None
         if command != trial.command:
             raise ConfigError(
                 f"{path} was made by `{command}`, which is not this plan's `{trial.command}`: name a new variant, or "
@@ -77,7 +77,7 @@ def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
 
 
 def _columns(lines: list[dict[str, Any]]) -> Columns:
-    """Lines as columns, which compress better; floats to five digits."""
+    """Turns records into columns, which compress better, with floats to five digits."""
     names = dict.fromkeys(name for line in lines for name in line)
     return {name: [_rounded(line.get(name)) for line in lines] for name in names}
 

@@ -4,7 +4,7 @@ import time
 
 
 class Every:
-    """Becomes due every so many seconds, for the first time that many seconds after its creation.
+    """Becomes due periodically, for the first time one period after its creation.
 
     Args:
       seconds: from one time to the next.

@@ -25,7 +25,7 @@ def image_dtype(precision: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
-# oneDNN prepares a convolution anew for every number of images, so that number is rounded up to a multiple of this.
+# oneDNN prepares a new convolution for every number of images, so that number is rounded up to a multiple of this.
 ROUND = 64
 # Of fewer images, such as an actor's, looking for the black ones takes longer than computing them.
 FEW = 256

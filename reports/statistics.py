@@ -87,7 +87,7 @@ def improvement(x: Array, y: Array) -> Array:
 def permutation_test(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float:
     """The p-value of the difference of two means: how often randomly dealt samples differ at least as much.
 
-    All deals are counted if there are at most `DRAWS` of them, else so many are drawn at random.
+    All deals are counted if there are at most `DRAWS` of them; otherwise `DRAWS` are drawn at random.
     """
     if min(len(x), len(y)) == 1:  # scipy refuses it
         both = np.concatenate([x, y])

@@ -21,6 +21,10 @@ from common.store import Store
 from deploy.processes import bidist
 
 ROOT = Path(__file__).parents[1]
+SMALL = [
+    *("--set", "environment.episode_length=8", "--set", "actor.unroll_length=8", "--set", "distiller.burn_in=1"),
+    *("--set", "network.dense=16", "--set", "network.core_size=16"),
+]
 
 
 def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -57,10 +61,8 @@ def test_impossible_runs_are_refused_and_leave_nothing(
 
 def test_life_of_a_run_in_one_process(capsys: pytest.CaptureFixture[str], tmp_path: Path, redis_url: str) -> None:
     folder = ["--folder", str(tmp_path)]
-    settings = ("environment.episode_length=8", "actor.unroll_length=8", "distiller.burn_in=1")
-    options = [word for setting in settings for word in ("--set", setting)]
     name = ["--run", "cli-serial", "--substrate", "matrix_coordination", "--redis", redis_url]
-    assert main(["train", "--serial", *folder, *name, *options, "--steps", "3000"]) == 0
+    assert main(["train", "--serial", *folder, *name, *SMALL, "--steps", "3000"]) == 0
     printed = capsys.readouterr().out
     assert "produced" in printed
     assert "budget: 3,000 player steps, which is 1,500 env steps of 2 players" in printed
@@ -72,7 +74,7 @@ def test_life_of_a_run_in_one_process(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "uses bidist and cannot continue with rpm" in error(capsys, *resume, "--method", "rpm")
     assert "run.name is 'cli-serial'" in error(capsys, *resume, "--run", "other")
     assert "learner.epochs is" in error(capsys, *resume, "--set", "learner.epochs=9")
-    for more in (options, ["--steps", "100"]):
+    for more in (SMALL, ["--steps", "100"]):
         assert re.search("has made 3072 of [0-9]+ player steps: it is finished", error(capsys, *resume, *more))
     with RunFolder(tmp_path / "cli-serial").held("train"):
         assert "is already running" in error(capsys, *resume, "--redis", redis_url, "--steps", "6000")
@@ -100,10 +102,8 @@ def test_life_of_a_run_in_one_process(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_restarted_learner_continues_its_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, redis_url: str
 ) -> None:
-    settings = ("environment.episode_length=8", "actor.unroll_length=8", "distiller.burn_in=1")
-    options = [word for setting in settings for word in ("--set", setting)]
     common = ["--folder", str(tmp_path), "--run", "cli-again", "--redis", redis_url]
-    game = ["--substrate", "matrix_coordination", "--steps", "1500", *options]
+    game = ["--substrate", "matrix_coordination", "--steps", "1500", *SMALL]
     assert main(["train", "--serial", *common, *game]) == 0
     assert main(["learner", *common, *game]) == 0
     assert main(["learner", *common]) == 0
@@ -129,10 +129,8 @@ def test_run_resumes_in_its_folder_from_any_directory(
     here.mkdir()
     there.mkdir()
     train = ["train", "--serial", "--redis", redis_url]
-    settings = ("environment.episode_length=8", "actor.unroll_length=8", "distiller.burn_in=1")
-    options = [word for setting in settings for word in ("--set", setting)]
     monkeypatch.chdir(here)
-    assert main([*train, "--run", "cli-far", "--substrate", "matrix_coordination", *options, "--steps", "1500"]) == 0
+    assert main([*train, "--run", "cli-far", "--substrate", "matrix_coordination", *SMALL, "--steps", "1500"]) == 0
     monkeypatch.chdir(there)
     assert main([*train, "--folder", str(here / "runs"), "--resume", "cli-far", "--steps", "3000"]) == 0
     assert list(there.iterdir()) == []

@@ -25,7 +25,7 @@ def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a short run of each method in `METHODS`, named after it."""
     folder = tmp_path_factory.mktemp("runs")
     settings = [part for setting in SMALL for part in ("--set", setting)]
-    game = ["--substrate", "matrix_prisoners_dilemma", "--steps", "1500", "--games", "0"]
+    game = ["--substrate", "matrix_prisoners_dilemma", "--steps", "800", "--games", "0"]
     for method in METHODS:
         named = ["--method", method, "--run", f"{method}-commands", "--folder", str(folder), "--redis", redis_url]
         assert main(["train", "--serial", *named, *game, *settings]) == 0
@@ -90,6 +90,7 @@ def test_report(runs: Path, names: list[str], tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.slow
 def test_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The population plays all seats, without bots; the film has a frame at the start and one after each step."""
     pytest.importorskip("meltingpot")
     config = Config(
         environment=EnvironmentConfig(substrate="coins"),
@@ -106,4 +107,4 @@ def test_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (film,) = folder.path.glob("*.mp4")
     with av.open(str(film)) as video:
         frames = sum(1 for _ in video.decode(video=0))
-    assert f"{film}: {frames - 1} steps in " in shown.replace("\n", "")
+    assert f"{film}: {frames - 1} steps in " in shown.replace("\n", "") and "bots" not in shown

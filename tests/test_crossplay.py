@@ -139,7 +139,7 @@ def test_heat_maps_show_focal_returns_by_row_and_leave_gaps(tmp_path: Path) -> N
 
 def test_a_stopped_cross_play_keeps_its_episodes_and_plays_none_twice(tmp_path: Path) -> None:
     people = [person("a", 0), person("b", 1)]
-    many = 150
+    many = 40
 
     class AtTheFirstRow(threading.Event):
         """Set once there is a row."""

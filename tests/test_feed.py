@@ -1,12 +1,14 @@
 """The outcome of every unroll reaches the ledger, whatever else does or does not arrive."""
 
+import logging
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 from unrolls import RUN, SPEC, make_unroll
 
-from common.inbox import Inbox
+from common.inbox import GONE_S, Inbox
 from common.outbox import Outbox
 from common.store import Store
 from common.unroll import Unroll
@@ -96,3 +98,128 @@ def test_outcomes_after_an_unroll_to_be_trained_on_wait_for_it(ends: tuple[Feed,
     balance = store.ledger.balance()
     assert balance.holds
     assert (balance.trained, balance.rejected, balance.in_flight, balance.lost) == (2, 5, 0, 0)
+
+
+def arrive(feed: Feed, outbox: Outbox, count: int) -> None:
+    """Lets both ends communicate until so many unrolls wait at the learner."""
+    deadline = time.monotonic() + PATIENCE_S
+    while len(feed.inbox.arrivals) < count:
+        assert time.monotonic() < deadline
+        outbox.pump(0.01)
+        feed.inbox.poll()
+
+
+def fall_silent(feed: Feed) -> None:
+    """Lets all peers have been heard from too long ago."""
+    for peer in feed.inbox.peers.values():
+        peer.heard -= GONE_S + 1
+
+
+def test_a_batch_of_one_actor_waits_for_the_rest_and_then_starts_anew(ends: tuple[Feed, Outbox], store: Store) -> None:
+    feed, outbox = ends
+    ship(outbox, store, 5)
+    assert feed.waiting == 0
+    arrive(feed, outbox, 5)
+    assert feed.waiting == 5
+    for sequences, waiting in (([1, 2], 3), ([3, 4], 1)):
+        batch = feed.next_batch(ACTED_ON, timeout_s=0.0)
+        assert batch is not None and [unroll.header.sequence for unroll in batch] == sequences
+        assert feed.waiting == waiting
+        assert store.ledger.balance().trained == sequences[0] - 1, "recorded once it has been trained on"
+        feed.account()
+        assert store.ledger.balance().trained == sequences[-1]
+    assert feed.next_batch(ACTED_ON, timeout_s=0.0) is None
+    assert feed.waiting == 1
+
+
+def test_an_incarnation_is_closed_once_nothing_of_it_is_left(
+    ends: tuple[Feed, Outbox], store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed, outbox = ends
+
+    def closed(living: frozenset[str] = frozenset()) -> bool:
+        feed.sweep(set(living))
+        return "a-1" not in store.ledger.incarnations()
+
+    ship(outbox, store, 1)
+    arrive(feed, outbox, 1)
+    fall_silent(feed)
+    assert not closed(), "its unroll has arrived"
+    assert feed.next_batch(ACTED_ON, timeout_s=0.0) is None
+    assert not closed(), "its unroll is part of the next batch"
+    ship(outbox, store, 1)
+    receive(feed, outbox, ACTED_ON)
+    feed.account()
+    assert not closed(), "it has just been heard from"
+    fall_silent(feed)
+    assert not closed(frozenset({"a-1"})), "it has a heartbeat"
+    store.ledger.produced("a-1", 5)
+    with caplog.at_level(logging.INFO):
+        assert closed()
+    assert "actor incarnation a-1 is gone; 3 of its unrolls are lost" in caplog.text
+    assert feed.inbox.peers == {}
+    assert (store.ledger.balance().trained, store.ledger.balance().lost) == (2, 3)
+
+
+def test_a_learner_that_finishes_records_what_is_left_as_stale_until_every_actor_has_left(
+    ends: tuple[Feed, Outbox], store: Store
+) -> None:
+    feed, outbox = ends
+    ship(outbox, store, 1)
+    arrive(feed, outbox, 1)
+    assert feed.next_batch(ACTED_ON, timeout_s=0.0) is None
+    ship(outbox, store, 1)
+    arrive(feed, outbox, 1)
+    assert feed.next_batch(ACTED_ON + 9, timeout_s=0.0) is None
+    ship(outbox, store, 1, broken=True)
+    arrive(feed, outbox, 1)
+    assert feed.waiting == 2
+
+    def leave() -> None:
+        ship(outbox, store, 2)
+        deadline = time.monotonic() + PATIENCE_S
+        while outbox.unaccounted and time.monotonic() < deadline:
+            outbox.pump(0.01)
+        outbox.close()
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    feed.finish(PATIENCE_S)
+    leaving.join()
+    assert outbox.finished and outbox.unaccounted == 0
+    assert feed.waiting == 0 and feed.inbox.peers == {}
+    balance = store.ledger.balance()
+    assert dict(balance.reasons) == {"rejected:action": 1, "stale:finished": 3, "stale:lag": 1}
+    assert balance.holds and balance.in_flight == 0
+
+
+def test_a_learner_that_finishes_does_not_wait_for_ever(ends: tuple[Feed, Outbox], store: Store) -> None:
+    feed, outbox = ends
+    ship(outbox, store, 1)
+    arrive(feed, outbox, 1)
+    feed.finish(timeout_s=0.0)
+    assert feed.inbox.peers.keys() == {"a-1"}
+    assert store.ledger.balance().reasons == {"stale:finished": 1}
+
+
+def test_a_learner_that_stops_leaves_to_its_successor_what_actors_will_send_again(
+    ends: tuple[Feed, Outbox], store: Store
+) -> None:
+    feed, outbox = ends
+    gone = Outbox(RUN, "b", "b-1", outbox.endpoint)
+    unroll = make_unroll(sequence=1, actor="b", incarnation="b-1")
+    store.ledger.produced("b-1", 1)
+    gone.put(unroll)
+    arrive(feed, gone, 1)
+    gone.close()
+    deadline = time.monotonic() + PATIENCE_S
+    while "b-1" in feed.inbox.peers:
+        assert time.monotonic() < deadline
+        feed.inbox.poll(0.01)
+    ship(outbox, store, 1)
+    arrive(feed, outbox, 2)
+    feed.stop()
+    assert store.ledger.incarnations() == {"a-1": (1, 0), "b-1": (1, 1)}
+    assert store.ledger.balance().reasons == {"stale:stopped": 1}
+    outbox.pump(0.01)
+    assert outbox.unaccounted == 1 and not outbox.finished

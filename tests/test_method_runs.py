@@ -75,19 +75,18 @@ def equal(x: Any, y: Any) -> bool:
     return all(torch.equal(x[name], y[name]) for name in x)
 
 
-SOON = ("bidist", "rpm")
+# The others differ in who plays and when phi moves, which is tested below; RandNet learns below, MAPPO in test_serial.
+SLOWER = ("pp", "rpm", "opre", "bidist-all-fictitious")
 
 
-@pytest.mark.parametrize(
-    "method", [name if name in SOON else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
-)
+@pytest.mark.parametrize("method", ["bidist", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOWER)])
 def test_it_learns_to_coordinate(redis_url: str, tmp_path: Path, method: str) -> None:
     """Two random players act alike a third of the time; players that have learnt to coordinate always do."""
     more = ["environment.players=2", "actor.environments=16", "learner.batch_unrolls=16"]
     fast = ["learner.learning_rate=0.01", "learner.epochs=2", "learner.minibatches=1"]
     config = configuration(tmp_path, method, *more, *fast)
     with running(config, redis_url) as serial:
-        for _ in range(100):
+        for _ in range(60):
             serial.update()
         assert serial.store.ledger.balance().holds
         before, after = _returns(serial, config, episodes=40)

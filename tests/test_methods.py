@@ -194,7 +194,7 @@ def test_invalid_penalties_are_rejected(penalty: Any, words: str, monkeypatch: p
     objective = Objective(chosen.network(GAME, P), chosen, chosen.config.learner)
     numbers = torch.zeros(P, T, S)
     others, values = torch.zeros(P, T + 1, S, 10), torch.zeros(P, T + 1, S)
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=f"method mappo: {words}"):
         objective(Prepared(part, others, numbers, values, numbers, numbers), 0.01)
 
 

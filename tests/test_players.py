@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from common.config import NetworkConfig
 from common.spec import EnvironmentSpec
@@ -106,3 +107,97 @@ def test_beginning_an_episode_resets_the_memory_of_its_players_alone() -> None:
     players.state[:] = 1
     players.begin(slice(1, 3), np.array([False, True]))
     assert not players.state[1:3].any() and players.state[0].all() and players.state[3:].all()
+
+
+def observations(rows: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    return np.zeros((rows, 0, 0, 3), np.uint8), np.tile(np.linspace(-2, 2, GAME.features, dtype=np.float32), (rows, 1))
+
+
+def test_players_must_be_assigned_before_they_act() -> None:
+    network = Network(GAME, CONFIG, 1)
+    players = Players(network, 2, seed=0)
+    assert not any(p.requires_grad for p in network.parameters()) and not network.training
+    with pytest.raises(ValueError, match="assign has to be called before act"):
+        players.act(*observations(2))
+    players.load(THETA, made(1, 1))
+    with pytest.raises(ValueError, match="argument"):
+        players.assign(np.array([0, 0]), [THETA])
+
+
+def test_rows_that_nobody_plays_keep_a_state_of_zeros() -> None:
+    players = Players(Network(GAME, CONFIG, 1), 3, seed=0)
+    players.load(THETA, made(2, 1))
+    players.assign(np.array([1, -1, 0]))
+    players.act(*observations(3))
+    assert players.state[[0, 2]].any(1).all() and not players.state[1].any()
+
+
+def test_players_draw_as_their_seed_says() -> None:
+    def draws(seed: int) -> list[list[int]]:
+        players = Players(Network(GAME, CONFIG, 1), 50, seed)
+        players.load(THETA, made(1, 1))
+        players.assign(np.zeros(50, np.int64))
+        return [players.act(*observations(50))[0].tolist() for _ in range(2)]
+
+    assert draws(3) == draws(3) != draws(4)
+
+
+def test_a_race_given_decides_alone() -> None:
+    players = Players(Network(GAME, CONFIG, 1), 4, seed=0)
+    players.load(THETA, made(1, 1))
+    players.assign(np.zeros(4, np.int64))
+    race = np.full((4, GAME.actions), 1e9)
+    winners = [2, 0, 3, 1]
+    race[range(4), winners] = 1e-9
+    assert players.act(*observations(4), race)[0].tolist() == winners
+
+
+def test_a_newer_version_acts_at_once_and_unused_ones_are_dropped() -> None:
+    players = Players(Network(GAME, CONFIG, 1), 2, seed=0)
+    assert players.version(THETA) == -1
+    for name, seed in ((THETA, 1), (PHI, 2), ("pool:3", 3)):
+        players.load(name, made(1, seed))
+    assert [players.version(name) for name in (THETA, PHI, "pool:3")] == [1, 2, 3]
+    players.assign(np.zeros(2, np.int64), [THETA, "pool:3"])
+    race = np.ones((2, GAME.actions))
+    players.state[:] = 0
+    players.act(*observations(2), race)
+    first = players.state.clone()
+    players.load(THETA, made(1, 5))
+    players.state[:] = 0
+    players.act(*observations(2), race)
+    assert players.version(THETA) == 5
+    assert not torch.equal(players.state[0], first[0]) and torch.equal(players.state[1], first[1])
+    players.keep([])
+    assert [players.version(name) for name in (THETA, PHI, "pool:3")] == [5, -1, 3], "those in use stay"
+    players.load(PHI, made(1, 2))
+    players.keep([PHI])
+    assert players.version(PHI) == 2
+
+
+def test_players_remember_and_tell_the_network_the_version_of_theta() -> None:
+    versions: list[list[list[int]]] = []
+
+    class Watched(Network):
+        """Notes the versions it is told."""
+
+        def act(self, rgb: Tensor, features: Tensor, state: Tensor, version: Tensor) -> tuple[Tensor, Tensor]:
+            versions.append(version.tolist())
+            return super().act(rgb, features, state, version)
+
+    players = Players(Watched(GAME, CONFIG, 1), 3, seed=0)
+    weights = made(1, 7)
+    players.load(THETA, weights)
+    players.assign(np.zeros(3, np.int64))
+    rgb, features = observations(3)
+    players.act(rgb, features)
+    players.act(rgb, 2 * features)
+    assert versions == [[[7, 7, 7]]] * 2
+    network = Network(GAME, CONFIG, 1)
+    network.load_state_dict(dict(weights.parameters))
+    see, sense = (
+        torch.tensor(rgb)[None, None].expand(1, 2, -1, -1, -1, -1),
+        torch.tensor(np.stack([features, 2 * features])),
+    )
+    _, state = network.act(see, sense[None], torch.zeros(1, 3, 8), torch.full((1, 3), 7))
+    torch.testing.assert_close(players.state, state[0].detach())

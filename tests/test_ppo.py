@@ -119,6 +119,12 @@ def test_a_value_beyond_the_clip_range_has_no_gradient_towards_its_return() -> N
     assert float(values.grad) == 0
 
 
+def test_advantages_that_are_almost_alike_are_not_blown_up() -> None:
+    advantages = torch.tensor([1.0, -1.0]).double().reshape(1, 2, 1) * 1e-6
+    standard = standardise(advantages, torch.ones(1, 2, 1, dtype=torch.bool))
+    assert standard.flatten().tolist() == pytest.approx([1 / 11, -1 / 11])
+
+
 def test_advantages_are_standardised_per_policy() -> None:
     fixed = inputs()
     fixed.advantages[1] = 5 + 100 * fixed.advantages[1]

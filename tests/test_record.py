@@ -1,8 +1,7 @@
-"""Films: a frame per step, with the focal players framed in white."""
+"""Films, in which the focal players are framed in white; test_commands records one."""
 
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -23,7 +22,7 @@ def test_only_the_frames_of_marked_squares_change() -> None:
     assert picture(np.zeros((17, 33, 3), np.uint8), np.empty((0, 2), np.int64)).shape == (50, 98, 3)
 
 
-@pytest.mark.parametrize("name", ["coins", "coop_mining"])
+@pytest.mark.parametrize("name", ["coins", pytest.param("coop_mining", marks=pytest.mark.slow)])
 def test_players_are_drawn_where_they_are_reported(name: str) -> None:
     game = MeltingPot(name, seed=4, located=True)
     plain = MeltingPot(name, seed=4)
@@ -41,15 +40,9 @@ def test_players_are_drawn_where_they_are_reported(name: str) -> None:
     plain.close()
 
 
-@pytest.mark.slow
-def test_a_film_has_a_frame_for_each_step(tmp_path: Path) -> None:
+def test_a_scenario_of_another_game_is_refused(tmp_path: Path) -> None:
     config = load_config(overrides=["environment.substrate=coins"], environ={})
     person = Population("r", "random", 0, "", "", 0, 0, config, None)
-    out = tmp_path / "films" / "coins.mp4"
-    episode = record(person, None, 0, 0, out)
-    assert episode.bots == [] and np.isnan(episode.background_return)
-    with av.open(str(out)) as film:
-        frames = sum(1 for _ in film.decode(video=0))
-    assert frames == episode.env_steps + 1
-    with pytest.raises(ConfigError, match="another game"):
-        record(person, "coop_mining_0", 0, 0, out)
+    with pytest.raises(ConfigError, match="coop_mining_0: this scenario belongs to another game than coins"):
+        record(person, "coop_mining_0", 0, 0, tmp_path / "film.mp4")
+    assert list(tmp_path.iterdir()) == []

@@ -1,12 +1,13 @@
 """GAE and V-trace against their definitions, summed term by term."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
-from learner.returns import gae, vtrace
+from learner.returns import explained_variance, gae, vtrace
 
 T, S, GAMMA, LAMBDA = 9, 6, 0.9, 0.8
 
@@ -99,6 +100,36 @@ def test_nothing_flows_back_from_after_an_unroll(case: Case, name: str) -> None:
     values = torch.where(behind, -1e6, case.values)
     for x, y in zip(targets(case.reward, case.values), targets(reward, values), strict=True):
         assert torch.equal(x, y)
+
+
+def test_rows_after_an_unroll_have_their_values_as_returns_and_no_advantage(case: Case) -> None:
+    arguments = (case.reward, case.discount, case.values, case.valid, LAMBDA)
+    for targets in (gae(*arguments), vtrace(*arguments, case.log_ratio)):
+        assert not targets.advantages[~case.valid].any()
+        assert torch.equal(targets.returns[~case.valid], case.values[:-1][~case.valid])
+
+
+def test_unrolls_of_one_step() -> None:
+    one, values = torch.ones(1, 1), torch.tensor([[2.0], [4.0]])
+    expected = 1 + GAMMA * 4
+    for targets in (
+        gae(one, GAMMA * one, values, one.bool(), LAMBDA),
+        vtrace(one, GAMMA * one, values, one.bool(), LAMBDA, 0 * one),
+    ):
+        assert targets.returns.item() == pytest.approx(expected)
+        assert targets.advantages.item() == pytest.approx(expected - 2)
+
+
+def test_explained_variance() -> None:
+    returns, mask = torch.tensor([1.0, 2.0, 3.0, 6.0, 99.0]), torch.tensor([True] * 4 + [False])
+    assert explained_variance(returns + 5, returns, mask) == pytest.approx(1), "an offset explains as much"
+    assert explained_variance(0 * returns, returns, mask) == 0
+    half = torch.where(mask, 0.5 * returns, 7.0)
+    assert explained_variance(half, returns, mask) == pytest.approx(0.75)
+    constant, single = torch.ones(5), torch.tensor([True] + [False] * 4)
+    assert math.isnan(explained_variance(returns, constant, mask))
+    assert math.isnan(explained_variance(returns, returns, single))
+    assert explained_variance(constant, returns, torch.tensor([True, True] + [False] * 3)) == 0
 
 
 def test_truncated_steps_bootstrap_and_terminated_ones_do_not() -> None:

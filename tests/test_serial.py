@@ -39,7 +39,7 @@ def test_the_same_seed_gives_bit_identical_parameters_and_another_does_not(
     def run(name: str, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         stack = f"network.parameters={parameters}"
         config = configuration(tmp_path, f"{tmp_path.name}-{name}", f"run.seed={seed}", stack, "environment.players=3")
-        return train(config, redis_url, updates=8)
+        return train(config, redis_url, updates=4)
 
     (theta, phi), (theta_again, phi_again), (theta_other, phi_other) = run("a", 1), run("b", 1), run("c", 2)
     assert equal(theta, theta_again)

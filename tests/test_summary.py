@@ -168,7 +168,7 @@ def test_wall_time_excludes_pauses() -> None:
 
 def test_interval_covers_the_mean_95_times_in_100() -> None:
     rng = np.random.default_rng(0)
-    samples = [interval(rng.normal(2.0, 3.0, 40).tolist()) for _ in range(200)]
+    samples = [interval(rng.normal(2.0, 3.0, 40).tolist()) for _ in range(100)]
     assert np.mean([s.low <= 2.0 <= s.high for s in samples]) == pytest.approx(0.95, abs=0.05)
     constant = interval([1.5] * 8)
     assert (constant.mean, constant.low, constant.high, constant.episodes) == (1.5, 1.5, 1.5, 8)

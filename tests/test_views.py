@@ -28,7 +28,7 @@ def run(redis_url: str, tmp_path: Path) -> Store:
     config = configuration(tmp_path, tmp_path.name, *small, "distiller.every=2")
     RunFolder.of(config.run).create(config)
     with Serial(config, redis_url) as serial:
-        for _ in range(25):
+        for _ in range(9):
             serial.update()
         return serial.store
 
@@ -41,12 +41,12 @@ def test_before_the_first_update(store: Store) -> None:
 def test_one_screen_shows_everything(run: Store) -> None:
     text = shown(run)
     rows = ("player steps", "learning", "policy lag", "versions (min/mean/max)", "queue", "waiting")
-    for words in (*rows, "event 12, reverse: KL", "nats", "ledger, unrolls", "= trained 100 +"):
+    for words in (*rows, "event 4, reverse: KL", "nats", "ledger, unrolls", "= trained 36 +"):
         assert words in text, words
-    assert re.search("player steps .* 800 of 20,000,000", text) and re.search("env steps +400 of 10,000,000", text)
+    assert re.search("player steps .* 288 of 20,000,000", text) and re.search("env steps +144 of 10,000,000", text)
     line = views.plain(views.snapshot(run))
     assert "\n" not in line
-    for words in ("player steps", "return", "lag", "entropy", "reverse 12 KL"):
+    for words in ("player steps", "return", "lag", "entropy", "reverse 4 KL"):
         assert words in line, words
 
 
