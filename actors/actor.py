@@ -12,6 +12,7 @@ import torch
 
 import environments
 from actors.seats import draw_drivers, draw_policy_indices
+from actors.sight import Sight
 from actors.unrolls import Recorder
 from common.config import Config
 from common.errors import StoreError
@@ -20,6 +21,7 @@ from common.outbox import Outbox
 from common.store import Store
 from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader, UnrollSpec
 from common.weights import PHI, PHI_VERSION, THETA
+from environments.symmetries import symmetries
 from methods import make_method
 from networks.players import Players
 
@@ -111,7 +113,7 @@ class Actor:
         t, rows = recorder.clock, recorder.rows
         players = self._policy_index.size
         rgb, features = (rows[name][t].reshape(players, *rows[name].shape[3:]) for name in ("rgb", "features"))
-        action, log_prob = self.players.act(rgb, features)
+        action, log_prob = self._sight.act(self.players, rgb, features)
         rows["action"][t], rows["log_prob"][t] = action.reshape(self._shape), log_prob.reshape(self._shape)
         recorder.clock += 1
         self.player_steps += action.size
@@ -174,6 +176,8 @@ class Actor:
         self.players = Players(network, e * game.players, int(self._rng.integers(2**62)))
         spec = UnrollSpec(game, config.actor.unroll_length, network.state_size, policies)
         self._recorder = Recorder(spec, e)
+        known = symmetries(config.environment, game) if self._method.symmetric else []
+        self._sight = Sight(known, self._shape, self._rng)
         self.outbox = Outbox(config.run.name, self.name, self.incarnation, self.store.wait_for_endpoint())
         self._resources.callback(self.outbox.close)
         self.refresh()
@@ -206,6 +210,7 @@ class Actor:
         self._policy_index[i] = draw_policy_indices(self._method, self._rng, self._shape[1])
         players = self._shape[1]
         by_phi = np.array([name.startswith(PHI_VERSION) for name in self._drivers[i]])
+        self._sight.begin(i, by_phi)
         self.players.begin(slice(i * players, (i + 1) * players), by_phi & self._method.phi_keeps_luck)
         self._recorder.begin(i, row, self.players.state.view(*self._shape, -1)[i].numpy())
 

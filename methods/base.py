@@ -29,6 +29,7 @@ class Method:
     Attributes:
       phi: how phi starts, as a copy of theta or as independent networks; None if the method has no phi.
       directions: the directions that distillation events take in turn; empty if phi, should there be one, never moves.
+      symmetric: whether players driven by phi see the game through one of its symmetries, drawn for the episode.
       pooled: whether past policies are kept, from which `drivers` may choose.
 
     Args:
@@ -41,6 +42,7 @@ class Method:
 
     phi: Start | None = None
     directions: tuple[Direction, ...] = ()
+    symmetric: bool = False
     pooled: bool = False
 
     def __init__(self, config: Config, settings: Section) -> None:

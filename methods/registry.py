@@ -21,6 +21,7 @@ METHODS = {
     "bidist-no-distillation": "methods.ablations:NoDistillation",
     "bidist-no-fictitious": "methods.ablations:NoFictitious",
     "bidist-all-fictitious": "methods.ablations:AllFictitious",
+    "bidist-symmetric": "methods.symmetric:SymmetricBiDist",
 }
 
 

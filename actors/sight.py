@@ -1,0 +1,53 @@
+"""How players see the game: as it is, or through one of its symmetries."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from environments.symmetries import Symmetry
+from networks.players import Players
+
+
+class Sight:
+    """What each of E * N players sees, and what becomes of its actions.
+
+    Unrolls hold the game as it is: what theta learns from, and phi is distilled on.
+
+    Args:
+      known: the symmetries to draw from; none if all players see the game as it is.
+      shape: (E, N).
+      rng: draws them.
+    """
+
+    def __init__(self, known: Sequence[Symmetry], shape: tuple[int, int], rng: np.random.Generator) -> None:
+        self._known, self._rng = known, rng
+        self._drawn = np.zeros(shape, np.int64)
+        if known:
+            self._colours, self._features, self._actions = (
+                np.stack([getattr(symmetry, axis) for symmetry in known]) for axis in ("colours", "features", "actions")
+            )
+
+    def begin(self, environment: int, through: NDArray[np.bool_]) -> None:
+        """Draws the symmetry of an episode, through which the players [N] that are named see it."""
+        if self._known:
+            self._drawn[environment] = np.where(through, self._rng.integers(len(self._known)), 0)
+
+    def act(
+        self, players: Players, rgb: NDArray[np.uint8], features: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Lets all players act.
+
+        Args:
+          players: who they are.
+          rgb: [R, H, W, 3], the game as it is; R = E * N.
+          features: [R, F].
+
+        Returns: their actions in the game [R], and their log-probabilities [R].
+        """
+        if not self._known:
+            return players.act(rgb, features)
+        drawn = self._drawn.ravel()
+        rgb = np.take_along_axis(rgb, self._colours[drawn][:, None, None], -1)
+        action, log_prob = players.act(rgb, np.take_along_axis(features, self._features[drawn], -1))
+        return self._actions[drawn, action].astype(np.int32), log_prob

@@ -1,0 +1,66 @@
+"""The symmetries of games: what can change places without changing the game (Hu et al. 2020, "other-play").
+
+Seen through a symmetry, a policy plays as well as before but keeps to another convention: where it went for red, it now
+goes for green. Add a game of your own to `symmetries`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import EnvironmentConfig
+from common.errors import ConfigError
+from common.spec import EnvironmentSpec
+
+COLOURS = 3
+COLOURED = "pure_coordination_in_the_matrix__"
+"""Substrates whose resources 1, 2, 3 are red, green, blue and differ in nothing else."""
+MATRIX = "matrix_coordination"
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """What a player sees and does in place of what is there: an index into each axis.
+
+    Attributes:
+      colours: [3], of the image.
+      features: [F].
+      actions: [A]; a player that takes action a takes `actions[a]` in the game.
+    """
+
+    colours: Index
+    features: Index
+    actions: Index
+
+
+def symmetries(config: EnvironmentConfig, spec: EnvironmentSpec) -> list[Symmetry]:
+    """Returns a game's symmetries, the identity first; each turns a convention into another one.
+
+    Raises:
+      ConfigError: if none are known.
+    """
+    if spec.name.startswith(COLOURED):
+        return [_turn_colours(by, spec) for by in range(COLOURS)]
+    if spec.name == MATRIX:
+        return [_turn_actions(by, config.last_action_and_reward, spec) for by in range(spec.actions)]
+    raise ConfigError(
+        f"no symmetries of {spec.name} are known: environments/symmetries.py has those of {MATRIX} and {COLOURED}*"
+    )
+
+
+def _turn_colours(by: int, spec: EnvironmentSpec) -> Symmetry:
+    """Turns red, green and blue round, with the inventory, which comes first among the features."""
+    turned = np.roll(np.arange(COLOURS), by)
+    features = np.concatenate([turned, np.arange(COLOURS, spec.features)])
+    return Symmetry(turned, features, np.arange(spec.actions))
+
+
+def _turn_actions(by: int, last: bool, spec: EnvironmentSpec) -> Symmetry:
+    """Turns actions round: one's own last, the others' mean, and, past a flag, one's own last once more."""
+    turned, features = np.roll(np.arange(spec.actions), by), np.arange(spec.features)
+    for begin in (0, spec.actions, 2 * spec.actions + 1)[: 3 if last else 2]:
+        features[begin : begin + spec.actions] = begin + turned
+    return Symmetry(np.arange(COLOURS), features, turned)
