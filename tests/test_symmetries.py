@@ -1,17 +1,23 @@
 """Symmetries of games, and players who see a game through one."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from serial_runs import configuration
 
 import environments
 from actors.sight import Sight
 from common.config import EnvironmentConfig, NetworkConfig
 from common.errors import ConfigError
+from common.run_folder import RunFolder
+from common.unroll import Unroll
 from common.weights import THETA, Weights
+from deploy.serial import Serial
 from environments.substrates import lab2d_settings, substrate_config
-from environments.symmetries import COLOURED, symmetries
+from environments.symmetries import COLOURED, Symmetry, symmetries
 from networks.network import Network
 from networks.players import Players
 
@@ -77,13 +83,12 @@ def test_the_resources_of_pure_coordination_are_red_green_and_blue() -> None:
     """The first symmetry turns them round with what the inventory counts, and nothing else."""
     name = f"{COLOURED}arena"
     settings = lab2d_settings(substrate_config(name), substrate_config(name).default_player_roles, False, 1)
-    prefabs = settings["simulation"]["prefabs"]
     for i in range(3):
-        components = prefabs[f"resource_class{i + 1}"]["components"]
-        (appearance,) = [part["kwargs"] for part in components if part["component"] == "Appearance"]
-        for palette in appearance["palettes"]:
-            for red_green_blue in (colour[:3] for colour in palette.values() if any(colour[:3])):
-                assert np.argmax(red_green_blue) == i and np.count_nonzero(red_green_blue) == 1
+        head, lit = f"simulation.prefabs.resource_class{i + 1}.", set()
+        for key, value in settings.items():
+            if key.startswith(head) and ".palettes." in key and int(value) and key[-1] != "4":  # 1 to 3: red to blue
+                lit.add(key[-1])
+        assert lit == {str(i + 1)}
     spec = environments.spec(config(name))
     first, second, _ = symmetries(config(name), spec)
     assert first.colours.tolist() == [0, 1, 2] and first.features.tolist() == list(range(spec.features))
@@ -96,3 +101,45 @@ def test_a_game_without_known_symmetries_is_refused() -> None:
     game = config("matrix_chicken")
     with pytest.raises(ConfigError, match="no symmetries of matrix_chicken are known"):
         symmetries(game, environments.spec(game))
+
+
+def test_a_run_records_the_game_as_it_is_and_strangers_who_share_a_symmetry(redis_url: str, tmp_path: Path) -> None:
+    """Their log-probabilities are phi's for what they saw and did through one symmetry for each episode."""
+    overrides = ["method.name=bidist-symmetric", "environment.players=4", "distiller.every=2"]
+    run = configuration(tmp_path, "symmetric", *overrides)
+    RunFolder.of(run.run).create(run)
+    unrolls: list[Unroll] = []
+    published: dict[str, Weights] = {}
+    with Serial(run, redis_url, unrolls.extend) as serial:
+        for _ in range(12):
+            published |= {name: weights for name in serial.store.phis() if (weights := serial.store.weights(name))}
+            serial.update()
+    spec = environments.spec(run.environment)
+    known, network = symmetries(run.environment, spec), Network(spec, run.network, 1)
+    found = []
+    for unroll in unrolls[-40:]:
+        strangers = [i for i, name in enumerate(unroll.header.drivers) if name != "theta"]
+        if not strangers:
+            continue
+        distances = np.zeros(len(known))
+        for i in strangers:
+            name = unroll.header.drivers[i].rpartition(":")[0]
+            network.load_state_dict(dict(published[name].parameters))
+            for k, symmetry in enumerate(known):
+                distances[k] += _distance(network, symmetry, unroll, i)
+        assert distances.min() < 1e-4 * len(strangers)
+        assert np.sort(distances)[1] > 1e-3, "only one symmetry explains what they did"
+        found.append(int(distances.argmin()))
+    assert len(set(found)) > 2
+
+
+def _distance(network: Network, symmetry: Symmetry, unroll: Unroll, player: int) -> float:
+    """How far a player's log-probabilities are from those of a network that sees the game through a symmetry."""
+    features = torch.tensor(unroll.features[None, :, None, player][..., symmetry.features])
+    rgb = torch.tensor(unroll.rgb[None, :, None, player])
+    state = torch.tensor(unroll.state[None, None, player])
+    with torch.no_grad():
+        log_probs, _ = network.act(rgb, features, state, torch.zeros(1, 1, dtype=torch.long))
+    of_game = np.argsort(symmetry.actions)[unroll.action[:, player]]
+    expected = log_probs[0, :-1, 0].numpy()[np.arange(unroll.env_steps), of_game]
+    return float(np.abs(expected - unroll.log_prob[:, player]).max())
