@@ -15,6 +15,7 @@ from actors.seats import draw_drivers, draw_policy_indices
 from actors.unrolls import Recorder
 from common.config import Config
 from common.errors import StoreError
+from common.keys import ActorKeys
 from common.lifecycle import Presence, new_incarnation
 from common.outbox import Outbox
 from common.store import Store
@@ -29,7 +30,7 @@ FLUSH_S = 10.0
 SILENCE_S = 5.0
 
 
-def run(store: Store, name: str) -> None:
+def run(store: Store, name: str, keys: ActorKeys | None = None) -> None:
     """Runs an actor until it is stopped or the run is finished."""
     config = store.config()
     if store.over():
@@ -37,7 +38,7 @@ def run(store: Store, name: str) -> None:
     torch.set_num_threads(config.actor.threads)
     log.info("actor %s joins run %s", name, store.run)
     with (
-        Actor(config, store, name) as actor,
+        Actor(config, store, name, keys) as actor,
         Presence(store, "actor", name, actor.incarnation, config.run.heartbeat_s) as presence,
     ):
         since, steps, sent = time.monotonic(), 0, 0
@@ -76,13 +77,14 @@ class Actor:
       config: the run's, as read from Redis.
       store: the run's keys.
       name: unique among the run's living actors.
+      keys: to be admitted by the learner with; None if it asks for none.
     """
 
     players: Players
     outbox: Outbox
 
-    def __init__(self, config: Config, store: Store, name: str) -> None:
-        self.config, self.store, self.name = config, store, name
+    def __init__(self, config: Config, store: Store, name: str, keys: ActorKeys | None = None) -> None:
+        self.config, self.store, self.name, self._keys = config, store, name, keys
         self.incarnation = new_incarnation(name)
         self.player_steps = 0
         self._method = make_method(config)
@@ -171,8 +173,9 @@ class Actor:
         self.players = Players(network, e * game.players, int(self._rng.integers(2**62)))
         spec = UnrollSpec(game, config.actor.unroll_length, network.state_size, policies)
         self._recorder = Recorder(spec, e)
-        self.outbox = Outbox(config.run.name, self.name, self.incarnation, self.store.wait_for_endpoint())
-        self._resources.callback(self.outbox.close)
+        endpoint = self.store.wait_for_endpoint()
+        outbox = Outbox(config.run.name, self.name, self.incarnation, endpoint, keys=self._keys)
+        self.outbox = self._resources.enter_context(outbox)
         self.refresh()
         for i in range(e):
             self._begin_episode(i, row=0)

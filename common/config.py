@@ -92,6 +92,8 @@ class ActorConfig(Section):
 class LearnerConfig(Section):
     """The update: recurrent PPO with a centralised critic."""
 
+    plain_tcp: bool = False
+    """Whether it may listen beyond this machine without keys: then anybody who reaches the port can send it unrolls."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """Where the learner computes: `auto` uses a GPU if there is one."""
     threads: int = Field(0, ge=0)

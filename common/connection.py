@@ -7,13 +7,15 @@ import logging
 import re
 import threading
 import time
+from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import redis
 from redis.backoff import AbstractBackoff
 from redis.retry import Retry
 
-from common.errors import StoreError
+from common.errors import SetupError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,26 @@ def _checked(url: str) -> str:
     return url
 
 
+def with_password(url: str, path: Path | None) -> str:
+    """Returns a Redis URL with the password in a file, unless it has one already.
+
+    Raises:
+      SetupError: if the file cannot be read or is empty.
+    """
+    scheme, separator, rest = url.partition("://")
+    place = rest.partition("/")[0] if not scheme.startswith("unix") else rest
+    user, at, _ = place.rpartition("@")
+    if path is None or not separator or ":" in user:
+        return url
+    try:
+        password = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"Redis' password cannot be read: {error}") from None
+    if not password:
+        raise SetupError(f"Redis' password cannot be read: {path} is empty")
+    return f"{scheme}://{user}:{quote(password, safe='')}@{rest[len(user) + len(at) :]}"
+
+
 def refusal(url: str) -> str | None:
     """Returns why no Redis answers at a URL, or None if one does."""
     try:
@@ -81,5 +103,10 @@ def refusal(url: str) -> str | None:
     except redis.BusyLoadingError:
         return None
     except (redis.RedisError, ValueError) as error:
+        if "HELLO must be called with the client already authenticated" in str(error):
+            return (
+                "it wants a user and a password: name the user in the URL, and the password's file in "
+                "BIDIST_REDIS_PASSWORD_FILE"
+            )
         return str(error)
     return None

@@ -177,13 +177,13 @@ def _play(actor: Actor, steps: int, seconds: float) -> None:
 def _drain(url: str) -> None:
     """Stands in for a learner that accepts every unroll at once."""
     store = Store(url, RUN)
-    inbox = Inbox("tcp://127.0.0.1:*", RUN, "drain", unroll_spec(store.config()), 64, {})
-    store.put_endpoint(f"tcp://127.0.0.1:{inbox.port}")
-    while True:
-        inbox.poll(1.0)
-        while (arrival := inbox.take()) is not None:
-            inbox.account(arrival.incarnation, arrival.sequence)
-        inbox.answer_all()
+    with Inbox("tcp://127.0.0.1:*", RUN, "drain", unroll_spec(store.config()), 64, {}) as inbox:
+        store.put_endpoint(f"tcp://127.0.0.1:{inbox.port}")
+        while True:
+            inbox.poll(1.0)
+            while (arrival := inbox.take()) is not None:
+                inbox.account(arrival.incarnation, arrival.sequence)
+            inbox.answer_all()
 
 
 def whole_system(config: Config, seconds: float) -> System:

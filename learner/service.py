@@ -1,6 +1,7 @@
 """The learner process: restores the run, receives unrolls, updates theta until the budget is used up, and leaves."""
 
 import contextlib
+import ipaddress
 import logging
 import math
 import time
@@ -13,8 +14,9 @@ import torch
 import environments
 from common.checkpoint import Checkpoint
 from common.config import Config, learner_threads
-from common.errors import SetupError
+from common.errors import ConfigError, SetupError
 from common.inbox import Inbox
+from common.keys import LearnerKeys
 from common.lifecycle import Presence, new_incarnation
 from common.metrics import MetricsLog
 from common.run_folder import RunFolder
@@ -36,12 +38,12 @@ log = logging.getLogger(__name__)
 FINISH_S = 15.0
 
 
-def run(store: Store, config: Config, listen: str, host: str, launch: Launch) -> None:
+def run(store: Store, config: Config, listen: str, host: str, launch: Launch, keys: LearnerKeys | None = None) -> None:
     """Runs the learner until it is stopped or the run's budget is used up."""
     torch.set_num_threads(learner_threads(config.learner))
     with (
         Ranks(device_of(config.learner.device), launch) as ranks,
-        LearnerService(store, config, listen, host, ranks) as service,
+        LearnerService(store, config, listen, host, ranks, keys=keys) as service,
         Presence(store, "learner", "learner", service.incarnation, config.run.heartbeat_s) as presence,
     ):
         learner = service.learner
@@ -82,6 +84,7 @@ class LearnerService:
       host: the name under which actors reach this machine.
       ranks: this process among those of its learner.
       on_batch: called with the unrolls of every batch before it is trained on.
+      keys: whom to admit; None admits everybody who reaches the port.
     """
 
     learner: Learner
@@ -97,7 +100,9 @@ class LearnerService:
         host: str,
         ranks: Ranks,
         on_batch: Callable[[list[Unroll]], None] | None = None,
+        keys: LearnerKeys | None = None,
     ) -> None:
+        self._keys = keys
         self.store, self.config = store, config
         self.incarnation = new_incarnation("learner")
         self._listen, self._host, self._ranks, self._on_batch = listen, host, ranks, on_batch
@@ -182,8 +187,8 @@ class LearnerService:
         capacity = max(1, round(config.learner.queue_batches * config.learner.batch_unrolls))
         accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
         # The port comes first: a learner that cannot bind must not touch the ledger of the one that runs.
-        inbox = Inbox(self._listen, config.run.name, self.incarnation, spec, capacity, accounted)
-        on_exit(inbox.close)
+        inbox = Inbox(self._listen, config.run.name, self.incarnation, spec, capacity, accounted, keys=self._keys)
+        self._resources.enter_context(inbox)
         self.endpoint = f"tcp://{self._host}:{inbox.port}"
         self.feed = Feed(inbox, store.ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
         self.pool = Pool(store, self._folder.pool)
@@ -234,6 +239,23 @@ class LearnerService:
         self._gauges.updated(update_s)
         self._metrics.write(metrics)
         self.store.put_metrics(metrics)
+
+
+def check_exposure(listen: str, allowed: bool) -> None:
+    """Checks that a learner that anybody can send unrolls to listens on this machine only.
+
+    Raises:
+      ConfigError: if it would not, and that is not allowed.
+    """
+    scheme, _, address = listen.partition("://")
+    host = address.rpartition(":")[0].strip("[]")
+    with contextlib.suppress(ValueError):
+        allowed |= ipaddress.ip_address(host).is_loopback
+    if not (allowed or scheme != "tcp" or host == "localhost"):
+        raise ConfigError(
+            f"--listen {listen} lets anybody who reaches this machine send unrolls: make keys with `bidist keys` and "
+            "name the learner's folder with --keys, or accept it with learner.plain_tcp=true"
+        )
 
 
 def unroll_spec(config: Config) -> UnrollSpec:

@@ -64,7 +64,7 @@ class Sender:
     def __init__(self, store: Store, config: Config, incarnation: str = "a-1", skip: int = 0) -> None:
         self._store, self._config, self._incarnation, self._skip = store, config, incarnation, skip
         self._spec = unroll_spec(config)
-        self.outbox = Outbox(config.run.name, "a", incarnation, store.wait_for_endpoint())
+        self.outbox = Outbox(config.run.name, "a", incarnation, store.wait_for_endpoint()).__enter__()
 
     def batch(self, theta_version: int) -> None:
         """Ships a batch."""
