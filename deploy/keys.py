@@ -3,10 +3,12 @@
 One folder for each party, which is all that it needs and all that it may have:
 
     redis/       users.acl         the users of Redis and their rights; passwords as SHA-256 only
+                 viewer-password   for redis-cli beside it
     learner/     curve.secret, authorized_keys, redis-password
     actor/       curve.secret, learner.public, redis-password; likewise for each further actor
     distiller/   redis-password
     viewer/      redis-password    for `bidist watch` and the like, which only read
+    grafana/     password          of Grafana's administrator, for the containers
 
 `common.keys` describes the files for CurveZMQ. Files that exist are kept, so that it can be called again: to add an
 actor, or to make what was interrupted.
@@ -24,8 +26,16 @@ from common.errors import ConfigError
 from common.keys import ALLOWED, LEARNER, SECRET, public_key
 from common.store import PREFIX
 
-ACL, PASSWORD = "users.acl", "redis-password"
+ACL, PASSWORD, VIEWER = "users.acl", "redis-password", "viewer-password"
 ROLES = ("learner", "distiller", "viewer")
+CONTENTS = {
+    "redis": (ACL, VIEWER),
+    "learner": (SECRET, ALLOWED, PASSWORD),
+    "actor": (SECRET, LEARNER, PASSWORD),
+    "distiller": (PASSWORD,),
+    "viewer": (PASSWORD,),
+    "grafana": ("password",),
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CONNECT = "+ping +echo +hello +auth +select +client|setname +multi +exec"
 _SCRIPT = "+eval +evalsha +script|load"
@@ -59,11 +69,13 @@ def make(folder: Path, run: str, actors: Sequence[str]) -> list[Path]:
       ConfigError: if an actor's name is not a file name, or is another party's.
     """
     for name in actors:
-        if not _NAME.fullmatch(name) or name in (*ROLES, "redis", "default"):
+        if not _NAME.fullmatch(name) or name in ("learner", "distiller", "viewer", "redis", "grafana", "default"):
             raise ConfigError(f"{name!r} cannot be an actor's name: expected letters, digits and -, and no other role")
     made: list[Path] = []
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    for party in (*ROLES, *actors, "grafana"):
+        (folder / party).mkdir(0o700, exist_ok=True)
     for party in (*ROLES, *actors):
-        (folder / party).mkdir(0o700, parents=True, exist_ok=True)
         _keep(folder / party / PASSWORD, secrets.token_urlsafe(32), made)
     _keep(folder / "learner" / SECRET, zmq.curve_keypair()[1].decode(), made)
     learner = public_key((folder / "learner" / SECRET).read_text().strip().encode())
@@ -75,8 +87,16 @@ def make(folder: Path, run: str, actors: Sequence[str]) -> list[Path]:
             allowed.touch(0o600)
             with allowed.open("a") as file:
                 file.write(f"{name} {public_key((folder / name / SECRET).read_text().strip().encode()).decode()}\n")
+    if _keep(folder / "grafana" / "password", secrets.token_urlsafe(16), made):
+        _open(folder / "grafana" / "password")
     _write_users(folder, run)
     return made
+
+
+def _open(path: Path) -> None:
+    """Lets a container's other user read a file; on a host, the folder above keeps everybody out."""
+    path.chmod(0o644)
+    path.parent.chmod(0o755)
 
 
 def _keep(path: Path, text: str, made: list[Path]) -> bool:
@@ -100,5 +120,6 @@ def _write_users(folder: Path, run: str) -> None:
     target = folder / "redis" / ACL
     target.parent.mkdir(exist_ok=True)
     target.write_text("\n".join(lines) + "\n")
-    target.chmod(0o644)  # Redis runs as another user
-    target.parent.chmod(0o755)
+    (target.parent / VIEWER).write_text((folder / "viewer" / PASSWORD).read_text())
+    for path in (target, target.parent / VIEWER):
+        _open(path)

@@ -199,7 +199,8 @@ def test_keys_are_made_once_and_only_their_owner_may_read_them(keys: Path) -> No
     assert make(keys, RUN, ["actor", "other"]) == []
     assert {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()} == before
     for path in before:
-        assert path.stat().st_mode & 0o077 == (0o044 if path.name == "users.acl" else 0), path
+        assert path.stat().st_mode & 0o077 == (0o044 if path.parent.name in ("redis", "grafana") else 0), path
+    assert keys.stat().st_mode & 0o077 == 0
     secret = (keys / "actor" / SECRET).read_text().strip().encode()
     assert f"actor {public_key(secret).decode()}\n" in (keys / "learner" / ALLOWED).read_text()
     assert repr(ActorKeys.read(keys / "actor")).count(secret.decode()) == 0

@@ -314,7 +314,7 @@ COMMANDS = (
         "crossplay",
     ),
     *("report", "curves", "sweep", "reproduce", "tune", "bench", "conventions"),
-    *("learner", "actor", "distiller", "health", "stack", "exporter"),
+    *("learner", "actor", "distiller", "health", "stack", "keys", "exporter"),
 )
 
 
