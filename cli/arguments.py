@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from common.errors import SetupError
-from common.settings import KEYS_VARIABLE, PASSWORD_VARIABLE, REDIS_VARIABLE, RUN_VARIABLE, variable
+from common.settings import ALLOW_VARIABLE, KEYS_VARIABLE, PASSWORD_VARIABLE, REDIS_VARIABLE, RUN_VARIABLE, variable
 
 INTERRUPTED = 130
 """Exit status of a command that was stopped early and resumes when it is repeated."""
@@ -67,6 +67,18 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
         default=variable(KEYS_VARIABLE),
         metavar="FOLDER",
         help=f"this role's key files, made by `bidist keys` (default: ${KEYS_VARIABLE})",
+    )
+
+
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """Adds `--allow`."""
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[name for name in (variable(ALLOW_VARIABLE) or "").split(",") if name],
+        metavar="CODE",
+        help="run this module:Class or pettingzoo:module:function if the run names it; may be repeated "
+        f"(default: ${ALLOW_VARIABLE}, separated by commas)",
     )
 
 

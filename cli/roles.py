@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.arguments import add_keys, add_run
+from cli.arguments import add_allow, add_keys, add_run
 from cli.commands import Commands
 from cli.configuration import add_configuration, new, resumed
 from cli.signals import stop_on_signals
@@ -44,9 +44,12 @@ def add_parsers(commands: Commands) -> None:
     actor = commands.add("operate", "actor", "run one actor; joins a run from any host", _actor)
     add_run(actor)
     add_keys(actor)
+    add_allow(actor)
     actor.add_argument("--name", help="unique among the run's actors (default: from host and process)")
 
-    add_run(commands.add("operate", "distiller", "run the distiller; joins a run", _distiller))
+    distiller = commands.add("operate", "distiller", "run the distiller; joins a run", _distiller)
+    add_run(distiller)
+    add_allow(distiller)
 
     health = commands.add(
         "operate", "health", "check that a role on this host is making progress; exits with 1 if not", _health, "ROLE"
@@ -125,7 +128,8 @@ def _store(arguments: argparse.Namespace) -> "Store":
     from common.store import Store
 
     require_redis(arguments.redis)
-    return Store(arguments.redis, arguments.run, stop_on_signals(SUPERVISOR_STOPS_S))
+    allowed = getattr(arguments, "allow", [])
+    return Store(arguments.redis, arguments.run, stop_on_signals(SUPERVISOR_STOPS_S), allowed=allowed)
 
 
 def require_redis(url: str) -> None:

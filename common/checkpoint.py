@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
+from common import tensors as tensor_bytes
 from common.errors import CheckpointError
 from common.files import write
 
@@ -21,6 +20,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 STATE = "state.json"
+MAX_FILE_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def save(
     temporary.mkdir(parents=True)
     digests = {}
     for name, group in tensors.items():
-        data = safetensors.torch.save({key: x.detach().cpu().contiguous() for key, x in group.items()})
+        data = tensor_bytes.pack(group)
         digests[name] = hashlib.sha256(data).hexdigest()
         write(temporary / f"{name}.safetensors", data)
     text = json.dumps({"format": FORMAT, "digests": digests, "state": state}, indent=1)
@@ -78,17 +78,17 @@ def load(path: Path) -> Checkpoint:
       CheckpointError: if it is missing, incomplete or damaged.
     """
     try:
-        record = json.loads((path / STATE).read_text())
+        record = json.loads(_read(path / STATE))
         if record["format"] != FORMAT:
             raise CheckpointError(f"{path}: format {record['format']}, but this version reads {FORMAT}")
         tensors = {}
         for name, digest in record["digests"].items():
-            data = (path / f"{name}.safetensors").read_bytes()
+            data = _read(path / f"{name}.safetensors")
             if hashlib.sha256(data).hexdigest() != digest:
                 raise CheckpointError(f"{path}: {name}.safetensors changed after it was saved; use an older one")
-            tensors[name] = safetensors.torch.load(data)
+            tensors[name] = tensor_bytes.unpack(data)
         return Checkpoint(path, tensors, record["state"], record["digests"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: incomplete or damaged checkpoint: {error}") from None
 
 
@@ -107,6 +107,12 @@ def checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted((p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()), key=lambda p: int(p.name))
+
+
+def _read(path: Path) -> bytes:
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise ValueError(f"{path.name} has {size} bytes, expected at most {MAX_FILE_BYTES}")
+    return path.read_bytes()
 
 
 def _sync(folder: Path) -> None:

@@ -13,13 +13,12 @@ from common.admission import Admission
 from common.errors import SetupError, WireError, worth_logging
 from common.keys import LearnerKeys
 from common.unroll import PROTOCOL, Unroll, UnrollHeader, UnrollSpec
-from common.wire import Status, pack, unpack_incoming, unpack_unroll
+from common.wire import MAX_HEADER_BYTES, Status, pack, unpack_incoming, unpack_unroll
 
 log = logging.getLogger(__name__)
 
 GONE_S = 10.0
 MAX_FRAMES = 16
-MAX_MESSAGE_BYTES = 256 << 20
 
 
 @dataclass
@@ -89,10 +88,11 @@ class Inbox:
         self._admission = None if self._keys is None else Admission(self._keys, self._context)
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVHWM, 0)
+        # An actor that keeps to its limit stays below; one that does not is no longer read from.
+        self._socket.setsockopt(zmq.RCVHWM, 2 * self._capacity + 100)
         # An actor may reconnect before its old connection is known to be dead.
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, max(self._spec.largest_bytes, MAX_HEADER_BYTES))
         self._socket.setsockopt(zmq.IPV6, 1)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)

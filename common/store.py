@@ -4,23 +4,23 @@ Every key begins with `bidist:{run}:`; `docs/redis.md` lists them with their typ
 them. All writes are safe to repeat, which matters because a broken connection retries; see `common.connection`.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-import msgpack
-import numpy as np
-
+from common import tensors
 from common.config import Config
 from common.connection import PATIENCE_S, connect, shown
 from common.errors import StoreError
+from common.foreign import check_allowed
 from common.ledger import Ledger
 from common.settings import validate
-from common.weights import Observations, Weights
+from common.weights import Observations, Weights, pack_observations, unpack_observations
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Store:
       stopping: set when the role should stop, so that waits end early.
       patience_s: how long to retry a broken connection.
       stream_length: how many metrics and events Redis keeps, approximately.
+      allowed: the code from outside BiDist that the configuration may name; see `common.foreign`.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Store:
         stopping: threading.Event | None = None,
         patience_s: float = PATIENCE_S,
         stream_length: int = STREAM_LENGTH,
+        allowed: Collection[str] = (),
     ) -> None:
+        self._allowed, self._skipped = allowed, b""
         self.url, self.run, self._stream_length = url, run, stream_length
         self.stopping = stopping or threading.Event()
         self.client = connect(url, self.stopping, patience_s)
@@ -72,10 +75,14 @@ class Store:
         """Reads the configuration, waiting for the learner to write it.
 
         Raises:
-          StoreError: if none appears in time.
+          StoreError: if none appears in time, or it is damaged.
+          ConfigError: if it names code that is not allowed here.
         """
         text = self._wait("config", lambda: self.client.get(self.key("config")), timeout_s)
-        return validate(json.loads(text))
+        with self._reading("config"):
+            config = validate(json.loads(text))
+        check_allowed(config, self._allowed)
+        return config
 
     def put_endpoint(self, endpoint: str) -> None:
         """Publishes where the learner listens."""
@@ -101,9 +108,7 @@ class Store:
 
     def publish(self, name: str, weights: Weights) -> None:
         """Publishes a version of `theta`, `phi` or a pooled policy atomically."""
-        import safetensors.torch  # here, because commands that only look at a run should not load torch
-
-        data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.parameters.items()})
+        data = tensors.pack(weights.parameters)
         fields: dict[str, Any] = {
             "version": weights.version,
             "source_version": weights.source_version,
@@ -116,7 +121,8 @@ class Store:
     def version(self, name: str) -> int | None:
         """Returns the published version of `theta` or `phi`, or None."""
         value = self.client.hget(self.key(name), "version")
-        return int(value) if value is not None else None
+        with self._reading(name):
+            return int(value) if value is not None else None
 
     def weights(self, name: str) -> Weights | None:
         """Returns the published version of `theta`, `phi` or a pooled policy, or None.
@@ -124,20 +130,15 @@ class Store:
         Raises:
           StoreError: if the data is damaged.
         """
-        import safetensors.torch
-
         fields: dict[bytes, bytes] = self.client.hgetall(self.key(name))
         if not fields:
             return None
         data = fields.get(b"bytes", b"")
         if hashlib.sha256(data).hexdigest().encode() != fields.get(b"digest"):
             raise StoreError(f"{self.key(name)}: the data does not match its digest; restart the learner to repair it")
-        return Weights(
-            int(fields[b"version"]),
-            safetensors.torch.load(data),
-            int(fields[b"source_version"]),
-            fields[b"direction"].decode(),
-        )
+        with self._reading(name):
+            version, source = int(fields[b"version"]), int(fields[b"source_version"])
+            return Weights(version, tensors.unpack(data), source, fields[b"direction"].decode())
 
     def wait_for_weights(self, name: str, timeout_s: float = 120.0) -> Weights:
         """Returns `theta` or `phi`, waiting for the first version.
@@ -167,24 +168,23 @@ class Store:
 
     def put_observations(self, observations: Observations) -> None:
         """Publishes D for the distiller; only the newest two are kept."""
-        arrays = {name: getattr(observations, name) for name in ("rgb", "features", "policy", "mask")}
-        table = {name: (a.dtype.str, a.shape) for name, a in arrays.items()}
-        fields: dict[str, Any] = {"update": observations.update, "table": msgpack.packb(table)}
-        fields |= {name: np.ascontiguousarray(a).tobytes() for name, a in arrays.items()}
-        self.client.xadd(self.key("observations"), fields, maxlen=2, approximate=False)
+        self.client.xadd(self.key("observations"), pack_observations(observations), maxlen=2, approximate=False)
 
     def observations(self, other_than: int) -> Observations | None:
-        """Returns the newest D unless it comes from the given update; it may be older if the learner was rewound."""
+        """Returns the newest D unless it comes from the given update; it may be older if the learner was rewound.
+
+        Damaged data counts as none, because the next will replace it.
+        """
         entries: Any = self.client.xrevrange(self.key("observations"), count=1)
-        if not entries or int(entries[0][1][b"update"]) == other_than:
+        if not entries or entries[0][1].get(b"update") == str(other_than).encode():
             return None
-        fields = entries[0][1]
-        table = msgpack.unpackb(fields[b"table"])
-        arrays = {
-            name: np.frombuffer(fields[name.encode()], dtype=dtype).reshape(shape)
-            for name, (dtype, shape) in table.items()
-        }
-        return Observations(int(fields[b"update"]), **arrays)
+        try:
+            return unpack_observations(entries[0][1])
+        except ValueError as error:
+            if entries[0][0] != self._skipped:
+                log.warning("%s: skipping damaged data: %s", self.key("observations"), error)
+                self._skipped = entries[0][0]
+            return None
 
     def put_queue(self, gauges: Mapping[str, str | int | float]) -> None:
         """Writes the state of the learner's queue."""
@@ -272,6 +272,14 @@ class Store:
         """Returns a hash of short text fields, such as `queue`."""
         fields: Any = self.client.hgetall(self.key(name))
         return {k.decode(): v.decode() for k, v in fields.items()}
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"{type(error).__name__} {error}"
+            raise StoreError(f"{self.key(name)}: damaged: {reason}; restart the learner to repair it") from None
 
     def _wait(self, what: str, read: Any, timeout_s: float) -> Any:
         deadline = time.monotonic() + timeout_s

@@ -1,9 +1,11 @@
 """What learner, distiller, actors and evaluator exchange: versions of policies, and observations to distil on."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 import numpy as np
 
 if TYPE_CHECKING:
@@ -46,3 +48,33 @@ class Observations:
     features: np.ndarray[Any, np.dtype[np.float32]]
     policy: np.ndarray[Any, np.dtype[np.int64]]
     mask: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+_DTYPES = {"rgb": np.uint8, "features": np.float32, "policy": np.int64, "mask": np.bool_}
+
+
+def pack_observations(observations: Observations) -> dict[str, Any]:
+    """Returns D as the fields of an entry in a stream."""
+    arrays = {name: np.ascontiguousarray(getattr(observations, name)) for name in _DTYPES}
+    table = msgpack.packb({name: (x.dtype.str, x.shape) for name, x in arrays.items()})
+    return {"update": observations.update, "table": table, **{name: x.tobytes() for name, x in arrays.items()}}
+
+
+def unpack_observations(fields: Mapping[bytes, bytes]) -> Observations:
+    """Returns D from the fields of an entry in a stream.
+
+    Raises:
+      ValueError: if they are not what `pack_observations` makes.
+    """
+    try:
+        table = msgpack.unpackb(fields[b"table"])
+        arrays = {}
+        for name, dtype in _DTYPES.items():
+            (found, shape), data = table[name], fields[name.encode()]
+            size = math.prod(shape) * np.dtype(dtype).itemsize
+            if found != np.dtype(dtype).str or size != len(data):
+                raise ValueError(f"{name}: {len(data)} bytes for {found} {shape}, expected {np.dtype(dtype).str}")
+            arrays[name] = np.frombuffer(data, dtype=dtype).reshape(shape)
+        return Observations(int(fields[b"update"]), **arrays)
+    except (msgpack.UnpackException, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"no observations: {type(error).__name__} {error}") from None
