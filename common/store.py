@@ -61,7 +61,7 @@ class Store:
         self.url, self.run, self._stream_length = url, run, stream_length
         self.stopping = stopping or threading.Event()
         self.client = connect(url, self.stopping, patience_s)
-        self.ledger = Ledger(self.client, self.key("ledger"), self.key("sequences"), self.key("closed"))
+        self.ledger = Ledger(self.client, *map(self.key, ("ledger", "sequences", "closed", "learner")))
 
     def key(self, name: str) -> str:
         """Returns the full name of a key."""

@@ -28,6 +28,7 @@ from learner.checkpoints import Checkpoints
 from learner.feed import Feed
 from learner.gauges import Gauges
 from learner.learner import Learner
+from learner.ownership import Ownership
 from learner.pool import Pool
 from learner.ranks import Launch, Ranks, device_of
 from learner.timers import Every
@@ -105,6 +106,7 @@ class LearnerService:
         self._keys = keys
         self.store, self.config = store, config
         self.incarnation = new_incarnation("learner")
+        self._owned, self._ledger = Ownership(store, self.incarnation), store.ledger.of(self.incarnation)
         self._listen, self._host, self._ranks, self._on_batch = listen, host, ranks, on_batch
         self._folder = RunFolder.of(config.run)
         self._checkpoints = Checkpoints(store, self._folder.checkpoints, config.run.keep_checkpoints)
@@ -136,6 +138,7 @@ class LearnerService:
             batch = collate(unrolls, self.config.actor.unroll_length, self._ranks.device)
             self._ranks.share_batch(batch)
             metrics = self.learner.update(batch) | self.learner.count(unrolls)
+            self._owned.check()  # it may have been stopped for long during the update
             self._publish(batch, metrics)
             self.feed.account()
             self._log(metrics, time.monotonic() - received)
@@ -155,6 +158,7 @@ class LearnerService:
         endpoint = self.store.endpoint()
         if endpoint is None:
             log.warning("Redis has lost the run: announcing it again")
+            self._owned.restore()
             self._announce(self._checkpoints.newest())
         elif endpoint != self.endpoint:
             raise SetupError(f"another learner, at {endpoint}, took run {self.store.run} over; a run has only one")
@@ -170,12 +174,13 @@ class LearnerService:
 
     def leave(self) -> None:
         """Saves, accounts for what is in flight, and ends the run if its budget is used up."""
+        self._owned.check()
         self.save()
         if self.learner.finished:
             self._gauges.progress("finishing")
             self.feed.finish(FINISH_S)
-            for incarnation in self.store.ledger.incarnations():
-                self.store.ledger.close(incarnation)
+            for incarnation in self._ledger.incarnations():
+                self._ledger.close(incarnation)
         else:
             self.feed.stop()
         self.store.put_starvation(0.0)
@@ -186,11 +191,13 @@ class LearnerService:
         method, spec = make_method(config), unroll_spec(config)
         capacity = max(1, round(config.learner.queue_batches * config.learner.batch_unrolls))
         accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
-        # The port comes first: a learner that cannot bind must not touch the ledger of the one that runs.
+        # The port and the claim come first: a second learner must not touch what belongs to the one that runs.
         inbox = Inbox(self._listen, config.run.name, self.incarnation, spec, capacity, accounted, keys=self._keys)
         self._resources.enter_context(inbox)
         self.endpoint = f"tcp://{self._host}:{inbox.port}"
-        self.feed = Feed(inbox, store.ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
+        self._owned.claim()
+        on_exit(self._owned.release)
+        self.feed = Feed(inbox, self._ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
         self.pool = Pool(store, self._folder.pool)
         self.learner = Learner(config.learner, config.run, method, spec, self._ranks)
         saved = self._checkpoints.newest()
@@ -202,7 +209,7 @@ class LearnerService:
             self.learner.version = max(self.learner.version, published) + 1
         self._ranks.share_state(self.learner.tensors(), self.learner.counters())
         on_exit(self._ranks.share_batch, None)
-        store.ledger.rewind(self.learner.unrolls)
+        self._ledger.rewind(self.learner.unrolls)
         self._announce(saved)
         tensorboard = self._folder.tensorboard / "learner"
         self._metrics = MetricsLog(self._folder.metrics, tensorboard, "updates", self.learner.updates)
