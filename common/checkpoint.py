@@ -50,9 +50,26 @@ def save(
     """Saves checkpoint `number` and removes all but the `keep` newest; None keeps all.
 
     It is written under a temporary name, synced, then renamed, so readers never see an incomplete checkpoint.
+
+    Raises:
+      CheckpointError: if there is no room for it, or it cannot be written for another reason.
     """
     target = folder / f"{number:08d}"
     temporary = folder / f".{target.name}.{os.getpid()}"
+    try:
+        _write(target, temporary, tensors, state)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"{target} could not be saved: {error}") from None
+    for old in checkpoints(folder)[:-keep] if keep else ():
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _write(
+    target: Path, temporary: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+) -> None:
+    folder = target.parent
     for abandoned in folder.glob(".[0-9]*"):  # left by a process that was killed while saving
         shutil.rmtree(abandoned, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -66,9 +83,6 @@ def save(
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     _sync(folder)
-    for old in checkpoints(folder)[:-keep] if keep else ():
-        shutil.rmtree(old, ignore_errors=True)
-    return target
 
 
 def load(path: Path) -> Checkpoint:

@@ -20,6 +20,14 @@ from common.errors import SetupError, StoreError
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 60.0
+# A server that is gone, loads its file, is out of memory, or is a replica that takes no writes: it may recover.
+UNABLE = [
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.BusyLoadingError,
+    redis.OutOfMemoryError,
+    redis.ReadOnlyError,
+]
 FOREVER = -1  # redis-py retries without end, until `_Patience` raises
 
 
@@ -44,6 +52,22 @@ class _Patience(AbstractBackoff):
         return self  # redis-py copies it for each connection; all must share one event
 
 
+class _Client(redis.Redis):
+    """Takes a script's complaint about the server for what it is, so that the script is retried like any command.
+
+    A script is refused before its first write, never in the middle.
+    """
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        try:
+            return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            for kind, sign in ((redis.OutOfMemoryError, "OOM command"), (redis.ReadOnlyError, "READONLY")):
+                if sign in str(error) and not isinstance(error, kind):
+                    raise kind(str(error)) from None
+            raise
+
+
 def connect(url: str, stopping: threading.Event | None = None, patience_s: float = PATIENCE_S) -> Any:
     """Returns a client that survives a restart of Redis; untyped, because redis-py types sync and async as one.
 
@@ -51,10 +75,10 @@ def connect(url: str, stopping: threading.Event | None = None, patience_s: float
       StoreError: if the URL is not valid.
     """
     try:
-        return redis.Redis.from_url(
+        return _Client.from_url(
             _checked(url),
             retry=Retry(_Patience(url, stopping or threading.Event(), patience_s), FOREVER),
-            retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
+            retry_on_error=UNABLE,
             socket_timeout=30,
             socket_connect_timeout=5,
         )
