@@ -313,7 +313,7 @@ COMMANDS = (
         "diversity",
         "crossplay",
     ),
-    *("report", "curves", "sweep", "reproduce", "tune", "bench", "conventions"),
+    *("report", "curves", "sweep", "reproduce", "tune", "bench", "conventions", "chaos"),
     *("learner", "actor", "distiller", "health", "stack", "keys", "exporter"),
 )
 
