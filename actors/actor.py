@@ -13,6 +13,7 @@ import torch
 import environments
 from actors.seats import draw_drivers, draw_policy_indices
 from actors.unrolls import Recorder
+from actors.watchdog import Watchdog
 from common.config import Config
 from common.errors import StoreError
 from common.keys import ActorKeys
@@ -40,9 +41,11 @@ def run(store: Store, name: str, keys: ActorKeys | None = None) -> None:
     with (
         Actor(config, store, name, keys) as actor,
         Presence(store, "actor", name, actor.incarnation, config.run.heartbeat_s) as presence,
+        Watchdog(config.actor.hang_s) as watchdog,
     ):
         since, steps, sent = time.monotonic(), 0, 0
         while not (store.stopping.is_set() or actor.outbox.finished):
+            watchdog.alive()
             room = actor.wait()
             if room:
                 actor.step()
@@ -160,7 +163,7 @@ class Actor:
         self._rng = np.random.default_rng(seeds)
         self._environments: list[environments.Environment] = []
         for seed in self._rng.integers(1, 2**32 - 1, e):
-            self._environments.append(environments.build(config.environment, int(seed)))
+            self._environments.append(environments.guarded(config.environment, int(seed)))
             self._resources.callback(self._environments[-1].close)
         game = self._environments[0].spec
         policies = self._method.policies(game.players)

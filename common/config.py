@@ -87,6 +87,8 @@ class ActorConfig(Section):
     """T, the steps of an unroll; it also ends where an episode does."""
     threads: int = Field(1, ge=1)
     """Threads per actor process."""
+    hang_s: float = Field(180.0, gt=0)
+    """Seconds without a step after which an actor hangs and ends; more than the 60 s that it waits for Redis."""
 
 
 class LearnerConfig(Section):
