@@ -5,7 +5,6 @@ them. All writes are safe to repeat, which matters because a broken connection r
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import threading
@@ -13,14 +12,20 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from common import tensors
 from common.config import Config
 from common.connection import PATIENCE_S, connect, shown
 from common.errors import StoreError
 from common.foreign import check_allowed
 from common.ledger import Ledger
 from common.settings import validate
-from common.weights import Observations, Weights, pack_observations, unpack_observations
+from common.weights import (
+    Observations,
+    Weights,
+    pack_observations,
+    pack_weights,
+    unpack_observations,
+    unpack_weights,
+)
 
 log = logging.getLogger(__name__)
 
@@ -108,15 +113,7 @@ class Store:
 
     def publish(self, name: str, weights: Weights) -> None:
         """Publishes a version of `theta`, `phi` or a pooled policy atomically."""
-        data = tensors.pack(weights.parameters)
-        fields: dict[str, Any] = {
-            "version": weights.version,
-            "source_version": weights.source_version,
-            "direction": weights.direction,
-            "digest": hashlib.sha256(data).hexdigest(),
-            "bytes": data,
-        }
-        self.client.hset(self.key(name), mapping=fields)
+        self.client.hset(self.key(name), mapping=pack_weights(weights))
 
     def version(self, name: str) -> int | None:
         """Returns the published version of `theta` or `phi`, or None."""
@@ -133,12 +130,8 @@ class Store:
         fields: dict[bytes, bytes] = self.client.hgetall(self.key(name))
         if not fields:
             return None
-        data = fields.get(b"bytes", b"")
-        if hashlib.sha256(data).hexdigest().encode() != fields.get(b"digest"):
-            raise StoreError(f"{self.key(name)}: the data does not match its digest; restart the learner to repair it")
         with self._reading(name):
-            version, source = int(fields[b"version"]), int(fields[b"source_version"])
-            return Weights(version, tensors.unpack(data), source, fields[b"direction"].decode())
+            return unpack_weights(fields)
 
     def wait_for_weights(self, name: str, timeout_s: float = 120.0) -> Weights:
         """Returns `theta` or `phi`, waiting for the first version.
@@ -278,7 +271,7 @@ class Store:
         try:
             yield
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            reason = f"{type(error).__name__} {error}"
+            reason = str(error) if type(error) is ValueError else f"{type(error).__name__} {error}"
             raise StoreError(f"{self.key(name)}: damaged: {reason}; restart the learner to repair it") from None
 
     def _wait(self, what: str, read: Any, timeout_s: float) -> Any:

@@ -1,5 +1,6 @@
 """What learner, distiller, actors and evaluator exchange: versions of policies, and observations to distil on."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
+
+from common import tensors
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +51,32 @@ class Observations:
     features: np.ndarray[Any, np.dtype[np.float32]]
     policy: np.ndarray[Any, np.dtype[np.int64]]
     mask: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def pack_weights(weights: Weights) -> dict[str, Any]:
+    """Returns a version as the fields of a hash."""
+    data = tensors.pack(weights.parameters)
+    return {
+        "version": weights.version,
+        "source_version": weights.source_version,
+        "direction": weights.direction,
+        "digest": hashlib.sha256(data).hexdigest(),
+        "bytes": data,
+    }
+
+
+def unpack_weights(fields: Mapping[bytes, bytes]) -> Weights:
+    """Returns a version from the fields of a hash.
+
+    Raises:
+      ValueError: if the data does not match its digest, or is no tensors.
+      KeyError: if a field is missing.
+    """
+    data = fields.get(b"bytes", b"")
+    if hashlib.sha256(data).hexdigest().encode() != fields.get(b"digest"):
+        raise ValueError("the data does not match its digest")
+    version, source = int(fields[b"version"]), int(fields[b"source_version"])
+    return Weights(version, tensors.unpack(data), source, fields[b"direction"].decode())
 
 
 _DTYPES = {"rgb": np.uint8, "features": np.float32, "policy": np.int64, "mask": np.bool_}

@@ -43,15 +43,15 @@ _SCRIPT = "+eval +evalsha +script|load"
 _RIGHTS = {
     "learner": f"~RUN:* +@read +@write -@dangerous -@blocking {_SCRIPT} {_CONNECT}",
     "actor": (
-        "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:phi %R~RUN:pool* %R~RUN:progress %R~RUN:worker:* "
+        "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:phi* %R~RUN:pool* %R~RUN:progress %R~RUN:worker:* "
         "~RUN:worker:actor:* ~RUN:starts ~RUN:events ~RUN:ledger ~RUN:sequences ~RUN:closed "
         "+get +hget +hgetall +zrange +scan +hset +hincrby +hdel +pexpire +del +xadd +sadd +sismember "
         f"{_SCRIPT} {_CONNECT}"
     ),
     "distiller": (
         "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:observations %R~RUN:progress %R~RUN:worker:* "
-        "~RUN:phi ~RUN:worker:distiller:* ~RUN:events "
-        f"+get +hget +hgetall +xrevrange +scan +hset +pexpire +del +xadd {_CONNECT}"
+        "~RUN:phi* ~RUN:worker:distiller:* ~RUN:events "
+        f"+get +hget +hgetall +xrevrange +zrange +zadd +zrem +scan +hset +pexpire +del +xadd {_CONNECT}"
     ),
     "viewer": f"%R~RUN:* +@read -@dangerous -@blocking +info {_CONNECT}",
 }

@@ -11,7 +11,8 @@ import pytest
 import zmq
 from unrolls import RUN, SPEC, make_unroll
 
-from common.errors import ConfigError, SetupError
+from cli.main import main
+from common.errors import ConfigError, SetupError, StoreError
 from common.inbox import Inbox
 from common.keys import ALLOWED, LEARNER, SECRET, ActorKeys, AllowList, LearnerKeys, public_key
 from common.outbox import Outbox
@@ -230,6 +231,17 @@ def test_a_port_beyond_this_machine_needs_keys_or_a_word(listen: str) -> None:
 @pytest.mark.parametrize("listen", ["tcp://127.0.0.1:*", "tcp://[::1]:5", "tcp://localhost:5", "ipc:///tmp/x"])
 def test_a_port_of_this_machine_needs_neither(listen: str) -> None:
     check_exposure(listen, allowed=False)
+
+
+def test_the_command_refuses_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learner = ["learner", "--redis", "redis://127.0.0.1:1/0", "--run", "open", "--folder", str(tmp_path)]
+    learner += ["--substrate", "matrix_coordination", "--listen", "tcp://*:*"]
+    assert main(learner) == ConfigError.status
+    assert "lets anybody who reaches this machine send unrolls" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert main([*learner, "learner.plain_tcp=true"]) == StoreError.status, "it gets as far as Redis, which is away"
+    assert main([*learner, "--keys", str(tmp_path / "none")]) == SetupError.status
+    assert "`bidist keys` makes such files" in capsys.readouterr().err
 
 
 def test_the_test_can_fail_without_keys_an_intruder_gets_in() -> None:
