@@ -14,8 +14,10 @@ import environments
 from actors.seats import draw_drivers, draw_policy_indices
 from actors.sight import Sight
 from actors.unrolls import Recorder
+from actors.watchdog import Watchdog
 from common.config import Config
 from common.errors import StoreError
+from common.keys import ActorKeys
 from common.lifecycle import Presence, new_incarnation
 from common.outbox import Outbox
 from common.store import Store
@@ -31,7 +33,7 @@ FLUSH_S = 10.0
 SILENCE_S = 5.0
 
 
-def run(store: Store, name: str) -> None:
+def run(store: Store, name: str, keys: ActorKeys | None = None) -> None:
     """Runs an actor until it is stopped or the run is finished."""
     config = store.config()
     if store.over():
@@ -39,11 +41,13 @@ def run(store: Store, name: str) -> None:
     torch.set_num_threads(config.actor.threads)
     log.info("actor %s joins run %s", name, store.run)
     with (
-        Actor(config, store, name) as actor,
+        Actor(config, store, name, keys) as actor,
         Presence(store, "actor", name, actor.incarnation, config.run.heartbeat_s) as presence,
+        Watchdog(config.actor.hang_s) as watchdog,
     ):
         since, steps, sent = time.monotonic(), 0, 0
         while not (store.stopping.is_set() or actor.outbox.finished):
+            watchdog.alive()
             room = actor.wait()
             if room:
                 actor.step()
@@ -78,13 +82,14 @@ class Actor:
       config: the run's, as read from Redis.
       store: the run's keys.
       name: unique among the run's living actors.
+      keys: to be admitted by the learner with; None if it asks for none.
     """
 
     players: Players
     outbox: Outbox
 
-    def __init__(self, config: Config, store: Store, name: str) -> None:
-        self.config, self.store, self.name = config, store, name
+    def __init__(self, config: Config, store: Store, name: str, keys: ActorKeys | None = None) -> None:
+        self.config, self.store, self.name, self._keys = config, store, name, keys
         self.incarnation = new_incarnation(name)
         self.player_steps = 0
         self._method = make_method(config)
@@ -163,7 +168,7 @@ class Actor:
         self._rng = np.random.default_rng(seeds)
         self._environments: list[environments.Environment] = []
         for seed in self._rng.integers(1, 2**32 - 1, e):
-            self._environments.append(environments.build(config.environment, int(seed)))
+            self._environments.append(environments.guarded(config.environment, int(seed)))
             self._resources.callback(self._environments[-1].close)
         game = self._environments[0].spec
         policies = self._method.policies(game.players)
@@ -178,8 +183,9 @@ class Actor:
         self._recorder = Recorder(spec, e)
         known = symmetries(config.environment, game) if self._method.symmetric else []
         self._sight = Sight(known, self._shape, self._rng)
-        self.outbox = Outbox(config.run.name, self.name, self.incarnation, self.store.wait_for_endpoint())
-        self._resources.callback(self.outbox.close)
+        endpoint = self.store.wait_for_endpoint()
+        outbox = Outbox(config.run.name, self.name, self.incarnation, endpoint, keys=self._keys)
+        self.outbox = self._resources.enter_context(outbox)
         self.refresh()
         for i in range(e):
             self._begin_episode(i, row=0)

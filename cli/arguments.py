@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from common.settings import REDIS_VARIABLE, RUN_VARIABLE, variable
+from common.errors import SetupError
+from common.settings import ALLOW_VARIABLE, KEYS_VARIABLE, PASSWORD_VARIABLE, REDIS_VARIABLE, RUN_VARIABLE, variable
 
 INTERRUPTED = 130
 """Exit status of a command that was stopped early and resumes when it is repeated."""
@@ -47,6 +48,40 @@ def expand_settings(arguments: Sequence[str]) -> list[str]:
     return expanded
 
 
+def redis_url(text: str) -> str:
+    """Parses a Redis URL; its password may be in the file that BIDIST_REDIS_PASSWORD_FILE names."""
+    from common.connection import with_password
+
+    file = variable(PASSWORD_VARIABLE)
+    try:
+        return with_password(text, None if file is None else Path(file))
+    except SetupError as error:
+        raise argparse.ArgumentTypeError(f"{PASSWORD_VARIABLE}: {error}") from None
+
+
+def add_keys(parser: argparse.ArgumentParser) -> None:
+    """Adds `--keys`."""
+    parser.add_argument(
+        "--keys",
+        type=Path,
+        default=variable(KEYS_VARIABLE),
+        metavar="FOLDER",
+        help=f"this role's key files, made by `bidist keys` (default: ${KEYS_VARIABLE})",
+    )
+
+
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """Adds `--allow`."""
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[name for name in (variable(ALLOW_VARIABLE) or "").split(",") if name],
+        metavar="CODE",
+        help="run this module:Class or pettingzoo:module:function if the run names it; may be repeated "
+        f"(default: ${ALLOW_VARIABLE}, separated by commas)",
+    )
+
+
 def add_folder(parser: argparse.ArgumentParser) -> None:
     """Adds `--folder`."""
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
@@ -57,6 +92,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     url, run = variable(REDIS_VARIABLE), variable(RUN_VARIABLE)
     parser.add_argument(
         "--redis",
+        type=redis_url,
         required=url is None,
         default=url,
         metavar="URL",

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
+from cli.arguments import redis_url
 from cli.commands import Commands
 from common.errors import SetupError
 from common.settings import REDIS_VARIABLE, variable
@@ -34,7 +35,11 @@ def add_parsers(commands: Commands) -> None:
         help="where reports were written to (default: results)",
     )
     page.add_argument(
-        "--redis", default=url, metavar="URL", help=f"show the runs of this server too (default: ${REDIS_VARIABLE})"
+        "--redis",
+        type=redis_url,
+        default=url,
+        metavar="URL",
+        help=f"show the runs of this server too (default: ${REDIS_VARIABLE})",
     )
     page.add_argument(
         "--host",
@@ -47,7 +52,12 @@ def add_parsers(commands: Commands) -> None:
 
     exporter = commands.add("operate", "exporter", "metrics of runs for Prometheus, at /metrics", _exporter)
     exporter.add_argument(
-        "--redis", required=url is None, default=url, metavar="URL", help=f"Redis' URL (default: ${REDIS_VARIABLE})"
+        "--redis",
+        type=redis_url,
+        required=url is None,
+        default=url,
+        metavar="URL",
+        help=f"Redis' URL (default: ${REDIS_VARIABLE})",
     )
     exporter.add_argument("--host", default=LOOPBACK, metavar="ADDRESS", help=f"to listen on (default: {LOOPBACK})")
     exporter.add_argument("--port", type=int, default=9105, help="0 takes a free one (default: 9105)")

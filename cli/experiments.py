@@ -1,4 +1,4 @@
-"""The commands that measure: throughput, and what methods make of strangers."""
+"""The commands that measure: throughput, what methods make of strangers, and what a run survives."""
 
 import argparse
 from pathlib import Path
@@ -17,7 +17,7 @@ measurements:
 
 
 def add_parsers(commands: Commands) -> None:
-    """Adds `bench` and `conventions`."""
+    """Adds `bench`, `conventions` and `chaos`."""
     summary = "measure the speed of the system, of methods or of the evaluator"
     bench = commands.add("many runs", "bench", summary, _bench, f"[{'|'.join(BENCHES)}]", EXAMPLES)
     bench.add_argument("what", nargs="?", choices=BENCHES, metavar="MEASUREMENT", help="see below")
@@ -51,6 +51,12 @@ def add_parsers(commands: Commands) -> None:
     conventions.add_argument("--workers", type=count, default=2, metavar="N", help="runs at a time (default: 2)")
     conventions.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write")
 
+    summary = "kill and stop every part of a real run, in random order, and check its ledger"
+    chaos = commands.add("many runs", "chaos", summary, _chaos)
+    chaos.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long (default: 10)")
+    chaos.add_argument("--seed", type=count, default=0, metavar="N", help="what is hit and when (default: 0)")
+    chaos.add_argument("--out", type=Path, metavar="FILE.json", help="write the report as JSON")
+
 
 def _bench(arguments: argparse.Namespace) -> int:
     asked = {"methods": arguments.methods, "scenarios": arguments.scenarios}
@@ -71,6 +77,16 @@ def _bench(arguments: argparse.Namespace) -> int:
     from experiments import throughput
 
     return throughput.run(substrate, *how)
+
+
+def _chaos(arguments: argparse.Namespace) -> int:
+    from experiments import chaos
+
+    report = chaos.run(60 * arguments.minutes, arguments.seed, arguments.out, lambda line: print(line, flush=True))
+    sides = {name: value for name, value in report.ledger.items() if name != "reasons"}
+    print("ledger: " + ", ".join(f"{name} {value}" for name, value in sides.items()))
+    print("\n".join(report.problems) or "every promise was kept")
+    return 1 if report.problems else 0
 
 
 def _conventions(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.arguments import add_run
+from cli.arguments import add_allow, add_keys, add_run
 from cli.commands import Commands
 from cli.configuration import add_configuration, new, resumed
 from cli.signals import stop_on_signals
@@ -39,11 +39,17 @@ def add_parsers(commands: Commands) -> None:
         "--host", default="127.0.0.1", help="the name by which actors reach this machine (default: 127.0.0.1)"
     )
 
+    add_keys(learner)
+
     actor = commands.add("operate", "actor", "run one actor; joins a run from any host", _actor)
     add_run(actor)
+    add_keys(actor)
+    add_allow(actor)
     actor.add_argument("--name", help="unique among the run's actors (default: from host and process)")
 
-    add_run(commands.add("operate", "distiller", "run the distiller; joins a run", _distiller))
+    distiller = commands.add("operate", "distiller", "run the distiller; joins a run", _distiller)
+    add_run(distiller)
+    add_allow(distiller)
 
     health = commands.add(
         "operate", "health", "check that a role on this host is making progress; exits with 1 if not", _health, "ROLE"
@@ -63,6 +69,7 @@ def add_parsers(commands: Commands) -> None:
 
 
 def _learner(arguments: argparse.Namespace) -> int:
+    from common.keys import LearnerKeys
     from learner import service
     from learner.ranks import Launch, device_of
 
@@ -74,18 +81,22 @@ def _learner(arguments: argparse.Namespace) -> int:
         stop_on_signals()  # rank 0 says when it is over
         service.follow(config, launch)
         return 0
+    keys = None if arguments.keys is None else LearnerKeys.read(arguments.keys)
+    service.check_exposure(arguments.listen, keys is not None or config.learner.plain_tcp)
     store = _store(arguments)
     with folder.held("learner", LEARNER_LEAVES_S):
         folder.create(config)
-        service.run(store, config, arguments.listen, arguments.host, launch)
+        service.run(store, config, arguments.listen, arguments.host, launch, keys)
     return 0
 
 
 def _actor(arguments: argparse.Namespace) -> int:
     from actors import actor
+    from common.keys import ActorKeys
 
     name = arguments.name or f"{socket.gethostname()}-{os.getpid()}"
-    actor.run(_store(arguments), name)
+    keys = None if arguments.keys is None else ActorKeys.read(arguments.keys)
+    actor.run(_store(arguments), name, keys)
     return 0
 
 
@@ -117,7 +128,8 @@ def _store(arguments: argparse.Namespace) -> "Store":
     from common.store import Store
 
     require_redis(arguments.redis)
-    return Store(arguments.redis, arguments.run, stop_on_signals(SUPERVISOR_STOPS_S))
+    allowed = getattr(arguments, "allow", [])
+    return Store(arguments.redis, arguments.run, stop_on_signals(SUPERVISOR_STOPS_S), allowed=allowed)
 
 
 def require_redis(url: str) -> None:

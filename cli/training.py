@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cli.arguments import count
+from cli.arguments import count, redis_url
 from cli.commands import Commands
 from cli.configuration import add_configuration, new, players, resumed
 from cli.roles import require_redis
@@ -34,7 +34,7 @@ def add_parsers(commands: Commands) -> None:
     train.add_argument(
         "--actors", type=int, metavar="N", help="actor processes (default: one for each core the learner leaves)"
     )
-    train.add_argument("--redis", metavar="URL", help="use this Redis server instead of starting one")
+    train.add_argument("--redis", type=redis_url, metavar="URL", help="use this Redis server instead of starting one")
     train.add_argument(
         "--games",
         type=count,

@@ -2,7 +2,7 @@
 
 import argparse
 
-from cli.arguments import add_folder
+from cli.arguments import add_folder, redis_url
 from cli.commands import Commands
 from common.errors import ConfigError
 from common.settings import REDIS_VARIABLE, RUN_VARIABLE, variable
@@ -17,6 +17,7 @@ def add_parsers(commands: Commands) -> None:
         look = commands.add("look", name, summary, handler)
         look.add_argument(
             "--redis",
+            type=redis_url,
             default=variable(REDIS_VARIABLE),
             metavar="URL",
             help=f"the run's Redis server (default: ${REDIS_VARIABLE}, or that of the newest run in --folder)",

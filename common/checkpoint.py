@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
+from common import tensors as tensor_bytes
 from common.errors import CheckpointError
 from common.files import write
 
@@ -21,6 +20,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 STATE = "state.json"
+MAX_FILE_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,32 @@ def save(
     """Saves checkpoint `number` and removes all but the `keep` newest; None keeps all.
 
     It is written under a temporary name, synced, then renamed, so readers never see an incomplete checkpoint.
+
+    Raises:
+      CheckpointError: if there is no room for it, or it cannot be written for another reason.
     """
     target = folder / f"{number:08d}"
     temporary = folder / f".{target.name}.{os.getpid()}"
+    try:
+        _write(target, temporary, tensors, state)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"{target} could not be saved: {error}") from None
+    for old in checkpoints(folder)[:-keep] if keep else ():
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _write(
+    target: Path, temporary: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+) -> None:
+    folder = target.parent
     for abandoned in folder.glob(".[0-9]*"):  # left by a process that was killed while saving
         shutil.rmtree(abandoned, ignore_errors=True)
     temporary.mkdir(parents=True)
     digests = {}
     for name, group in tensors.items():
-        data = safetensors.torch.save({key: x.detach().cpu().contiguous() for key, x in group.items()})
+        data = tensor_bytes.pack(group)
         digests[name] = hashlib.sha256(data).hexdigest()
         write(temporary / f"{name}.safetensors", data)
     text = json.dumps({"format": FORMAT, "digests": digests, "state": state}, indent=1)
@@ -66,9 +83,6 @@ def save(
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     _sync(folder)
-    for old in checkpoints(folder)[:-keep] if keep else ():
-        shutil.rmtree(old, ignore_errors=True)
-    return target
 
 
 def load(path: Path) -> Checkpoint:
@@ -78,17 +92,17 @@ def load(path: Path) -> Checkpoint:
       CheckpointError: if it is missing, incomplete or damaged.
     """
     try:
-        record = json.loads((path / STATE).read_text())
+        record = json.loads(_read(path / STATE))
         if record["format"] != FORMAT:
             raise CheckpointError(f"{path}: format {record['format']}, but this version reads {FORMAT}")
         tensors = {}
         for name, digest in record["digests"].items():
-            data = (path / f"{name}.safetensors").read_bytes()
+            data = _read(path / f"{name}.safetensors")
             if hashlib.sha256(data).hexdigest() != digest:
                 raise CheckpointError(f"{path}: {name}.safetensors changed after it was saved; use an older one")
-            tensors[name] = safetensors.torch.load(data)
+            tensors[name] = tensor_bytes.unpack(data)
         return Checkpoint(path, tensors, record["state"], record["digests"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: incomplete or damaged checkpoint: {error}") from None
 
 
@@ -107,6 +121,12 @@ def checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted((p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()), key=lambda p: int(p.name))
+
+
+def _read(path: Path) -> bytes:
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise ValueError(f"{path.name} has {size} bytes, expected at most {MAX_FILE_BYTES}")
+    return path.read_bytes()
 
 
 def _sync(folder: Path) -> None:

@@ -87,11 +87,15 @@ class ActorConfig(Section):
     """T, the steps of an unroll; it also ends where an episode does."""
     threads: int = Field(1, ge=1)
     """Threads per actor process."""
+    hang_s: float = Field(180.0, gt=0)
+    """Seconds without a step after which an actor hangs and ends; more than the 60 s that it waits for Redis."""
 
 
 class LearnerConfig(Section):
     """The update: recurrent PPO with a centralised critic."""
 
+    plain_tcp: bool = False
+    """Whether it may listen beyond this machine without keys: then anybody who reaches the port can send it unrolls."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """Where the learner computes: `auto` uses a GPU if there is one."""
     threads: int = Field(0, ge=0)

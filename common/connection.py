@@ -7,17 +7,27 @@ import logging
 import re
 import threading
 import time
+from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import redis
 from redis.backoff import AbstractBackoff
 from redis.retry import Retry
 
-from common.errors import StoreError
+from common.errors import SetupError, StoreError
 
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 60.0
+# A server that is gone, loads its file, is out of memory, or is a replica that takes no writes: it may recover.
+UNABLE = [
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.BusyLoadingError,
+    redis.OutOfMemoryError,
+    redis.ReadOnlyError,
+]
 FOREVER = -1  # redis-py retries without end, until `_Patience` raises
 
 
@@ -42,6 +52,22 @@ class _Patience(AbstractBackoff):
         return self  # redis-py copies it for each connection; all must share one event
 
 
+class _Client(redis.Redis):
+    """Takes a script's complaint about the server for what it is, so that the script is retried like any command.
+
+    A script is refused before its first write, never in the middle.
+    """
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        try:
+            return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            for kind, sign in ((redis.OutOfMemoryError, "OOM command"), (redis.ReadOnlyError, "READONLY")):
+                if sign in str(error) and not isinstance(error, kind):
+                    raise kind(str(error)) from None
+            raise
+
+
 def connect(url: str, stopping: threading.Event | None = None, patience_s: float = PATIENCE_S) -> Any:
     """Returns a client that survives a restart of Redis; untyped, because redis-py types sync and async as one.
 
@@ -49,10 +75,10 @@ def connect(url: str, stopping: threading.Event | None = None, patience_s: float
       StoreError: if the URL is not valid.
     """
     try:
-        return redis.Redis.from_url(
+        return _Client.from_url(
             _checked(url),
             retry=Retry(_Patience(url, stopping or threading.Event(), patience_s), FOREVER),
-            retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
+            retry_on_error=UNABLE,
             socket_timeout=30,
             socket_connect_timeout=5,
         )
@@ -73,6 +99,26 @@ def _checked(url: str) -> str:
     return url
 
 
+def with_password(url: str, path: Path | None) -> str:
+    """Returns a Redis URL with the password in a file, unless it has one already.
+
+    Raises:
+      SetupError: if the file cannot be read or is empty.
+    """
+    scheme, separator, rest = url.partition("://")
+    place = rest.partition("/")[0] if not scheme.startswith("unix") else rest
+    user, at, _ = place.rpartition("@")
+    if path is None or not separator or ":" in user:
+        return url
+    try:
+        password = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"Redis' password cannot be read: {error}") from None
+    if not password:
+        raise SetupError(f"Redis' password cannot be read: {path} is empty")
+    return f"{scheme}://{user}:{quote(password, safe='')}@{rest[len(user) + len(at) :]}"
+
+
 def refusal(url: str) -> str | None:
     """Returns why no Redis answers at a URL, or None if one does."""
     try:
@@ -81,5 +127,10 @@ def refusal(url: str) -> str | None:
     except redis.BusyLoadingError:
         return None
     except (redis.RedisError, ValueError) as error:
+        if "HELLO must be called with the client already authenticated" in str(error):
+            return (
+                "it wants a user and a password: name the user in the URL, and the password's file in "
+                "BIDIST_REDIS_PASSWORD_FILE"
+            )
         return str(error)
     return None

@@ -11,6 +11,8 @@
 The command line prints a `BidistError` as one line; anything else is a bug and shows its traceback.
 """
 
+from collections import Counter
+
 
 class BidistError(Exception):
     """Base class of everything the project raises on purpose.
@@ -57,3 +59,9 @@ class StoreError(BidistError):
 
 class CheckpointError(BidistError):
     """A checkpoint is missing, damaged, or does not fit the run."""
+
+
+def worth_logging(counts: Counter[str], reason: str) -> bool:
+    """Counts an event and returns whether it is the 1st, 2nd, 4th, 8th, ... of its kind, to keep the log short."""
+    counts[reason] += 1
+    return counts[reason].bit_count() == 1

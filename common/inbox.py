@@ -4,18 +4,21 @@ import logging
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 import zmq
 
-from common.errors import SetupError, WireError
+from common.admission import Admission
+from common.errors import SetupError, WireError, worth_logging
+from common.keys import LearnerKeys
 from common.unroll import PROTOCOL, Unroll, UnrollHeader, UnrollSpec
-from common.wire import Status, pack, unpack_incoming, unpack_unroll
+from common.wire import MAX_HEADER_BYTES, Status, pack, unpack_incoming, unpack_unroll
 
 log = logging.getLogger(__name__)
 
 GONE_S = 10.0
 MAX_FRAMES = 16
-MAX_MESSAGE_BYTES = 256 << 20
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Arrival:
 
 
 class Inbox:
-    """The learner's end.
+    """The learner's end; a context manager that listens from entering to leaving.
 
     Args:
       bind: where to listen, such as `tcp://*:*`.
@@ -51,10 +54,13 @@ class Inbox:
       capacity: the number of unrolls that may wait, summed over actors.
       accounted: after a restart, the last sequence number in the ledger for each actor's incarnation.
       gone_s: seconds of silence after which an actor no longer shares the capacity.
+      keys: whom to admit; None admits everybody who reaches the port.
 
     Raises:
-      SetupError: if it cannot listen there.
+      SetupError: on entering, if it cannot listen there.
     """
+
+    port: int
 
     def __init__(
         self,
@@ -65,35 +71,54 @@ class Inbox:
         capacity: int,
         accounted: dict[str, int],
         gone_s: float = GONE_S,
+        keys: LearnerKeys | None = None,
     ) -> None:
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVHWM, 0)
-        # An actor may reconnect before its old connection is known to be dead.
-        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self._socket.setsockopt(zmq.IPV6, 1)
-        try:
-            self._socket.bind(bind)
-        except zmq.ZMQError as error:
-            self._socket.close()
-            raise SetupError(
-                f"the learner cannot listen at {bind}: {error}; use another address with --listen"
-            ) from None
+        self._bind, self._keys = bind, keys
         self._run, self._learner, self._spec, self._capacity = run, learner, spec, capacity
         self._accounted, self._gone_s = accounted, gone_s
-        self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         self.peers: dict[str, Peer] = {}
         self.arrivals: deque[Arrival] = deque()
         self.malformed: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self.finished = False
 
+    def __enter__(self) -> Self:
+        # Its own context, because only one socket in a context can decide whom it admits.
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._admission = None if self._keys is None else Admission(self._keys, self._context)
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        # An actor that keeps to its limit stays below; one that does not is no longer read from.
+        self._socket.setsockopt(zmq.RCVHWM, 2 * self._capacity + 100)
+        # An actor may reconnect before its old connection is known to be dead.
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, max(self._spec.largest_bytes, MAX_HEADER_BYTES))
+        self._socket.setsockopt(zmq.IPV6, 1)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        if self._admission is not None:
+            self._admission.guard(self._socket)
+            self._poller.register(self._admission.handler, zmq.POLLIN)
+        try:
+            self._socket.bind(self._bind)
+        except zmq.ZMQError as error:
+            self.close()
+            raise SetupError(
+                f"the learner cannot listen at {self._bind}: {error}; use another address with --listen"
+            ) from None
+        self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def poll(self, timeout_s: float = 0.0) -> bool:
         """Receives everything that has arrived, waiting up to a timeout; returns whether there was anything."""
         received = False
         senders: set[str] = set()
-        while self._socket.poll(0 if received else int(timeout_s * 1000)):
+        while self._wait(0.0 if received else timeout_s):
             identity, *frames = self._socket.recv_multipart(copy=False)
             received = True
             try:
@@ -130,11 +155,27 @@ class Inbox:
 
     def close(self) -> None:
         """Stops listening."""
+        if self._admission is not None:
+            self._admission.close()
         self._socket.close(linger=200)
+        self._context.term()
+
+    def _wait(self, timeout_s: float) -> bool:
+        """Waits up to a timeout for a message and returns whether there is one; answers handshakes meanwhile."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left = max(0, round(1000 * (deadline - time.monotonic())))
+            ready = dict(self._poller.poll(left))
+            if self._admission is not None and self._admission.handler in ready:
+                self._admission.answer()
+            if self._socket in ready or not ready:
+                return bool(ready)
 
     def _take(self, incarnation: str, frames: list[zmq.Frame]) -> str:
         if not 1 <= len(frames) <= MAX_FRAMES:
             raise WireError("frames", f"{len(frames)} frames, expected 1 to {MAX_FRAMES}")
+        if self._admission is not None:
+            self._admission.check(frames[0])
         message = unpack_incoming(frames[0].bytes)
         if message.run != self._run:
             raise WireError("run", f"for run {message.run!r}, but this is {self._run!r}")
@@ -158,7 +199,7 @@ class Inbox:
         try:
             unroll = unpack_unroll(header, frames, self._spec)
         except WireError as error:
-            if _worth_logging(self._rejected, error.reason):
+            if worth_logging(self._rejected, error.reason):
                 log.warning("unroll %d of %s rejected: %s", header.sequence, header.incarnation, error)
             return Arrival(header.incarnation, header.sequence, None, error.reason)
         return Arrival(header.incarnation, header.sequence, unroll)
@@ -179,11 +220,5 @@ class Inbox:
         self._socket.send_multipart([incarnation.encode(), pack(status)])
 
     def _malformed(self, error: WireError) -> None:
-        if _worth_logging(self.malformed, error.reason):
+        if worth_logging(self.malformed, error.reason):
             log.warning("dropped an invalid message: %s", error)
-
-
-def _worth_logging(counts: Counter[str], reason: str) -> bool:
-    """Counts an event and returns whether it is the 1st, 2nd, 4th, 8th, ... of its kind, to keep the log short."""
-    counts[reason] += 1
-    return counts[reason].bit_count() == 1

@@ -11,13 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from common.errors import SetupError
+
 Outcome = Literal["trained", "stale", "rejected"]
 
 Entry = tuple[str, int, Outcome, str]
 """The outcome of one unroll: its incarnation, its sequence number, the outcome, and the reason or ''."""
 
-# KEYS: ledger, sequences, closed. If Redis comes back with an older state of its file, the accounts may be ahead of the
-# production; `_ACCOUNT` then raises `produced` to match.
+# KEYS: ledger, sequences, closed and, for a learner, the run's owner: nobody else's learner changes anything. If Redis
+# comes back with an older state of its file, the accounts may be ahead of the production; `_ACCOUNT` then raises
+# `produced` to match.
 _PRODUCE = """
 if redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then return 0 end
 local field = ARGV[1] .. ':produced'
@@ -29,8 +32,14 @@ if now > before then
 end
 return 1
 """
+_OWNED = """
+if ARGV[1] ~= '' then
+  local owner = redis.call('GET', KEYS[4])
+  if owner and owner ~= ARGV[1] then return -1 end
+end
+"""
 _ACCOUNT = """
-for i = 1, #ARGV, 4 do
+for i = 2, #ARGV, 4 do
   local incarnation, sequence = ARGV[i], tonumber(ARGV[i + 1])
   local produced = tonumber(redis.call('HGET', KEYS[2], incarnation .. ':produced') or 0)
   local accounted = tonumber(redis.call('HGET', KEYS[2], incarnation .. ':accounted') or 0)
@@ -51,10 +60,10 @@ for i = 1, #ARGV, 4 do
 end
 """
 _CLOSE = """
-local produced = tonumber(redis.call('HGET', KEYS[2], ARGV[1] .. ':produced') or 0)
-local accounted = tonumber(redis.call('HGET', KEYS[2], ARGV[1] .. ':accounted') or 0)
-redis.call('HDEL', KEYS[2], ARGV[1] .. ':produced', ARGV[1] .. ':accounted')
-redis.call('SADD', KEYS[3], ARGV[1])
+local produced = tonumber(redis.call('HGET', KEYS[2], ARGV[2] .. ':produced') or 0)
+local accounted = tonumber(redis.call('HGET', KEYS[2], ARGV[2] .. ':accounted') or 0)
+redis.call('HDEL', KEYS[2], ARGV[2] .. ':produced', ARGV[2] .. ':accounted')
+redis.call('SADD', KEYS[3], ARGV[2])
 if produced > accounted then
   redis.call('HINCRBY', KEYS[1], 'lost', produced - accounted)
 end
@@ -62,7 +71,7 @@ return produced - accounted
 """
 _REWIND = """
 local trained = tonumber(redis.call('HGET', KEYS[1], 'trained') or 0)
-local kept = tonumber(ARGV[1])
+local kept = tonumber(ARGV[2])
 if trained > kept then
   redis.call('HSET', KEYS[1], 'trained', kept)
   redis.call('HINCRBY', KEYS[1], 'rewound', trained - kept)
@@ -110,13 +119,20 @@ class Ledger:
       ledger: key of the hash with the totals.
       sequences: key of the hash with each open incarnation's two numbers.
       closed: key of the set of closed incarnations, whose late reports are ignored.
+      owner: key of the incarnation of the run's learner.
+      token: what `owner` must hold, or be lost, for this ledger to be changed; empty for any.
     """
 
-    def __init__(self, client: Any, ledger: str, sequences: str, closed: str) -> None:
-        self._client = client
-        self._keys = [ledger, sequences, closed]
-        scripts = (_PRODUCE, _ACCOUNT, _CLOSE, _REWIND)
+    def __init__(self, client: Any, ledger: str, sequences: str, closed: str, owner: str, token: str = "") -> None:
+        self._client, self._owner, self._token = client, owner, token
+        self._keys = (ledger, sequences, closed)
+        self._guarded = (*self._keys, owner) if token else self._keys
+        scripts = (_PRODUCE, _OWNED + _ACCOUNT, _OWNED + _CLOSE, _OWNED + _REWIND)
         self._produce, self._account, self._close, self._rewind = map(client.register_script, scripts)
+
+    def of(self, token: str) -> "Ledger":
+        """Returns the same ledger for the run's learner, which can change it only while it owns the run."""
+        return Ledger(self._client, *self._keys, self._owner, token)
 
     def produced(self, incarnation: str, sequence: int) -> bool:
         """Records that an actor has produced everything up to a sequence number; call it before sending.
@@ -126,18 +142,28 @@ class Ledger:
         return bool(self._produce(keys=self._keys, args=[incarnation, sequence]))
 
     def account(self, entries: Iterable[Entry]) -> None:
-        """Records outcomes; those of one incarnation must be in order of sequence."""
+        """Records outcomes; those of one incarnation must be in order of sequence.
+
+        Raises, like `close` and `rewind`:
+          SetupError: if another learner has taken the run over.
+        """
         args = [field for entry in entries for field in entry]
         if args:
-            self._account(keys=self._keys, args=args)
+            self._change(self._account, *args)
 
     def close(self, incarnation: str) -> int:
         """Closes an incarnation and returns how many of its unrolls are lost: produced, but not accounted for."""
-        return int(self._close(keys=self._keys, args=[incarnation]))
+        return self._change(self._close, incarnation)
 
     def rewind(self, trained: int) -> None:
         """Records that the learner resumed from a checkpoint with that many unrolls trained."""
-        self._rewind(keys=self._keys, args=[trained])
+        self._change(self._rewind, trained)
+
+    def _change(self, script: Any, *args: str | int) -> int:
+        done = int(script(keys=self._guarded, args=[self._token, *args]) or 0)
+        if done < 0:
+            raise SetupError("another learner took this run over; a run has only one")
+        return done
 
     def incarnations(self) -> dict[str, tuple[int, int]]:
         """Returns the last produced and last accounted sequence number of each open incarnation."""

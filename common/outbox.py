@@ -6,14 +6,18 @@ actor may send. That limit is the back-pressure. The actor keeps every unroll un
 the first one not received when a new learner answers, or when the learner's replies still lack it after `RESEND_S`.
 """
 
+import contextlib
 import logging
 import time
 from collections import deque
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import zmq
 
 from common.errors import WireError
+from common.handshake import Handshakes
+from common.keys import ActorKeys
 from common.unroll import PROTOCOL, Unroll
 from common.wire import Hello, Status, pack, pack_unroll, unpack_status
 
@@ -25,7 +29,7 @@ PING_S = 5.0
 
 
 class Outbox:
-    """The actor's end.
+    """The actor's end; a context manager that is connected from entering to leaving.
 
     Args:
       run: name of the run.
@@ -34,7 +38,10 @@ class Outbox:
       endpoint: where the learner listens.
       resend_s: seconds after which an unroll that the learner's replies lack is resent.
       ping_s: seconds between pings, which detect half-open connections.
+      keys: this actor's; None connects to learners without keys only.
     """
+
+    endpoint: str
 
     def __init__(
         self,
@@ -44,7 +51,9 @@ class Outbox:
         endpoint: str,
         resend_s: float = RESEND_S,
         ping_s: float = PING_S,
+        keys: ActorKeys | None = None,
     ) -> None:
+        self.endpoint, self._keys = endpoint, keys
         self._resend_s, self._ping_s = resend_s, ping_s
         self._hello = Hello(protocol=PROTOCOL, kind="hello", run=run, actor=actor, incarnation=incarnation)
         self._kept: deque[tuple[int, list[Any]]] = deque()
@@ -55,15 +64,24 @@ class Outbox:
         self.sent = 0
         self.accounted = 0
         self.finished = False
-        self._open(endpoint)
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def connect(self, endpoint: str) -> None:
         """Connects to a learner that listens elsewhere, and resends what it has not received."""
+        self._handshakes.close()
         self._socket.close(linger=0)
-        self._open(endpoint)
-
-    def _open(self, endpoint: str) -> None:
         self.endpoint = endpoint
+        self._open()
+
+    def _open(self) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, self._hello.incarnation.encode())
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -72,7 +90,13 @@ class Outbox:
         # Detects half-open connections and replaces them.
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, int(self._ping_s * 1000))
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(2 * self._ping_s * 1000))
-        self._socket.connect(endpoint)
+        if self._keys is not None:
+            self._socket.setsockopt(zmq.CURVE_SERVERKEY, self._keys.learner)
+            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.own.public)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.own.secret)
+        shown = "" if self._keys is None else self._keys.own.public.decode()
+        self._handshakes = Handshakes(self._socket, self.endpoint, shown)
+        self._socket.connect(self.endpoint)
         self.sent = self.accounted
         self._limit = self.accounted
         self._heard = self._said = self._sent_at = time.monotonic()
@@ -108,7 +132,12 @@ class Outbox:
         self.pump()
 
     def pump(self, timeout_s: float = 0.0) -> None:
-        """Receives the learner's replies, waiting up to a timeout, then sends as far as the limit allows."""
+        """Receives the learner's replies, waiting up to a timeout, then sends as far as the limit allows.
+
+        Raises:
+          SetupError: if the learner does not admit this actor.
+        """
+        self._handshakes.check()
         if self._socket.poll(int(timeout_s * 1000)):
             while self._socket.poll(0):
                 self._hear(self._socket.recv_multipart())
@@ -137,10 +166,12 @@ class Outbox:
         """Sends `bye` and closes."""
         if not self._socket.closed:
             self._say(self._hello.model_copy(update={"kind": "bye"}))
+            self._handshakes.close()
             self._socket.close(linger=200)
 
     def _say(self, message: Hello) -> None:
-        self._socket.send(pack(message))
+        with contextlib.suppress(zmq.Again):  # no connection is left after a refusal
+            self._socket.send(pack(message), zmq.NOBLOCK)
         self._said = time.monotonic()
 
     def _hear(self, frames: list[bytes]) -> None:

@@ -153,6 +153,14 @@ class RunFolder:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write(self.config, text.encode())
 
+    def put_url(self, url: str) -> None:
+        """Writes where the run's Redis is, for this user only: the URL may hold a password."""
+        self.redis.mkdir(exist_ok=True)
+        path = self.redis / "url"
+        path.touch(0o600)
+        path.chmod(0o600)
+        path.write_text(url + "\n")
+
     def read_config(self) -> Config:
         """Reads the configuration back.
 

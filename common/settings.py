@@ -21,6 +21,10 @@ PRESETS = Path(__file__).parent / "presets"
 ENVIRONMENT_PREFIX = "BIDIST_"
 # Where a role finds its run if the command line does not say. Variables with two underscores are settings.
 REDIS_VARIABLE, RUN_VARIABLE = "BIDIST_REDIS", "BIDIST_RUN"
+# The code from outside BiDist that a role may run.
+ALLOW_VARIABLE = "BIDIST_ALLOW"
+# Files with secrets, so that neither a command line nor the environment holds one.
+PASSWORD_VARIABLE, KEYS_VARIABLE = "BIDIST_REDIS_PASSWORD_FILE", "BIDIST_KEYS"
 
 S = TypeVar("S", bound=Section)
 

@@ -4,22 +4,21 @@ Every key begins with `bidist:{run}:`; `docs/redis.md` lists them with their typ
 them. All writes are safe to repeat, which matters because a broken connection retries; see `common.connection`.
 """
 
+import contextlib
 import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
-
-import msgpack
-import numpy as np
 
 from common.config import Config
 from common.connection import PATIENCE_S, connect, shown
 from common.errors import StoreError
+from common.foreign import check_allowed
 from common.ledger import Ledger
 from common.settings import validate
-from common.weights import PHI, PHI_VERSION, Observations, Weights, from_fields, to_fields
+from common.weights import PHI, PHI_VERSION, Observations, Weights
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +43,7 @@ class Store:
       stopping: set when the role should stop, so that waits end early.
       patience_s: how long to retry a broken connection.
       stream_length: how many metrics and events Redis keeps, approximately.
+      allowed: the code from outside BiDist that the configuration may name; see `common.foreign`.
     """
 
     def __init__(
@@ -53,11 +53,13 @@ class Store:
         stopping: threading.Event | None = None,
         patience_s: float = PATIENCE_S,
         stream_length: int = STREAM_LENGTH,
+        allowed: Collection[str] = (),
     ) -> None:
+        self._allowed, self._skipped = allowed, b""
         self.url, self.run, self._stream_length = url, run, stream_length
         self.stopping = stopping or threading.Event()
         self.client = connect(url, self.stopping, patience_s)
-        self.ledger = Ledger(self.client, self.key("ledger"), self.key("sequences"), self.key("closed"))
+        self.ledger = Ledger(self.client, *map(self.key, ("ledger", "sequences", "closed", "learner")))
 
     def key(self, name: str) -> str:
         """Returns the full name of a key."""
@@ -71,10 +73,14 @@ class Store:
         """Reads the configuration, waiting for the learner to write it.
 
         Raises:
-          StoreError: if none appears in time.
+          StoreError: if none appears in time, or it is damaged.
+          ConfigError: if it names code that is not allowed here.
         """
         text = self._wait("config", lambda: self.client.get(self.key("config")), timeout_s)
-        return validate(json.loads(text))
+        with self._reading("config"):
+            config = validate(json.loads(text))
+        check_allowed(config, self._allowed)
+        return config
 
     def put_endpoint(self, endpoint: str) -> None:
         """Publishes where the learner listens."""
@@ -100,11 +106,11 @@ class Store:
 
     def publish(self, name: str, weights: Weights) -> None:
         """Publishes a version of `theta` or a pooled policy atomically."""
-        self.client.hset(self.key(name), mapping=to_fields(weights))
+        self.client.hset(self.key(name), mapping=weights.pack())
 
     def publish_phi(self, phi: Weights, keep: int) -> None:
         """Publishes a version of phi atomically as `phi` and as `phi:VERSION`; only the newest `keep` of those stay."""
-        fields, kept = to_fields(phi), self.key("phis")
+        fields, kept = phi.pack(), self.key("phis")
         dropped = [name for name in self.phis() if name != f"{PHI_VERSION}{phi.version}"][: 1 - keep or None]
         with self.client.pipeline(transaction=True) as pipe:
             for name in (f"{PHI_VERSION}{phi.version}", PHI):
@@ -117,12 +123,14 @@ class Store:
 
     def phis(self) -> dict[str, float]:
         """Returns the kept versions of phi by name, oldest first."""
-        return self._scores("phis", PHI_VERSION)
+        versions: Any = self.client.zrange(self.key("phis"), 0, -1)
+        return {PHI_VERSION + version.decode(): float(version) for version in versions}
 
     def version(self, name: str) -> int | None:
         """Returns the published version of `theta` or `phi`, or None."""
         value = self.client.hget(self.key(name), "version")
-        return int(value) if value is not None else None
+        with self._reading(name):
+            return int(value) if value is not None else None
 
     def weights(self, name: str) -> Weights | None:
         """Returns the published version of `theta`, `phi` or a pooled policy, or None.
@@ -131,10 +139,8 @@ class Store:
           StoreError: if the data is damaged.
         """
         fields: dict[bytes, bytes] = self.client.hgetall(self.key(name))
-        try:
-            return from_fields(fields) if fields else None
-        except ValueError as error:
-            raise StoreError(f"{self.key(name)}: {error}; restart the learner to repair it") from error
+        with self._reading(name):
+            return Weights.unpack(fields) if fields else None
 
     def wait_for_weights(self, name: str, timeout_s: float = 120.0) -> Weights:
         """Returns `theta` or `phi`, waiting for the first version.
@@ -159,28 +165,28 @@ class Store:
 
     def pool(self) -> dict[str, float]:
         """Returns the score of each of the pool's past policies, by name."""
-        return self._scores("pool", "pool:")
+        entries: Any = self.client.zrange(self.key("pool"), 0, -1, withscores=True)
+        return {f"pool:{number.decode()}": score for number, score in entries}
 
     def put_observations(self, observations: Observations) -> None:
         """Publishes D for the distiller; only the newest two are kept."""
-        arrays = {name: getattr(observations, name) for name in ("rgb", "features", "policy", "mask")}
-        table = {name: (a.dtype.str, a.shape) for name, a in arrays.items()}
-        fields: dict[str, Any] = {"update": observations.update, "table": msgpack.packb(table)}
-        fields |= {name: np.ascontiguousarray(a).tobytes() for name, a in arrays.items()}
-        self.client.xadd(self.key("observations"), fields, maxlen=2, approximate=False)
+        self.client.xadd(self.key("observations"), observations.pack(), maxlen=2, approximate=False)
 
     def observations(self, other_than: int) -> Observations | None:
-        """Returns the newest D unless it comes from the given update; it may be older if the learner was rewound."""
+        """Returns the newest D unless it comes from the given update; it may be older if the learner was rewound.
+
+        Damaged data counts as none, because the next will replace it.
+        """
         entries: Any = self.client.xrevrange(self.key("observations"), count=1)
-        if not entries or int(entries[0][1][b"update"]) == other_than:
+        if not entries or entries[0][1].get(b"update") == str(other_than).encode():
             return None
-        fields = entries[0][1]
-        table = msgpack.unpackb(fields[b"table"])
-        arrays = {
-            name: np.frombuffer(fields[name.encode()], dtype=dtype).reshape(shape)
-            for name, (dtype, shape) in table.items()
-        }
-        return Observations(int(fields[b"update"]), **arrays)
+        try:
+            return Observations.unpack(entries[0][1])
+        except ValueError as error:
+            if entries[0][0] != self._skipped:
+                log.warning("%s: skipping damaged data: %s", self.key("observations"), error)
+                self._skipped = entries[0][0]
+            return None
 
     def put_queue(self, gauges: Mapping[str, str | int | float]) -> None:
         """Writes the state of the learner's queue."""
@@ -269,10 +275,13 @@ class Store:
         fields: Any = self.client.hgetall(self.key(name))
         return {k.decode(): v.decode() for k, v in fields.items()}
 
-    def _scores(self, name: str, prefix: str) -> dict[str, float]:
-        """Returns a sorted set of numbers, lowest score first, with a prefix before each number."""
-        entries: Any = self.client.zrange(self.key(name), 0, -1, withscores=True)
-        return {prefix + number.decode(): score for number, score in entries}
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = str(error) if type(error) is ValueError else f"{type(error).__name__} {error}"
+            raise StoreError(f"{self.key(name)}: damaged: {reason}; restart the learner to repair it") from None
 
     def _wait(self, what: str, read: Any, timeout_s: float) -> Any:
         deadline = time.monotonic() + timeout_s

@@ -10,6 +10,7 @@ state is therefore needed at row 0 only, and whoever drives a player drives it f
 batches are built from it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -164,6 +165,13 @@ class UnrollSpec:
             "S": self.state_size,
         }
         return {name: (field.dtype, tuple(sizes[axis] for axis in field.axes)) for name, field in FIELDS.items()}
+
+    @property
+    def largest_bytes(self) -> int:
+        """The size of an unroll's largest array; no longer frame is accepted."""
+        return max(
+            math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in self.shapes(self.unroll_length).values()
+        )
 
     def check_header(self, header: UnrollHeader) -> None:
         """Checks a header's claims before any array is read.

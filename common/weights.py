@@ -1,11 +1,15 @@
 """What learner, distiller, actors and evaluator exchange: versions of policies, and observations to distil on."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 import numpy as np
+
+from common import tensors
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +35,34 @@ class Weights:
     source_version: int = 0
     direction: str = ""
 
+    def pack(self) -> dict[str, Any]:
+        """Returns a version as the fields of a hash."""
+        data = tensors.pack(self.parameters)
+        return {
+            "version": self.version,
+            "source_version": self.source_version,
+            "direction": self.direction,
+            "digest": hashlib.sha256(data).hexdigest(),
+            "bytes": data,
+        }
+
+    @classmethod
+    def unpack(cls, fields: Mapping[bytes, bytes]) -> "Weights":
+        """Returns a version from the fields of a hash.
+
+        Raises:
+          ValueError: if the data does not match its digest, or is no tensors.
+          KeyError: if a field is missing.
+        """
+        data = fields.get(b"bytes", b"")
+        if hashlib.sha256(data).hexdigest().encode() != fields.get(b"digest"):
+            raise ValueError("the data does not match its digest")
+        version, source = int(fields[b"version"]), int(fields[b"source_version"])
+        return cls(version, tensors.unpack(data), source, fields[b"direction"].decode())
+
+
+_DTYPES = {"rgb": np.uint8, "features": np.float32, "policy": np.int64, "mask": np.bool_}
+
 
 @dataclass(frozen=True)
 class Observations:
@@ -50,35 +82,28 @@ class Observations:
     policy: np.ndarray[Any, np.dtype[np.int64]]
     mask: np.ndarray[Any, np.dtype[np.bool_]]
 
+    def pack(self) -> dict[str, Any]:
+        """Returns D as the fields of an entry in a stream."""
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _DTYPES}
+        table = msgpack.packb({name: (x.dtype.str, x.shape) for name, x in arrays.items()})
+        return {"update": self.update, "table": table, **{name: x.tobytes() for name, x in arrays.items()}}
 
-def to_fields(weights: Weights) -> dict[str, Any]:
-    """Returns the fields of a version's hash in Redis."""
-    import safetensors.torch  # here, because commands that only look at a run should not load torch
+    @classmethod
+    def unpack(cls, fields: Mapping[bytes, bytes]) -> "Observations":
+        """Returns D from the fields of an entry in a stream.
 
-    data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.parameters.items()})
-    return {
-        "version": weights.version,
-        "source_version": weights.source_version,
-        "direction": weights.direction,
-        "digest": hashlib.sha256(data).hexdigest(),
-        "bytes": data,
-    }
-
-
-def from_fields(fields: Mapping[bytes, bytes]) -> Weights:
-    """Reads back what `to_fields` returned.
-
-    Raises:
-      ValueError: if the data is damaged.
-    """
-    import safetensors.torch
-
-    data = fields.get(b"bytes", b"")
-    if hashlib.sha256(data).hexdigest().encode() != fields.get(b"digest"):
-        raise ValueError("the data does not match its digest")
-    return Weights(
-        int(fields[b"version"]),
-        safetensors.torch.load(data),
-        int(fields[b"source_version"]),
-        fields[b"direction"].decode(),
-    )
+        Raises:
+          ValueError: if they are not what `pack` makes.
+        """
+        try:
+            table = msgpack.unpackb(fields[b"table"])
+            arrays = {}
+            for name, dtype in _DTYPES.items():
+                (found, shape), data = table[name], fields[name.encode()]
+                size = math.prod(shape) * np.dtype(dtype).itemsize
+                if found != np.dtype(dtype).str or size != len(data):
+                    raise ValueError(f"{name}: {len(data)} bytes for {found} {shape}, expected {np.dtype(dtype).str}")
+                arrays[name] = np.frombuffer(data, dtype=dtype).reshape(shape)
+            return cls(int(fields[b"update"]), **arrays)
+        except (msgpack.UnpackException, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            raise ValueError(f"no observations: {type(error).__name__} {error}") from None

@@ -96,7 +96,7 @@ def train(config: Config, url: str | None, stopping: threading.Event) -> str | N
         if url is None:
             server = stack.enter_context(RedisServer(folder.redis))
             url = server.url
-            (folder.redis / "url").write_text(url + "\n")
+            folder.put_url(url)
         with Serial(config, url) as serial:
             while not (serial.learner.learner.finished or stopping.is_set()):
                 serial.update()

@@ -19,7 +19,9 @@ from rich.live import Live
 from common.config import Config, learner_threads
 from common.connection import shown
 from common.errors import BidistError, SetupError
+from common.foreign import foreign
 from common.run_folder import RunFolder
+from common.settings import ALLOW_VARIABLE, KEYS_VARIABLE, PASSWORD_VARIABLE, REDIS_VARIABLE
 from common.store import Store
 from deploy import views
 from deploy.processes import bidist, with_parent
@@ -36,12 +38,15 @@ LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0}
 
 def topology(config: Config, actors: int, url: str) -> list["Role"]:
     """Who runs: one learner, one distiller if the method has phi, and the actors."""
-    join = ["--redis", url, "--run", config.run.name]
+    join = ["--run", config.run.name]
     budget = ["--folder", str(config.run.folder), "--steps", str(config.run.player_steps)]
-    roles = [Role("learner", "learner", [*join, *budget], learner_threads(config.learner))]
+    roles = [Role("learner", "learner", [*join, *budget], learner_threads(config.learner), url, foreign(config))]
     if make_method(config).phi:
-        roles.append(Role("distiller", "distiller", join, config.distiller.threads))
-    roles += [Role("actor", f"actor-{i}", [*join, "--name", str(i)], config.actor.threads) for i in range(actors)]
+        roles.append(Role("distiller", "distiller", join, config.distiller.threads, url, foreign(config)))
+    roles += [
+        Role("actor", f"actor-{i}", [*join, "--name", str(i)], config.actor.threads, url, foreign(config))
+        for i in range(actors)
+    ]
     return roles
 
 
@@ -53,6 +58,8 @@ class Role:
     name: str
     options: list[str]
     threads: int
+    url: str
+    allowed: list[str]
     process: "subprocess.Popen[bytes] | None" = None
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=FAST_DEATHS))
     due: float = 0.0
@@ -60,7 +67,7 @@ class Role:
     def start(self, logs: Path) -> None:
         """Starts the process, logging its output. It ends with this process, and Ctrl-C in the terminal spares it."""
         command = with_parent(bidist(self.kind, *self.options))
-        environment = _environment(self.threads)
+        environment = _environment(self.threads, self.url, self.allowed)
         with (logs / f"{self.name}.log").open("ab") as out:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=environment
@@ -116,12 +123,11 @@ class Supervisor:
             stack.enter_context(self._folder.held("train"))
             self._folder.begin(self._config)
             self._folder.logs.mkdir(exist_ok=True)
-            self._folder.redis.mkdir(exist_ok=True)
             url = self._url
             if url is None:
                 self._server = stack.enter_context(RedisServer(self._folder.redis))
                 url = self._server.url
-            (self._folder.redis / "url").write_text(url + "\n")
+            self._folder.put_url(url)
             store = Store(url, self._config.run.name, self._stopping)
             roles = topology(self._config, self._actors, url)
             self._console.print(
@@ -206,7 +212,12 @@ def _over(store: Store) -> bool:
         return False
 
 
-def _environment(threads: int) -> Mapping[str, Any]:
-    """Returns a child's environment: libraries get as many threads as the role has, and idle ones do not spin."""
+def _environment(threads: int, url: str, allowed: list[str]) -> Mapping[str, Any]:
+    """Returns a child's environment: libraries get as many threads as the role has, and idle ones do not spin.
+
+    Redis' URL may hold a password, which everybody could read on a command line. On one machine roles need no keys.
+    """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    secrets = {REDIS_VARIABLE: url, PASSWORD_VARIABLE: "", KEYS_VARIABLE: "", ALLOW_VARIABLE: ",".join(allowed)}
+    idle = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **dict.fromkeys(names, str(threads)), **idle, **secrets}

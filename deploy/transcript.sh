@@ -10,8 +10,9 @@ compose() { docker-compose --env-file "$ENVIRONMENT" "$@" 2>&1 | grep -vE '^(Cre
 say() { printf '\n# %s\n' "$*"; }
 shown() { printf '\n$ %s\n' "$*"; "$@"; }
 run() { printf '\n$ docker-compose %s\n' "$*"; compose "$@"; }
-redis() { printf '\n$ docker-compose exec -T redis redis-cli %s\n' "$*"; compose exec -T redis redis-cli "$@"; }
-pairs() { printf '\n$ docker-compose exec -T redis redis-cli %s | paste - -\n' "$*"; compose exec -T redis redis-cli "$@" | paste - -; }
+redis-cli() { compose exec -T redis sh -c 'REDISCLI_AUTH="$(cat /keys/viewer-password)" exec redis-cli --user viewer "$@"' - "$@"; }
+redis() { printf '\n$ redis-cli %s\n' "$*"; redis-cli "$@"; }
+pairs() { printf '\n$ redis-cli %s | paste - -\n' "$*"; redis-cli "$@" | paste - -; }
 ledger() {
     printf '\n$ docker-compose exec learner bidist status\n'
     compose exec -T learner bidist status | grep -A 2 -E 'ledger|player steps|rate'
@@ -27,7 +28,7 @@ crash() {
 }
 settings() { # writes the settings of the first run, and more NAME=VALUE lines
     printf '%s\n' COMPOSE_PROJECT_NAME=trial RUN=trial METHOD=bidist SUBSTRATE=pure_coordination_in_the_matrix__arena \
-        STEPS=100000000 SEED=0 REDIS_PASSWORD=not-shown LEARNER_ARGS='--set run.checkpoint_s=20' "$@" >"$ENVIRONMENT"
+        STEPS=100000000 SEED=0 LEARNER_ARGS='--set run.checkpoint_s=20' "$@" >"$ENVIRONMENT"
 }
 
 settings
@@ -64,12 +65,12 @@ redis get bidist:trial:endpoint
 redis hmget bidist:trial:theta version digest
 redis hmget bidist:trial:phi version source_version direction
 redis xlen bidist:trial:observations
-printf '\n$ docker-compose exec -T redis redis-cli xrevrange bidist:trial:events + - COUNT 20 | grep -A 20 -m 1 -x distillation | tail -n +2 | paste - -\n'
-compose exec -T redis redis-cli xrevrange bidist:trial:events + - COUNT 20 | grep -A 20 -m 1 -x distillation | tail -n +2 | paste - -
-printf '\n$ docker-compose exec -T redis redis-cli xrevrange bidist:trial:metrics + - COUNT 1 | tail -n +2 | paste - - | head -12\n'
-compose exec -T redis redis-cli xrevrange bidist:trial:metrics + - COUNT 1 | tail -n +2 | paste - - | head -12
-printf '\n$ docker-compose exec -T redis redis-cli get bidist:trial:config | cut -c 1-100\n'
-compose exec -T redis redis-cli get bidist:trial:config | cut -c 1-100
+printf '\n$ redis-cli xrevrange bidist:trial:events + - COUNT 20 | grep -A 20 -m 1 -x distillation | tail -n +2 | paste - -\n'
+redis-cli xrevrange bidist:trial:events + - COUNT 20 | grep -A 20 -m 1 -x distillation | tail -n +2 | paste - -
+printf '\n$ redis-cli xrevrange bidist:trial:metrics + - COUNT 1 | tail -n +2 | paste - - | head -12\n'
+redis-cli xrevrange bidist:trial:metrics + - COUNT 1 | tail -n +2 | paste - - | head -12
+printf '\n$ redis-cli get bidist:trial:config | cut -c 1-100\n'
+redis-cli get bidist:trial:config | cut -c 1-100
 for role in actor distiller learner redis; do crash "$role"; done
 say "The learner hangs (SIGSTOP) and becomes unhealthy. It resumes (SIGCONT)."
 hung=$(pgrep -P "$(docker inspect -f '{{.State.Pid}}' trial_learner_1)")

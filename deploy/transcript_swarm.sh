@@ -8,7 +8,6 @@ cat >"$ENVIRONMENT" <<'SETTINGS'
 RUN=swarm
 SUBSTRATE=matrix_coordination
 STEPS=100000000
-REDIS_PASSWORD=not-shown
 LEARNER_ARGS=--set environment.episode_length=32 --set run.checkpoint_s=10
 SETTINGS
 say() { printf '\n# %s\n' "$*"; }

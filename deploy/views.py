@@ -18,6 +18,7 @@ from common.config import Config
 from common.connection import connect, refusal, shown
 from common.errors import ConfigError
 from common.files import read_lines
+from common.foreign import foreign
 from common.ledger import Balance
 from common.run_folder import RunFolder
 from common.store import Store, runs
@@ -61,7 +62,10 @@ class Snapshot:
     @property
     def distils(self) -> bool:
         """Whether the run's method has a distiller."""
-        return self.config is not None and bool(make_method(self.config).directions)
+        if self.config is None:
+            return False
+        # Looking at a run must not import what its configuration names.
+        return bool(self.distillation) if foreign(self.config) else bool(make_method(self.config).directions)
 
     def missing(self) -> list[str]:
         """Returns the roles that the run needs and that send no heartbeats."""

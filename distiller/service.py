@@ -10,6 +10,7 @@ import torch
 import environments
 from common import checkpoint
 from common.config import Config
+from common.errors import CheckpointError
 from common.lifecycle import Presence, new_incarnation
 from common.metrics import MetricsLog
 from common.run_folder import RunFolder
@@ -136,4 +137,7 @@ class DistillerService:
             "direction": self._direction,
             "distiller": self.distiller.state(),
         }
-        checkpoint.save(self._folder.distiller, self.distiller.events, self.distiller.tensors(), state, keep=2)
+        try:
+            checkpoint.save(self._folder.distiller, self.distiller.events, self.distiller.tensors(), state, keep=2)
+        except CheckpointError as error:
+            log.error("phi would go back if the distiller died: %s", error)

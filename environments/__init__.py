@@ -5,6 +5,6 @@ those two and a line in `registry.build`. Games know nothing about who plays the
 """
 
 from environments.interface import Environment, Observation, Step
-from environments.registry import build, spec
+from environments.registry import build, guarded, spec
 
-__all__ = ["Environment", "Observation", "Step", "build", "spec"]
+__all__ = ["Environment", "Observation", "Step", "build", "guarded", "spec"]

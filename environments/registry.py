@@ -1,8 +1,11 @@
 """Builds games by name."""
 
+from functools import partial
+
 from common.config import EnvironmentConfig
 from common.errors import ConfigError
 from common.spec import EnvironmentSpec
+from environments.guard import Guarded
 from environments.interface import Environment
 from environments.last import WithLast
 from environments.matrix_game import PAYOFFS, MatrixGame
@@ -19,6 +22,14 @@ def build(config: EnvironmentConfig, seed: int) -> Environment:
     """
     game = _game(config, seed)
     return WithLast(game) if config.last_action_and_reward else game
+
+
+def guarded(config: EnvironmentConfig, seed: int) -> Environment:
+    """Builds a game as `build` does, and again whenever it breaks; see `Guarded`.
+
+    Raises: as `build`.
+    """
+    return Guarded(partial(build, config), seed)
 
 
 def _game(config: EnvironmentConfig, seed: int) -> Environment:

@@ -28,6 +28,7 @@ from common.config import Config
 from common.cores import core_count
 from common.errors import BidistError, ConfigError
 from common.files import read_lines, write
+from common.foreign import foreign
 from common.inbox import Inbox
 from common.run_folder import RunFolder
 from common.settings import load_config
@@ -152,7 +153,9 @@ def one_actor(config: Config, seconds: float) -> float:
         store.publish("theta", Weights(1, theta, 1))
         store.publish_phi(Weights(1, theta, 1, "initial"), keep=1)
         _fill_pool(store, config)
-        drain = multiprocessing.get_context("spawn").Process(target=_drain, args=(server.url,), daemon=True)
+        drain = multiprocessing.get_context("spawn").Process(
+            target=_drain, args=(server.url, foreign(config)), daemon=True
+        )
         drain.start()
         try:
             with _one_core(), Actor(config, store, "0") as actor:
@@ -174,16 +177,16 @@ def _play(actor: Actor, steps: int, seconds: float) -> None:
             steps -= 1
 
 
-def _drain(url: str) -> None:
+def _drain(url: str, allowed: list[str]) -> None:
     """Stands in for a learner that accepts every unroll at once."""
-    store = Store(url, RUN)
-    inbox = Inbox("tcp://127.0.0.1:*", RUN, "drain", unroll_spec(store.config()), 64, {})
-    store.put_endpoint(f"tcp://127.0.0.1:{inbox.port}")
-    while True:
-        inbox.poll(1.0)
-        while (arrival := inbox.take()) is not None:
-            inbox.account(arrival.incarnation, arrival.sequence)
-        inbox.answer_all()
+    store = Store(url, RUN, allowed=allowed)
+    with Inbox("tcp://127.0.0.1:*", RUN, "drain", unroll_spec(store.config()), 64, {}) as inbox:
+        store.put_endpoint(f"tcp://127.0.0.1:{inbox.port}")
+        while True:
+            inbox.poll(1.0)
+            while (arrival := inbox.take()) is not None:
+                inbox.account(arrival.incarnation, arrival.sequence)
+            inbox.answer_all()
 
 
 def whole_system(config: Config, seconds: float) -> System:

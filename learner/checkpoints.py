@@ -7,7 +7,7 @@ import redis
 
 from common import checkpoint
 from common.checkpoint import Checkpoint
-from common.errors import StoreError
+from common.errors import CheckpointError, StoreError
 from common.store import Store
 from common.weights import PHI, Weights
 from learner.learner import Learner
@@ -35,7 +35,7 @@ class Checkpoints:
         return checkpoint.newest(self._folder)
 
     def save(self, learner: Learner) -> None:
-        """Saves everything from which the run resumes exactly."""
+        """Saves everything from which the run resumes exactly. If that fails, the run goes on from the last one."""
         tensors, state = learner.tensors(), learner.counters()
         try:
             phi = self._store.weights(PHI)
@@ -49,7 +49,12 @@ class Checkpoints:
                 "source_version": phi.source_version,
                 "direction": phi.direction,
             }
-        path = checkpoint.save(self._folder, learner.updates, tensors, state, self._keep)
+        try:
+            path = checkpoint.save(self._folder, learner.updates, tensors, state, self._keep)
+        except CheckpointError as error:
+            log.error("%s", error)
+            self._store.put_event("learner", "learner", "unsaved", message=str(error)[:500])
+            return
         self._store.put_event("learner", "learner", "checkpoint", path=str(path), updates=learner.updates)
 
     def restore_phi(self, saved: Checkpoint | None) -> None:

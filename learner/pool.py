@@ -43,7 +43,10 @@ class Pool:
         if score is None:
             return
         state = {"rank": score, "version": theta.version}
-        checkpoint.save(self._folder, updates, {"theta": theta.parameters}, state, keep=None)
+        try:
+            checkpoint.save(self._folder, updates, {"theta": theta.parameters}, state, keep=None)
+        except CheckpointError as error:
+            log.error("the pool would lose a policy if Redis did: %s", error)
         self._publish(updates, theta, score)
         for name in method.evict(self.scores):
             self._remove(name)

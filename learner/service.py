@@ -1,6 +1,7 @@
 """The learner process: restores the run, receives unrolls, updates theta until the budget is used up, and leaves."""
 
 import contextlib
+import ipaddress
 import logging
 import math
 import time
@@ -13,8 +14,9 @@ import torch
 import environments
 from common.checkpoint import Checkpoint
 from common.config import Config, learner_threads
-from common.errors import SetupError
+from common.errors import ConfigError, SetupError
 from common.inbox import Inbox
+from common.keys import LearnerKeys
 from common.lifecycle import Presence, new_incarnation
 from common.metrics import MetricsLog
 from common.run_folder import RunFolder
@@ -26,6 +28,7 @@ from learner.checkpoints import Checkpoints
 from learner.feed import Feed
 from learner.gauges import Gauges
 from learner.learner import Learner
+from learner.ownership import Ownership
 from learner.pool import Pool
 from learner.ranks import Launch, Ranks, device_of
 from learner.timers import Every
@@ -36,12 +39,12 @@ log = logging.getLogger(__name__)
 FINISH_S = 15.0
 
 
-def run(store: Store, config: Config, listen: str, host: str, launch: Launch) -> None:
+def run(store: Store, config: Config, listen: str, host: str, launch: Launch, keys: LearnerKeys | None = None) -> None:
     """Runs the learner until it is stopped or the run's budget is used up."""
     torch.set_num_threads(learner_threads(config.learner))
     with (
         Ranks(device_of(config.learner.device), launch) as ranks,
-        LearnerService(store, config, listen, host, ranks) as service,
+        LearnerService(store, config, listen, host, ranks, keys=keys) as service,
         Presence(store, "learner", "learner", service.incarnation, config.run.heartbeat_s) as presence,
     ):
         learner = service.learner
@@ -82,6 +85,7 @@ class LearnerService:
       host: the name under which actors reach this machine.
       ranks: this process among those of its learner.
       on_batch: called with the unrolls of every batch before it is trained on.
+      keys: whom to admit; None admits everybody who reaches the port.
     """
 
     learner: Learner
@@ -97,9 +101,12 @@ class LearnerService:
         host: str,
         ranks: Ranks,
         on_batch: Callable[[list[Unroll]], None] | None = None,
+        keys: LearnerKeys | None = None,
     ) -> None:
+        self._keys = keys
         self.store, self.config = store, config
         self.incarnation = new_incarnation("learner")
+        self._owned, self._ledger = Ownership(store, self.incarnation), store.ledger.of(self.incarnation)
         self._listen, self._host, self._ranks, self._on_batch = listen, host, ranks, on_batch
         self._folder = RunFolder.of(config.run)
         self._checkpoints = Checkpoints(store, self._folder.checkpoints, config.run.keep_checkpoints)
@@ -131,6 +138,7 @@ class LearnerService:
             batch = collate(unrolls, self.config.actor.unroll_length, self._ranks.device)
             self._ranks.share_batch(batch)
             metrics = self.learner.update(batch) | self.learner.count(unrolls)
+            self._owned.check()  # it may have been stopped for long during the update
             self._publish(batch, metrics)
             self.feed.account()
             self._log(metrics, time.monotonic() - received)
@@ -150,6 +158,7 @@ class LearnerService:
         endpoint = self.store.endpoint()
         if endpoint is None:
             log.warning("Redis has lost the run: announcing it again")
+            self._owned.restore()
             self._announce(self._checkpoints.newest())
         elif endpoint != self.endpoint:
             raise SetupError(f"another learner, at {endpoint}, took run {self.store.run} over; a run has only one")
@@ -165,12 +174,13 @@ class LearnerService:
 
     def leave(self) -> None:
         """Saves, accounts for what is in flight, and ends the run if its budget is used up."""
+        self._owned.check()
         self.save()
         if self.learner.finished:
             self._gauges.progress("finishing")
             self.feed.finish(FINISH_S)
-            for incarnation in self.store.ledger.incarnations():
-                self.store.ledger.close(incarnation)
+            for incarnation in self._ledger.incarnations():
+                self._ledger.close(incarnation)
         else:
             self.feed.stop()
         self.store.put_starvation(0.0)
@@ -181,11 +191,13 @@ class LearnerService:
         method, spec = make_method(config), unroll_spec(config)
         capacity = max(1, round(config.learner.queue_batches * config.learner.batch_unrolls))
         accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
-        # The port comes first: a learner that cannot bind must not touch the ledger of the one that runs.
-        inbox = Inbox(self._listen, config.run.name, self.incarnation, spec, capacity, accounted)
-        on_exit(inbox.close)
+        # The port and the claim come first: a second learner must not touch what belongs to the one that runs.
+        inbox = Inbox(self._listen, config.run.name, self.incarnation, spec, capacity, accounted, keys=self._keys)
+        self._resources.enter_context(inbox)
         self.endpoint = f"tcp://{self._host}:{inbox.port}"
-        self.feed = Feed(inbox, store.ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
+        self._owned.claim()
+        on_exit(self._owned.release)
+        self.feed = Feed(inbox, self._ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
         self.pool = Pool(store, self._folder.pool)
         self.learner = Learner(config.learner, config.run, method, spec, self._ranks)
         saved = self._checkpoints.newest()
@@ -197,7 +209,7 @@ class LearnerService:
             self.learner.version = max(self.learner.version, published) + 1
         self._ranks.share_state(self.learner.tensors(), self.learner.counters())
         on_exit(self._ranks.share_batch, None)
-        store.ledger.rewind(self.learner.unrolls)
+        self._ledger.rewind(self.learner.unrolls)
         self._announce(saved)
         tensorboard = self._folder.tensorboard / "learner"
         self._metrics = MetricsLog(self._folder.metrics, tensorboard, "updates", self.learner.updates)
@@ -234,6 +246,23 @@ class LearnerService:
         self._gauges.updated(update_s)
         self._metrics.write(metrics)
         self.store.put_metrics(metrics)
+
+
+def check_exposure(listen: str, allowed: bool) -> None:
+    """Checks that a learner that anybody can send unrolls to listens on this machine only.
+
+    Raises:
+      ConfigError: if it would not, and that is not allowed.
+    """
+    scheme, _, address = listen.partition("://")
+    host = address.rpartition(":")[0].strip("[]")
+    with contextlib.suppress(ValueError):
+        allowed |= ipaddress.ip_address(host).is_loopback
+    if not (allowed or scheme != "tcp" or host == "localhost"):
+        raise ConfigError(
+            f"--listen {listen} lets anybody who reaches this machine send unrolls: make keys with `bidist keys` and "
+            "name the learner's folder with --keys, or accept it with learner.plain_tcp=true"
+        )
 
 
 def unroll_spec(config: Config) -> UnrollSpec:

@@ -1,8 +1,10 @@
 """Checkpoints are written atomically, and a damaged one never stops a run that has an older one."""
 
+import hashlib
 import json
 import logging
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -197,3 +199,34 @@ def test_a_process_killed_while_saving_leaves_intact_checkpoints_alone(tmp_path:
         save_numbers(folder, 500, keep=1)
         assert [p.name for p in folder.iterdir()] == ["00000500"], "what dead processes left behind is removed"
     assert left_behind > 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_damage_never_breaks_the_reader(tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Bits flipped, ends cut or added, digests forged or not: the older one loads, and the damaged one is named."""
+    rng = random.Random(seed)
+    save_numbers(tmp_path, 1, 2)
+    newer = tmp_path / "00000002"
+    kept = {path.name: path.read_bytes() for path in newer.iterdir()}
+    skipped = 0
+    for _ in range(300):
+        for name, data in kept.items():
+            (newer / name).write_bytes(data)
+        name = rng.choice(list(kept))
+        damaged = bytearray(kept[name])
+        for _ in range(rng.randrange(1, 9)):
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        cut = rng.randrange(len(damaged) + 1) if rng.random() < 0.3 else len(damaged)
+        data = bytes(damaged[:cut]) + b"x" * rng.randrange(3)
+        (newer / name).write_bytes(data)
+        if name != STATE and rng.random() < 0.5:
+            record = json.loads(kept[STATE])
+            record["digests"][name.removesuffix(".safetensors")] = hashlib.sha256(data).hexdigest()
+            (newer / STATE).write_text(json.dumps(record))
+        caplog.clear()
+        found = newest(tmp_path)
+        assert found is not None
+        if found.path != newer:
+            skipped += 1
+            assert str(newer) in caplog.text
+    assert skipped > 150

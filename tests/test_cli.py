@@ -311,8 +311,8 @@ COMMANDS = (
         "diversity",
         "crossplay",
     ),
-    *("report", "curves", "sweep", "reproduce", "tune", "bench", "conventions"),
-    *("learner", "actor", "distiller", "health", "stack", "exporter"),
+    *("report", "curves", "sweep", "reproduce", "tune", "bench", "conventions", "chaos"),
+    *("learner", "actor", "distiller", "health", "stack", "keys", "exporter"),
 )
 
 

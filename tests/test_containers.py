@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.keys import CONTENTS
 from deploy.stack import stack
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,23 @@ def test_every_service_is_locked_down_and_limited(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["deploy"]["resources"]["limits"]["memory"]
     assert service["restart"]
+
+
+def test_each_service_has_its_own_keys_and_no_secret_is_in_a_setting() -> None:
+    services = compose()["services"]
+    makes = {volume for volume in services["keys"]["volumes"] if isinstance(volume, str)}
+    assert makes == {f"keys-{party}:/keys/{party}" for party in CONTENTS}
+    for name, service in services.items():
+        held = [v for v in service["volumes"] if isinstance(v, str) and v.startswith("keys-")]
+        if name != "keys" and (held or name in ("redis", *ROLES)):
+            party = name if name in ("redis", "grafana", *ROLES) else "viewer"
+            assert held == [f"keys-{party}:/keys:ro"], name
+        for variable, value in service.get("environment", {}).items():
+            assert "PASSWORD" not in variable or variable.endswith("FILE"), (name, variable)
+            assert not re.search(r"://[^@]*:[^@]*@", value), (name, variable)
+    for role in ROLES:
+        assert services[role]["environment"]["BIDIST_REDIS"] == f"redis://{role}@redis:6379/0"
+    assert services["redis"]["depends_on"] == {"keys": {"condition": "service_completed_successfully"}}
 
 
 @pytest.mark.parametrize("name", ROLES)
@@ -83,6 +101,10 @@ def test_a_stack_has_only_what_swarm_supports() -> None:
         assert "max_attempts" not in policy, "a run of several days must not be given up"
     for name in ROLES:
         assert made["services"][name]["healthcheck"]["test"][-1] == "--alive"
+        held = {(secret["source"], secret["target"]) for secret in made["services"][name]["secrets"]}
+        assert held == {(f"{name}-{file}", f"/keys/{file}") for file in CONTENTS[name]}
+    assert not any(name.startswith("keys") for name in made["volumes"])
+    assert made["secrets"].keys() == {f"{n}-{file}" for n in ("redis", *ROLES) for file in CONTENTS[n]}
     assert made["services"]["learner"]["deploy"]["endpoint_mode"] == "dnsrr"
 
 
@@ -201,7 +223,7 @@ class Project:
         """Writes `.env` with a budget."""
         self._environment.write_text(
             f"COMPOSE_PROJECT_NAME={PROJECT}\nRUN=test\nSUBSTRATE=matrix_coordination\nSTEPS={steps}\n"
-            "REDIS_PASSWORD=pass\nLEARNER_ARGS=--set environment.episode_length=32 --set run.checkpoint_s=5\n"
+            "LEARNER_ARGS=--set environment.episode_length=32 --set run.checkpoint_s=5\n"
         )
 
     def __call__(self, *arguments: str) -> str:
@@ -211,7 +233,8 @@ class Project:
         return done.stdout
 
     def redis(self, *arguments: str) -> str:
-        return self("exec", "-T", "redis", "redis-cli", *arguments).strip()
+        looking = 'REDISCLI_AUTH="$(cat /keys/viewer-password)" exec redis-cli --user viewer "$@"'
+        return self("exec", "-T", "redis", "sh", "-c", looking, "redis-cli", *arguments).strip()
 
     def ledger(self) -> dict[str, int]:
         fields = self.redis("hgetall", "bidist:test:ledger").split()

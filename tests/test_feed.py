@@ -21,11 +21,11 @@ ACTED_ON = 12  # the version of theta in the unrolls of `make_unroll`
 @pytest.fixture
 def ends(store: Store) -> Iterator[tuple[Feed, Outbox]]:
     """A feed of batches of two unrolls that allows a lag of one, and an actor's end of the connection."""
-    inbox = Inbox("tcp://127.0.0.1:*", RUN, "learner-1", SPEC, 8, {})
-    outbox = Outbox(RUN, "a", "a-1", f"tcp://127.0.0.1:{inbox.port}")
-    yield Feed(inbox, store.ledger, batch_unrolls=2, max_policy_lag=1), outbox
-    outbox.close()
-    inbox.close()
+    with (
+        Inbox("tcp://127.0.0.1:*", RUN, "learner-1", SPEC, 8, {}) as inbox,
+        Outbox(RUN, "a", "a-1", f"tcp://127.0.0.1:{inbox.port}") as outbox,
+    ):
+        yield Feed(inbox, store.ledger, batch_unrolls=2, max_policy_lag=1), outbox
 
 
 def ship(outbox: Outbox, store: Store, count: int, broken: bool = False) -> None:

@@ -3,6 +3,8 @@
 import contextlib
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from unrolls import make_unroll
 from common.config import Config
 from common.errors import SetupError
 from common.files import read_lines
+from common.lifecycle import Presence
 from common.outbox import Outbox
 from common.run_folder import RunFolder
 from common.settings import load_config
@@ -64,7 +67,7 @@ class Sender:
     def __init__(self, store: Store, config: Config, incarnation: str = "a-1", skip: int = 0) -> None:
         self._store, self._config, self._incarnation, self._skip = store, config, incarnation, skip
         self._spec = unroll_spec(config)
-        self.outbox = Outbox(config.run.name, "a", incarnation, store.wait_for_endpoint())
+        self.outbox = Outbox(config.run.name, "a", incarnation, store.wait_for_endpoint()).__enter__()
 
     def batch(self, theta_version: int) -> None:
         """Ships a batch."""
@@ -115,6 +118,75 @@ def test_a_second_learner_on_the_same_port_leaves_the_ledger_untouched(store: St
     with learning(store, config):
         rewound = store.ledger.balance()
         assert rewound.holds and (rewound.trained, rewound.rewound) == (0, 3 * BATCH)
+
+
+def test_a_second_learner_on_another_port_leaves_the_run_untouched(store: Store, tmp_path: Path) -> None:
+    """It was started from a copy of the folder, so that no lock keeps it out."""
+    config = configuration(store, tmp_path)
+    copy = config.model_copy(update={"run": config.run.model_copy(update={"folder": tmp_path / "copy"})})
+    with learning(store, config) as first, Presence(store, "learner", "learner", first.incarnation, heartbeat_s=0.1):
+        sender = Sender(store, config)
+        for _ in range(2):
+            sender.update(first)
+        before = store.ledger.balance(), store.endpoint(), store.version("theta"), store.client.get(store.key("config"))
+        with pytest.raises(SetupError, match=r"has a learner already: process \d+ on .*; a run has only one"):
+            LearnerService(store, copy, "tcp://127.0.0.1:*", "127.0.0.1", Ranks(CPU)).__enter__()
+        after = store.ledger.balance(), store.endpoint(), store.version("theta"), store.client.get(store.key("config"))
+        assert after == before
+        sender.update(first)
+        assert store.ledger.balance().trained == 3 * BATCH
+        sender.outbox.close()
+
+
+def test_a_learner_that_was_thought_dead_stays_out(store: Store, tmp_path: Path) -> None:
+    """It was stopped until its heartbeat had expired; when it awakes, it has a batch."""
+    config = configuration(store, tmp_path)
+    copy = config.model_copy(update={"run": config.run.model_copy(update={"folder": tmp_path / "copy"})})
+    with learning(store, config) as first:
+        sender = Sender(store, config)
+        sender.update(first)
+        store.remove_worker("learner", "learner")
+        store.put_worker("actor", "a", {"incarnation": "a-1"}, ttl_s=3600)
+        with learning(store, copy) as second:
+            taken, version = store.ledger.balance(), store.version("theta")
+            assert (taken.trained, taken.rewound) == (0, BATCH) and second.endpoint != first.endpoint
+            sender.batch(first.learner.version)
+            with pytest.raises(SetupError, match="took run .* over; a run has only one"):
+                while not first.step(timeout_s=0.01):
+                    sender.outbox.pump(0.01)
+            for change in (
+                first.feed.account,
+                first.leave,
+                lambda: first._ledger.rewind(0),
+            ):
+                with pytest.raises(SetupError, match="a run has only one"):
+                    change()
+            now = store.ledger.balance()
+            assert now.holds and (now.trained, now.rewound, now.lost, now.stale) == (0, BATCH, 0, 0)
+            assert store.version("theta") == version
+            sender.outbox.connect(second.endpoint)
+            deadline = time.monotonic() + 30
+            while not second.step(timeout_s=0.01):
+                assert time.monotonic() < deadline
+                sender.outbox.pump(0.01)
+            assert store.ledger.balance().trained == BATCH
+            sender.outbox.close()
+
+
+def test_a_learner_whose_process_is_gone_is_replaced_at_once(store: Store, tmp_path: Path) -> None:
+    config = configuration(store, tmp_path)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead: dict[str, str | int | float] = {
+        "incarnation": "learner-dead",
+        "host": socket.gethostname(),
+        "pid": gone.pid,
+        "reported": 1,
+    }
+    store.put_worker("learner", "learner", dead, ttl_s=3600)
+    with learning(store, config) as learner:
+        assert store.workers()["learner", "learner"]["incarnation"] == learner.incarnation
+    assert not store.workers(), "and nobody waits for the next"
 
 
 def test_a_start_that_fails_frees_the_port(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

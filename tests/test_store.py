@@ -1,10 +1,12 @@
 """What the store writes to a real Redis reads back intact, and survives the death of Redis."""
 
+import hashlib
 import os
+import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 
 from common.config import Config
 from common.connection import connect, shown
-from common.errors import StoreError
+from common.errors import ConfigError, StoreError
 from common.settings import load_config
 from common.store import Store, runs
 from common.weights import Observations, Weights
@@ -352,3 +354,86 @@ def test_a_password_that_must_be_escaped_is_refused() -> None:
     with pytest.raises(StoreError, match="write # and / in its password as %23 and %2F") as refused:
         Store("redis://:p#w/rd@host:6379/0", "r")
     assert "rd@" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend"),
+    [
+        (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
+        (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]),
+    ],
+    ids=["out of memory", "read-only"],
+)
+def test_writes_wait_for_a_server_that_refuses_them_and_are_made_once(
+    server: RedisServer, spoil: list[str], mend: list[str]
+) -> None:
+    store, admin = Store(server.url, "refused"), connect(server.url)
+    store.ledger.produced("a-1", 2)
+    writes: dict[str, Callable[[], object]] = {
+        "hash": lambda: store.publish("theta", Weights(3, PARAMETERS)),
+        "pipeline": lambda: store.put_worker("actor", "0", {"incarnation": "a-1"}, ttl_s=60),
+        "script": lambda: store.ledger.account([("a-1", 1, "trained", "")]),
+        "stream": lambda: store.put_metrics({"updates": 1}),
+    }
+    admin.execute_command(*spoil)
+    threads = {name: threading.Thread(target=write, name=name) for name, write in writes.items()}
+    for thread in threads.values():
+        thread.start()
+    time.sleep(0.5)
+    assert [name for name, thread in threads.items() if not thread.is_alive()] == [], "these gave up"
+    admin.execute_command(*mend)
+    for thread in threads.values():
+        thread.join(timeout=30)
+        assert not thread.is_alive(), thread.name
+    assert store.version("theta") == 3 and store.workers() and len(store.stream("metrics", 10)) == 1
+    balance = store.ledger.balance()
+    assert (balance.produced, balance.trained, balance.in_flight) == (2, 1, 1)
+
+
+VALUES = [b"", b"\x00", b"{", b"[]", b"null", b"-1", b"1e9", b"\xff" * 64, b"9" * 5000, b"[" * 100_000, b'{"run": 3}']
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_that_redis_holds_breaks_a_reader(store: Store, seed: int) -> None:
+    """Mutated and made-up data is refused with an error that names its key, or read as what it says."""
+    rng = random.Random(seed)
+    store.put_config(load_config(environ={}))
+    store.publish("theta", Weights(3, PARAMETERS))
+    rgb, features = np.zeros((2, 1, 1, 2, 2, 3), np.uint8), np.zeros((2, 1, 1, 3), np.float32)
+    store.put_observations(Observations(1, rgb, features, np.zeros((1, 1), np.int64), np.ones((2, 1, 1), bool)))
+    whole = {name: store.client.hgetall(store.key(name)) for name in ("theta",)}
+    config = store.client.get(store.key("config"))
+    entry = store.client.xrevrange(store.key("observations"), count=1)[0][1]
+    refused = 0
+    for _ in range(300):
+        theta, observed = dict(whole["theta"]), dict(entry)
+        for fields in (theta, observed):
+            name = rng.choice(list(fields))
+            fields[name] = mutated(fields[name], rng)
+        if rng.random() < 0.7:  # a forger fits the digest
+            theta[b"digest"] = hashlib.sha256(theta[b"bytes"]).hexdigest().encode()
+        store.client.hset(store.key("theta"), mapping=theta)
+        store.client.set(store.key("config"), mutated(config, rng))
+        store.client.xadd(store.key("observations"), observed, maxlen=2)
+        for read in (lambda: store.weights("theta"), lambda: store.version("theta"), lambda: store.config(0.0)):
+            try:
+                read()
+            except (StoreError, ConfigError) as error:
+                refused += 1
+                assert len(str(error)) < 2000
+        store.observations(other_than=-1)
+    assert refused > 300
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Data with a few bytes changed, cut, doubled, or something else altogether."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return rng.choice(VALUES)
+    if kind == 1:
+        return data[: rng.randrange(len(data) + 1)]
+    changed = bytearray(data * (2 if kind == 2 else 1))
+    for _ in range(rng.randrange(1, 4)):
+        if changed:
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+    return bytes(changed)

@@ -14,7 +14,7 @@ from unrolls import RUN, SPEC, make_unroll
 
 from common.errors import SetupError
 from common.inbox import GONE_S, Inbox
-from common.outbox import Outbox
+from common.outbox import PING_S, RESEND_S, Outbox
 from common.unroll import ARRAYS
 from common.wire import pack_unroll
 
@@ -102,12 +102,10 @@ def ends() -> Iterator[Callable[..., Inbox]]:
         while True:  # ZeroMQ releases the port of a closed socket with a delay
             try:
                 inbox = Inbox(f"tcp://127.0.0.1:{port}", RUN, learner, SPEC, capacity, accounted or {}, gone_s)
+                return made.enter_context(inbox)
             except SetupError:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-            else:
-                made.callback(inbox.close)
-                return inbox
 
     with made:
         yield make
@@ -130,10 +128,9 @@ def proxies() -> Iterator[Callable[[int], Proxy]]:
 def outboxes() -> Iterator[Callable[..., Outbox]]:
     made = contextlib.ExitStack()
 
-    def make(inbox: Inbox | Proxy, actor: str = "a", **seconds: float) -> Outbox:
-        outbox = Outbox(RUN, actor, f"{actor}-1", f"tcp://127.0.0.1:{inbox.port}", **seconds)
-        made.callback(outbox.close)
-        return outbox
+    def make(inbox: Inbox | Proxy, actor: str = "a", resend_s: float = RESEND_S, ping_s: float = PING_S) -> Outbox:
+        outbox = Outbox(RUN, actor, f"{actor}-1", f"tcp://127.0.0.1:{inbox.port}", resend_s, ping_s)
+        return made.enter_context(outbox)
 
     with made:
         yield make
@@ -208,7 +205,7 @@ def test_the_limit_holds_the_actor_back(ends: Callable[..., Inbox], outboxes: Ca
 def test_a_learner_that_cannot_listen_names_the_address(ends: Callable[..., Inbox]) -> None:
     inbox = ends()
     with pytest.raises(SetupError, match=rf"cannot listen at tcp://127\.0\.0\.1:{inbox.port}: Address already in use"):
-        Inbox(f"tcp://127.0.0.1:{inbox.port}", RUN, "other", SPEC, 4, {})
+        Inbox(f"tcp://127.0.0.1:{inbox.port}", RUN, "other", SPEC, 4, {}).__enter__()
 
 
 def test_duplicates_and_gaps_are_dropped(ends: Callable[..., Inbox]) -> None:

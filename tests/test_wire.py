@@ -43,6 +43,7 @@ class Pair:
 
     def __init__(self, spec: UnrollSpec = SPEC, identity: bytes = b"a-1") -> None:
         self.inbox = CountingInbox("tcp://127.0.0.1:*", RUN, "learner-1", spec, capacity=1000, accounted={})
+        self.inbox.__enter__()
         self.dealer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self.dealer.setsockopt(zmq.IDENTITY, identity)
         self.dealer.setsockopt(zmq.LINGER, 0)

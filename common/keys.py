@@ -1,0 +1,147 @@
+"""Key files: which actors a learner admits, and how the two recognise each other.
+
+Each party has a folder of its own and needs nothing from the others' (`bidist keys` makes them all):
+
+    learner   curve.secret      its secret key
+              authorized_keys   a line `NAME KEY` for each actor it admits; without its line, an actor is out at once
+    actor     curve.secret      its secret key
+              learner.public    the key of the only learner that it sends unrolls to
+
+The keys are CurveZMQ's: 32 bytes as 40 characters of Z85. Every connection negotiates new session keys from them, so a
+recorded session is of no use to anybody.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+
+from common.errors import SetupError
+
+log = logging.getLogger(__name__)
+
+SECRET, LEARNER, ALLOWED = "curve.secret", "learner.public", "authorized_keys"
+KEY_CHARACTERS = 40
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A public key and its secret counterpart, both in Z85."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ActorKeys:
+    """What an actor connects with.
+
+    Attributes:
+      own: its key pair.
+      learner: the learner's public key.
+    """
+
+    own: KeyPair
+    learner: bytes
+
+    @classmethod
+    def read(cls, folder: Path) -> "ActorKeys":
+        """Reads an actor's folder.
+
+        Raises:
+          SetupError: if a file is missing or holds no key.
+        """
+        return cls(_pair(folder), _key(folder / LEARNER))
+
+
+@dataclass(frozen=True)
+class LearnerKeys:
+    """What a learner admits actors with.
+
+    Attributes:
+      own: its key pair.
+      allowed: the keys that it admits.
+    """
+
+    own: KeyPair
+    allowed: "AllowList"
+
+    @classmethod
+    def read(cls, folder: Path) -> "LearnerKeys":
+        """Reads a learner's folder.
+
+        Raises:
+          SetupError: if a file is missing or holds no key.
+        """
+        allowed = AllowList(folder / ALLOWED)
+        allowed.read()
+        return cls(_pair(folder), allowed)
+
+
+class AllowList:
+    """The actors' keys in a file, which is read again whenever it changes.
+
+    Args:
+      path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._names: dict[bytes, str] = {}
+
+    def name(self, key: bytes) -> str | None:
+        """Returns the name under which a key is admitted, None if it is not. Without a readable file nobody is."""
+        try:
+            status = self._path.stat()
+            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if seen != self._seen:
+                self._names = {admitted: name for name, admitted in self.read().items()}
+                self._seen = seen
+        except (OSError, SetupError) as error:
+            if self._names or self._seen is not None:
+                log.error("no actor is admitted until this is mended: %s", error)
+            self._names, self._seen = {}, None
+        return self._names.get(key)
+
+    def read(self) -> Mapping[str, bytes]:
+        """Returns the key of each name in the file.
+
+        Raises:
+          SetupError: if it cannot be read, or a line is not `NAME KEY`.
+        """
+        keys = {}
+        for number, line in enumerate(_text(self._path).splitlines(), start=1):
+            name, _, key = line.strip().partition(" ")
+            if name and not name.startswith("#"):
+                keys[name] = _checked(key.strip(), f"{self._path}, line {number}, expected NAME KEY")
+        return keys
+
+
+def public_key(secret: bytes) -> bytes:
+    """Returns the public key of a secret one, both in Z85."""
+    return bytes(zmq.curve_public(secret))
+
+
+def _pair(folder: Path) -> KeyPair:
+    secret = _key(folder / SECRET)
+    return KeyPair(public_key(secret), secret)
+
+
+def _key(path: Path) -> bytes:
+    return _checked(_text(path).strip(), str(path))
+
+
+def _checked(key: str, place: str) -> bytes:
+    if len(key) != KEY_CHARACTERS or not key.isascii():
+        raise SetupError(f"{place}: found no key of {KEY_CHARACTERS} characters; `bidist keys` makes such files")
+    return key.encode()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{path}: {error}; `bidist keys` makes such files") from None

@@ -1,0 +1,125 @@
+"""Makes the keys and passwords of a run: `bidist keys`.
+
+One folder for each party, which is all that it needs and all that it may have:
+
+    redis/       users.acl         the users of Redis and their rights; passwords as SHA-256 only
+                 viewer-password   for redis-cli beside it
+    learner/     curve.secret, authorized_keys, redis-password
+    actor/       curve.secret, learner.public, redis-password; likewise for each further actor
+    distiller/   redis-password
+    viewer/      redis-password    for `bidist watch` and the like, which only read
+    grafana/     password          of Grafana's administrator, for the containers
+
+`common.keys` describes the files for CurveZMQ. Files that exist are kept, so that it can be called again: to add an
+actor, or to make what was interrupted.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import zmq
+
+from common.errors import ConfigError
+from common.keys import ALLOWED, LEARNER, SECRET, public_key
+from common.store import PREFIX
+
+ACL, PASSWORD, VIEWER = "users.acl", "redis-password", "viewer-password"
+ROLES = ("learner", "distiller", "viewer")
+CONTENTS = {
+    "redis": (ACL, VIEWER),
+    "learner": (SECRET, ALLOWED, PASSWORD),
+    "actor": (SECRET, LEARNER, PASSWORD),
+    "distiller": (PASSWORD,),
+    "viewer": (PASSWORD,),
+    "grafana": ("password",),
+}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_CONNECT = "+ping +echo +hello +auth +select +client|setname +multi +exec"
+_SCRIPT = "+eval +evalsha +script|load"
+# `RUN:` stands for the run's prefix. Rights to keys need Redis 7; `%R~` is for reading only.
+_RIGHTS = {
+    "learner": f"~RUN:* +@read +@write -@dangerous -@blocking {_SCRIPT} {_CONNECT}",
+    "actor": (
+        "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:phi* %R~RUN:pool* %R~RUN:progress %R~RUN:worker:* "
+        "~RUN:worker:actor:* ~RUN:starts ~RUN:events ~RUN:ledger ~RUN:sequences ~RUN:closed "
+        "+get +hget +hgetall +zrange +scan +hset +hincrby +hdel +pexpire +del +xadd +sadd +sismember "
+        f"{_SCRIPT} {_CONNECT}"
+    ),
+    "distiller": (
+        "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:observations %R~RUN:progress %R~RUN:worker:* "
+        "~RUN:phi* ~RUN:worker:distiller:* ~RUN:events "
+        f"+get +hget +hgetall +xrevrange +zrange +zadd +zrem +scan +hset +pexpire +del +xadd {_CONNECT}"
+    ),
+    "viewer": f"%R~RUN:* +@read -@dangerous -@blocking +info {_CONNECT}",
+}
+
+
+def make(folder: Path, run: str, actors: Sequence[str]) -> list[Path]:
+    """Makes what is missing and returns it.
+
+    Args:
+      folder: holds a folder for each party; created if missing.
+      run: the only run whose keys in Redis they may use; `*` for all.
+      actors: the names of the actors that have their own keys.
+
+    Raises:
+      ConfigError: if an actor's name is not a file name, or is another party's.
+    """
+    for name in actors:
+        if not _NAME.fullmatch(name) or name in ("learner", "distiller", "viewer", "redis", "grafana", "default"):
+            raise ConfigError(f"{name!r} cannot be an actor's name: expected letters, digits and -, and no other role")
+    made: list[Path] = []
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    for party in (*ROLES, *actors, "grafana"):
+        (folder / party).mkdir(0o700, exist_ok=True)
+    for party in (*ROLES, *actors):
+        _keep(folder / party / PASSWORD, secrets.token_urlsafe(32), made)
+    _keep(folder / "learner" / SECRET, zmq.curve_keypair()[1].decode(), made)
+    learner = public_key((folder / "learner" / SECRET).read_text().strip().encode())
+    allowed = folder / "learner" / ALLOWED
+    for name in actors:
+        _keep(folder / name / LEARNER, learner.decode(), made)
+        fresh = _keep(folder / name / SECRET, zmq.curve_keypair()[1].decode(), made)
+        if fresh:
+            allowed.touch(0o600)
+            with allowed.open("a") as file:
+                file.write(f"{name} {public_key((folder / name / SECRET).read_text().strip().encode()).decode()}\n")
+    if _keep(folder / "grafana" / "password", secrets.token_urlsafe(16), made):
+        _open(folder / "grafana" / "password")
+    _write_users(folder, run)
+    return made
+
+
+def _open(path: Path) -> None:
+    """Lets a container's other user read a file; on a host, the folder above keeps everybody out."""
+    path.chmod(0o644)
+    path.parent.chmod(0o755)
+
+
+def _keep(path: Path, text: str, made: list[Path]) -> bool:
+    """Writes a file unless it exists; returns whether it did."""
+    if path.exists():
+        return False
+    path.touch(0o600)
+    path.write_text(text + "\n")
+    made.append(path)
+    return True
+
+
+def _write_users(folder: Path, run: str) -> None:
+    """Writes the users of Redis anew, one for each folder with a password; nobody can read a password from it."""
+    lines = ["user default off"]
+    for path in sorted(folder.glob(f"*/{PASSWORD}")):
+        name = path.parent.name
+        rights = _RIGHTS.get(name, _RIGHTS["actor"]).replace("RUN:", f"{PREFIX}:{run}:")
+        digest = hashlib.sha256(path.read_text().strip().encode()).hexdigest()
+        lines.append(f"user {name} on #{digest} resetchannels -@all {rights}")
+    target = folder / "redis" / ACL
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("\n".join(lines) + "\n")
+    (target.parent / VIEWER).write_text((folder / "viewer" / PASSWORD).read_text())
+    for path in (target, target.parent / VIEWER):
+        _open(path)

@@ -1,0 +1,91 @@
+"""A game that may break: what it returns is checked, and a broken game is built again while the others play on."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import SubstrateError
+from environments.interface import Environment, Observation, Step
+
+log = logging.getLogger(__name__)
+
+MOST_FAILURES = 5
+
+
+class Guarded:
+    """Wraps a game. When it raises, or returns what its spec rules out, the episode ends there, truncated.
+
+    Args:
+      build: builds the game from a seed.
+      seed: of the first; later ones derive theirs from it.
+
+    Raises:
+      SubstrateError: from `reset` and `step`, if it failed `MOST_FAILURES` times without completing an episode.
+    """
+
+    def __init__(self, build: Callable[[int], Environment], seed: int) -> None:
+        self._build, self._seed = build, seed
+        self._game = build(seed)
+        self._built, self._failed, self._broken = 1, 0, False
+        self.spec = self._game.spec
+
+    def reset(self, seed: int | None = None) -> Observation:
+        """See `Environment`."""
+        while True:
+            try:
+                if self._broken:
+                    self._rebuild()
+                self._observation = self._checked(self._game.reset(seed))
+                return self._observation
+            except Exception as error:
+                self._note(error)
+
+    def step(self, action: NDArray[np.int32]) -> Step:
+        """See `Environment`."""
+        try:
+            step = self._game.step(action)
+            self._checked(step.observation)
+            _check("reward", step.reward, (self.spec.players,), np.float32)
+        except Exception as error:
+            self._note(error)
+            return Step(self._observation, np.zeros(self.spec.players, np.float32), truncated=True)
+        self._observation = step.observation
+        if step.terminated or step.truncated:
+            self._failed = 0
+        return step
+
+    def close(self) -> None:
+        """See `Environment`."""
+        self._game.close()
+
+    def _rebuild(self) -> None:
+        try:
+            self._game.close()
+        except Exception as error:
+            log.warning("%s cannot be closed: %r", self.spec.name, error)
+        self._game = self._build((self._seed + 7919 * self._built) % 2**32)
+        self._built += 1
+        self._broken = False
+
+    def _note(self, error: Exception) -> None:
+        self._failed, self._broken = self._failed + 1, True
+        if self._failed >= MOST_FAILURES:
+            raise SubstrateError(f"{self.spec.name} failed {self._failed} times in a row: {error!r}") from error
+        log.error("%s failed and is built again: %r", self.spec.name, error)
+
+    def _checked(self, observation: Observation) -> Observation:
+        n = self.spec.players
+        _check("rgb", observation.rgb, (n, *self.spec.rgb_shape), np.uint8)
+        _check("features", observation.features, (n, self.spec.features), np.float32)
+        _check("active", observation.active, (n,), np.bool_)
+        return observation
+
+
+def _check(name: str, found: object, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+    if not isinstance(found, np.ndarray) or found.shape != shape or found.dtype != dtype:
+        what = f"{found.shape} {found.dtype}" if isinstance(found, np.ndarray) else type(found).__name__
+        raise SubstrateError(f"{name} is {what}, expected {shape} {np.dtype(dtype)}")
+    if dtype is np.float32 and not np.isfinite(found).all():
+        raise SubstrateError(f"{name} holds a number that is not finite")

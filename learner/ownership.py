@@ -1,0 +1,104 @@
+"""A run has one learner: the next one starts when the last has left or died, and one that was thought dead stays out.
+
+The owner's incarnation is in Redis, without an expiry. A learner takes it only if no other learner's heartbeat is left,
+in one step. From then on the ledger refuses whoever owned the run before, who may only have been stopped for a while.
+"""
+
+import logging
+import os
+import socket
+import time
+
+from common.errors import SetupError
+from common.store import Store
+
+log = logging.getLogger(__name__)
+
+OPENING_S = 30.0
+"""How long a claim lasts without a heartbeat: a learner needs seconds until it sends the first."""
+POLL_S = 0.2
+
+# KEYS: the owner, the learner's heartbeat. ARGV: the new owner, one known to be dead or '', seconds, host, pid, time.
+_CLAIM = """
+local alive = redis.call('HGET', KEYS[2], 'incarnation')
+if alive and alive ~= ARGV[1] and alive ~= ARGV[2] then return redis.call('HMGET', KEYS[2],
+  'incarnation', 'host', 'pid', 'reported') end
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('DEL', KEYS[2])
+redis.call('HSET', KEYS[2], 'incarnation', ARGV[1], 'host', ARGV[4], 'pid', ARGV[5], 'started', ARGV[6],
+  'reported', ARGV[6], 'state', 'starting')
+redis.call('PEXPIRE', KEYS[2], 1000 * ARGV[3])
+return false
+"""
+_RELEASE = "if redis.call('HGET', KEYS[1], 'incarnation') == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
+class Ownership:
+    """One learner's hold on its run.
+
+    Args:
+      store: the run's keys.
+      incarnation: the learner's.
+    """
+
+    def __init__(self, store: Store, incarnation: str) -> None:
+        self._store, self._incarnation = store, incarnation
+        self._owner, self._heartbeat = store.key("learner"), store.key("worker:learner:learner")
+
+    def claim(self) -> None:
+        """Takes the run over, once no other learner's heartbeat is left.
+
+        Raises:
+          SetupError: if another learner is alive.
+        """
+        claim = self._store.client.register_script(_CLAIM)
+        dead, seen = "", None
+        while True:
+            now = int(time.time())
+            arguments = [self._incarnation, dead, int(OPENING_S), socket.gethostname(), os.getpid(), now]
+            holder = claim(keys=[self._owner, self._heartbeat], args=arguments)
+            if holder is None:
+                return
+            incarnation, host, pid, reported = ((x or b"").decode() for x in holder)
+            if seen is None:
+                log.info("waiting for the heartbeat of another learner, %s, to go on or to end", incarnation)
+            elif seen != (incarnation, reported):
+                raise SetupError(
+                    f"run {self._store.run} has a learner already: process {pid} on {host}; a run has only one"
+                )
+            seen = incarnation, reported
+            if _gone(host, pid):
+                dead = incarnation
+            elif self._store.stopping.wait(POLL_S):
+                raise SetupError(f"stopped while waiting for another learner of run {self._store.run} to leave")
+
+    def restore(self) -> None:
+        """Writes the owner again after Redis has lost it."""
+        self._store.client.set(self._owner, self._incarnation)
+
+    def check(self) -> None:
+        """Checks that this learner still owns the run.
+
+        Raises:
+          SetupError: if another learner does.
+        """
+        owner = self._store.client.get(self._owner)
+        if owner is not None and owner.decode() != self._incarnation:
+            raise SetupError(f"another learner, {owner.decode()}, took run {self._store.run} over; a run has only one")
+
+    def release(self) -> None:
+        """Removes this learner's heartbeat, so that the next need not wait for its end."""
+        self._store.client.register_script(_RELEASE)(keys=[self._heartbeat], args=[self._incarnation])
+
+
+def _gone(host: str, pid: str) -> bool:
+    """Returns whether a process of this host has certainly ended."""
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # somebody else's process
+    return False

@@ -1,0 +1,55 @@
+"""A run in which everything is killed and stopped keeps its ledger; and the report of one that did not says so."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.chaos import VICTIMS, Report, blows, run
+
+WHOLE = {"produced": 9, "trained": 4, "stale": 1, "rejected": 0, "rewound": 2, "lost": 1, "in_flight": 1}
+
+
+def report(**changes: Any) -> Report:
+    made = Report(seed=1, seconds=1.0, unrolls_in_checkpoint=4, exit_status=0, ledger=dict(WHOLE))
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_a_run_in_which_all_was_accounted_for_has_no_problems() -> None:
+    assert report().problems == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"ledger": WHOLE | {"produced": 10}}, "1 unrolls are unaccounted for"),
+        ({"ledger": WHOLE | {"lost": 2}}, "-1 unrolls are unaccounted for"),
+        ({"ledger": WHOLE | {"trained": 5, "lost": 0}}, "5 unrolls are trained in the ledger, 4 in the checkpoint"),
+        ({"ledger": WHOLE | {"rejected": 1, "lost": 0}}, "1 unrolls were rejected"),
+        ({"versions_went_back": 2}, "the version of theta went back 2 times"),
+        ({"exit_status": 3}, "the run ended with status 3"),
+    ],
+)
+def test_a_broken_promise_is_a_problem(changes: dict[str, Any], problem: str) -> None:
+    assert report(**changes).problems == [problem]
+
+
+def test_what_falls_derives_from_the_seed_and_hits_everybody() -> None:
+    first, second, other = (list(itertools.islice(blows(seed), 200)) for seed in (1, 1, 2))
+    assert first == second != other
+    assert {blow.victim for blow in first} == set(VICTIMS)
+    assert 30 < sum(blow.stopped_s is not None for blow in first) < 100
+
+
+@pytest.mark.slow
+def test_a_real_run_survives_and_everything_is_accounted_for(tmp_path: Path) -> None:
+    lines: list[str] = []
+    found = run(40.0, seed=3, out=tmp_path / "out" / "report.json", say=lines.append)
+    assert found.problems == [], "\n".join(lines)
+    assert sum(found.total.values()) >= 3 and len(lines) >= sum(found.total.values())
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written["ledger"] == found.ledger and written["total"] == found.total and written["seed"] == 3

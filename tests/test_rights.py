@@ -1,0 +1,252 @@
+"""Redis lets every role do its work and nothing else, and no password is where others can read it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import redis
+
+from common.connection import connect, refusal, shown, with_password
+from common.errors import SetupError
+from common.store import Store
+from deploy.keys import PASSWORD, make
+from deploy.redis_server import redis_version
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_S = 120.0
+RUN = "mine"
+
+
+def binary() -> str:
+    found = shutil.which("redis-server")
+    if found is None or redis_version(Path(found)) < (7, 0):
+        pytest.skip("no redis-server of version 7 here")
+    return found
+
+
+def until(what: str, condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for: {what}"
+        time.sleep(0.1)
+
+
+class Server:
+    """A Redis server with the users that `bidist keys` makes, and one who may do anything: `admin`."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.keys = folder / "keys"
+        make(self.keys, RUN, ["actor"])
+        with (self.keys / "redis" / "users.acl").open("a") as file:
+            file.write("user admin on >admin ~* &* +@all\n")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        command = [binary(), "--aclfile", str(self.keys / "redis" / "users.acl"), "--save", "", "--dir", str(folder)]
+        port = [] if options else ["--port", str(self.port)]
+        options = tuple(option.replace("PORT", str(self.port)) for option in options)
+        with (folder / "redis.log").open("wb") as log:
+            self.process = subprocess.Popen([*command, *port, *options], stdout=log)
+
+    def url(self, user: str, scheme: str = "redis") -> str:
+        return f"{scheme}://{user}@127.0.0.1:{self.port}/0"
+
+    def secret(self, user: str) -> str:
+        return (self.keys / user / PASSWORD).read_text().strip()
+
+    def full(self, user: str) -> str:
+        return with_password(self.url(user), self.keys / user / PASSWORD)
+
+    @property
+    def admin(self) -> Any:
+        return redis.Redis.from_url(f"redis://admin:admin@127.0.0.1:{self.port}/0", decode_responses=True)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    try:
+        until("Redis is up", lambda: refusal(made.full("viewer")) is None or made.process.poll() is not None)
+        assert made.process.poll() is None, (tmp_path / "redis.log").read_text()
+        yield made
+    finally:
+        made.process.kill()
+        made.process.wait()
+
+
+def role(server: Server, name: str, log: IO[bytes], *arguments: str) -> "subprocess.Popen[bytes]":
+    environment = {
+        **os.environ,
+        "BIDIST_REDIS": server.url(name),
+        "BIDIST_REDIS_PASSWORD_FILE": str(server.keys / name / PASSWORD),
+        "BIDIST_KEYS": str(server.keys / name),
+        "BIDIST_RUN": RUN,
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log
+    )
+
+
+@pytest.mark.slow
+def test_a_run_under_least_rights_trains_and_leaks_no_password(server: Server, tmp_path: Path) -> None:
+    quick = ["environment.episode_length=8", "actor.unroll_length=8", "learner.batch_unrolls=8", "distiller.every=1"]
+    learner = ["learner", "--listen", "tcp://0.0.0.0:*", "--folder", str(tmp_path / "runs"), "--steps", "100000000"]
+    learner += ["--substrate", "matrix_coordination", *quick, "distiller.burn_in=1", "run.heartbeat_s=0.5"]
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    with ExitStack() as stack:
+        for name, arguments in {"learner": learner, "distiller": ["distiller"], "actor": ["actor"]}.items():
+            log = stack.enter_context((tmp_path / f"{name}.log").open("wb"))
+            processes[name] = role(server, name, log, *arguments)
+        try:
+            looker = Store(server.full("viewer"), RUN)
+            until("phi moved", lambda: (looker.version("phi") or 0) >= 3)
+            with (tmp_path / "looks.log").open("wb") as log:
+                for user, arguments in {
+                    "actor": ["health", "actor"],
+                    "learner": ["health", "learner"],
+                    "distiller": ["health", "distiller"],
+                    "viewer": ["status"],
+                }.items():
+                    assert role(server, user, log, *arguments).wait(PATIENCE_S) == 0, (
+                        tmp_path / "looks.log"
+                    ).read_text()
+            seen = "".join(Path(f"/proc/{p.pid}/cmdline").read_text() for p in processes.values())
+        finally:
+            for name in ("actor", "distiller", "learner"):
+                if name in processes:
+                    processes[name].send_signal(signal.SIGTERM)
+                    processes[name].wait(60)
+    logs = {path.stem: path.read_text() for path in tmp_path.glob("*.log")}
+    assert {name: process.returncode for name, process in processes.items()} == dict.fromkeys(processes, 0), logs
+    # Each client tries to introduce its library, which no Redis before 7.2 understands.
+    denied = [entry for entry in server.admin.acl_log() if "client" not in entry["object"]]
+    assert not denied, "somebody lacks a right"
+    assert looker.ledger.balance().holds and looker.ledger.balance().trained > 0
+    secrets = [server.secret(user) for user in ("learner", "actor", "distiller", "viewer")]
+    secrets += [(server.keys / user / "curve.secret").read_text().strip() for user in ("learner", "actor")]
+    kept = "".join(path.read_text(errors="replace") for path in (tmp_path / "runs").rglob("*") if path.is_file())
+    for secret in secrets:
+        assert secret not in seen and secret not in kept and not any(secret in log for log in logs.values())
+
+
+@pytest.mark.parametrize(
+    ("user", "command"),
+    [
+        ("actor", ["HSET", "bidist:mine:theta", "version", "1"]),
+        ("actor", ["HSET", "bidist:mine:phi", "version", "1"]),
+        ("actor", ["HSET", "bidist:mine:pool:1", "version", "1"]),
+        ("actor", ["SET", "bidist:mine:config", "{}"]),
+        ("actor", ["SET", "bidist:mine:endpoint", "tcp://elsewhere:1"]),
+        ("actor", ["DEL", "bidist:mine:theta"]),
+        ("actor", ["HSET", "bidist:mine:worker:learner:learner", "state", "x"]),
+        ("actor", ["EVAL", "return redis.call('HSET', KEYS[1], 'version', 1)", 1, "bidist:mine:theta"]),
+        ("actor", ["EVAL", "return redis.call('DEL', 'bidist:mine:theta')", 0]),
+        ("actor", ["HGETALL", "bidist:other:theta"]),
+        ("distiller", ["HSET", "bidist:mine:theta", "version", "1"]),
+        ("distiller", ["HINCRBY", "bidist:mine:ledger", "trained", 1]),
+        ("distiller", ["SET", "bidist:mine:endpoint", "tcp://elsewhere:1"]),
+        ("learner", ["SET", "bidist:other:config", "{}"]),
+        ("learner", ["FLUSHALL"]),
+        ("learner", ["CONFIG", "SET", "dir", "/tmp"]),
+        ("learner", ["KEYS", "*"]),
+        ("viewer", ["HSET", "bidist:mine:worker:actor:0", "state", "x"]),
+        ("viewer", ["DEL", "bidist:mine:theta"]),
+        *[(user, ["ACL", "LIST"]) for user in ("learner", "actor", "distiller", "viewer")],
+        *[(user, ["SHUTDOWN"]) for user in ("learner", "actor", "distiller", "viewer")],
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value[:2])),
+)
+def test_a_role_may_not(server: Server, user: str, command: list[Any]) -> None:
+    with (
+        redis.Redis.from_url(server.full(user)) as client,
+        pytest.raises(redis.RedisError, match="permission|can't access"),
+    ):
+        client.execute_command(*command)
+
+
+def test_nobody_gets_in_without_a_password_or_with_anothers(server: Server) -> None:
+    assert refusal(server.full("actor")) is None
+    assert "it wants a user and a password: name the user in the URL" in str(
+        refusal(f"redis://127.0.0.1:{server.port}/0")
+    )
+    wrong = with_password(server.url("learner"), server.keys / "actor" / PASSWORD)
+    assert "invalid username-password pair" in str(refusal(wrong))
+    assert server.secret("actor") not in shown(wrong)
+    users = (server.keys / "redis" / "users.acl").read_text()
+    assert not any(server.secret(user) in users for user in ("learner", "actor", "distiller", "viewer"))
+
+
+def test_tls_is_used_and_checked(tmp_path: Path) -> None:
+    """A certificate of our own authority is accepted, the same without the authority is not."""
+    authority, certificate, key = (tmp_path / name for name in ("ca.pem", "redis.pem", "redis.key"))
+    _certify(authority, certificate, key)
+    options = ["--port", "0", "--tls-port", "PORT", "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+    server = Server(tmp_path, *options, "--tls-ca-cert-file", str(authority), "--tls-auth-clients", "no")
+    try:
+        url = with_password(server.url("learner", "rediss"), server.keys / "learner" / PASSWORD)
+        until(
+            "Redis is up",
+            lambda: refusal(f"{url}?ssl_ca_certs={authority}") is None or server.process.poll() is not None,
+        )
+        store = Store(f"{url}?ssl_ca_certs={authority}", RUN)
+        store.put_endpoint("tcp://x:1")
+        assert store.endpoint() == "tcp://x:1"
+        assert "CERTIFICATE_VERIFY_FAILED" in str(refusal(url))
+        assert refusal(server.full("learner")) is not None, "without TLS nobody gets in"
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def _certify(authority: Path, certificate: Path, key: Path) -> None:
+    """Makes an authority, and a certificate of it for 127.0.0.1."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here for a redis-server with TLS")
+    private = authority.with_suffix(".key")
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    for command in (
+        [*new, "-keyout", str(private), "-out", str(authority), "-subj", "/CN=authority"],
+        [*new, "-keyout", str(key), "-out", str(certificate), "-subj", "/CN=redis", "-CA", str(authority)]
+        + ["-CAkey", str(private), "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://actor@host:6379/0", "redis://actor:p%2Fw%40@host:6379/0"),
+        ("redis://host:6379/0", "redis://:p%2Fw%40@host:6379/0"),
+        ("rediss://actor@host/0?ssl_ca_certs=/ca.pem", "rediss://actor:p%2Fw%40@host/0?ssl_ca_certs=/ca.pem"),
+        ("redis://actor:own@host/0", "redis://actor:own@host/0"),
+        ("redis://:own@host/0", "redis://:own@host/0"),
+        ("unix:///tmp/redis.sock?db=0", "unix://:p%2Fw%40@/tmp/redis.sock?db=0"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_a_password_file_completes_a_url(tmp_path: Path, url: str, expected: str) -> None:
+    (tmp_path / "password").write_text("p/w@\n")
+    assert with_password(url, tmp_path / "password") == expected
+    assert with_password(url, None) == url
+    if url != expected:
+        client = connect(expected)
+        assert client.get_connection_kwargs()["password"] == "p/w@"
+        assert "p%2Fw%40" not in shown(expected)
+
+
+def test_a_password_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="No such file"):
+        with_password("redis://actor@host", tmp_path / "none")
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(SetupError, match="empty is empty"):
+        with_password("redis://actor@host", tmp_path / "empty")
