@@ -19,8 +19,8 @@ bots: ## download the bots of the official scenarios, if they are missing
 train: setup ## set up, then train the small preset; ARGS go to `bidist train`
 	@$(BIN)/bidist train $(ARGS)
 
-test: setup-test lint types ## lint, types and all tests; ARGS go to pytest
-	$(BIN)/pytest --strict-skips $(ARGS)
+test: setup-test lint types ## lint, types and all tests with their coverage; ARGS go to pytest, which then measures none
+	$(BIN)/pytest --strict-skips $(or $(ARGS),--cov)
 
 test-fast: setup-test ## the quick tests
 	$(BIN)/pytest -m "not slow" $(ARGS)
