@@ -84,6 +84,8 @@ def test_every_package_is_built_checked_and_shipped() -> None:
     assert set(tools["setuptools"]["packages"]["find"]["include"]) == {f"{package}*" for package in PACKAGES}
     assert set(tools["ruff"]["lint"]["isort"]["known-first-party"]) == PACKAGES
     assert set(tools["mypy"]["files"]) == {*PACKAGES, "scripts/setup", "tests"}
+    assert set(tools["coverage"]["run"]["source_pkgs"]) == PACKAGES
+    assert {*tools["mutmut"]["source_paths"], *tools["mutmut"]["also_copy"]} == PACKAGES
     copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
     assert set(copied) == PACKAGES
     sent = (ROOT / ".dockerignore").read_text().splitlines()
