@@ -82,7 +82,7 @@ def _learner(arguments: argparse.Namespace) -> int:
         service.follow(config, launch)
         return 0
     keys = None if arguments.keys is None else LearnerKeys.read(arguments.keys)
-    service.check_exposure(arguments.listen, keys is not None or config.learner.plain_tcp)
+    service.check_exposure(arguments.listen, config.learner, keys)
     store = _store(arguments)
     with folder.held("learner", LEARNER_LEAVES_S):
         folder.create(config)

@@ -13,7 +13,7 @@ import torch
 
 import environments
 from common.checkpoint import Checkpoint
-from common.config import Config, learner_threads
+from common.config import Config, LearnerConfig, learner_threads
 from common.errors import ConfigError, SetupError
 from common.inbox import Inbox
 from common.keys import LearnerKeys
@@ -248,12 +248,13 @@ class LearnerService:
         self.store.put_metrics(metrics)
 
 
-def check_exposure(listen: str, allowed: bool) -> None:
-    """Checks that a learner that anybody can send unrolls to listens on this machine only.
+def check_exposure(listen: str, config: LearnerConfig, keys: LearnerKeys | None) -> None:
+    """Checks that a learner without keys, to which anybody can send unrolls, listens on this machine only.
 
     Raises:
-      ConfigError: if it would not, and that is not allowed.
+      ConfigError: if it would not, and `learner.plain_tcp` does not allow that.
     """
+    allowed = keys is not None or config.plain_tcp
     scheme, _, address = listen.partition("://")
     host = address.rpartition(":")[0].strip("[]")
     with contextlib.suppress(ValueError):

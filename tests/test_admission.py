@@ -12,6 +12,7 @@ import zmq
 from unrolls import RUN, SPEC, make_unroll
 
 from cli.main import main
+from common.config import LearnerConfig
 from common.errors import ConfigError, SetupError, StoreError
 from common.inbox import Inbox
 from common.keys import ALLOWED, LEARNER, SECRET, ActorKeys, AllowList, LearnerKeys, public_key
@@ -222,15 +223,16 @@ def test_an_actor_cannot_take_another_partys_folder(tmp_path: Path, name: str) -
 @pytest.mark.parametrize(
     "listen", ["tcp://*:5555", "tcp://0.0.0.0:*", "tcp://[::]:1", "tcp://10.0.0.1:5", "tcp://eth0:5"]
 )
-def test_a_port_beyond_this_machine_needs_keys_or_a_word(listen: str) -> None:
+def test_a_port_beyond_this_machine_needs_keys_or_a_word(listen: str, keys: Path) -> None:
     with pytest.raises(ConfigError, match=r"make keys with `bidist keys` .* or accept it with learner\.plain_tcp=true"):
-        check_exposure(listen, allowed=False)
-    check_exposure(listen, allowed=True)
+        check_exposure(listen, LearnerConfig(), None)
+    check_exposure(listen, LearnerConfig(plain_tcp=True), None)
+    check_exposure(listen, LearnerConfig(), LearnerKeys.read(keys / "learner"))
 
 
 @pytest.mark.parametrize("listen", ["tcp://127.0.0.1:*", "tcp://[::1]:5", "tcp://localhost:5", "ipc:///tmp/x"])
 def test_a_port_of_this_machine_needs_neither(listen: str) -> None:
-    check_exposure(listen, allowed=False)
+    check_exposure(listen, LearnerConfig(), None)
 
 
 def test_the_command_refuses_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
