@@ -206,12 +206,10 @@ def test_a_learner_that_stops_leaves_to_its_successor_what_actors_will_send_agai
     ends: tuple[Feed, Outbox], store: Store
 ) -> None:
     feed, outbox = ends
-    gone = Outbox(RUN, "b", "b-1", outbox.endpoint)
-    unroll = make_unroll(sequence=1, actor="b", incarnation="b-1")
-    store.ledger.produced("b-1", 1)
-    gone.put(unroll)
-    arrive(feed, gone, 1)
-    gone.close()
+    with Outbox(RUN, "b", "b-1", outbox.endpoint) as gone:
+        store.ledger.produced("b-1", 1)
+        gone.put(make_unroll(sequence=1, actor="b", incarnation="b-1"))
+        arrive(feed, gone, 1)
     deadline = time.monotonic() + PATIENCE_S
     while "b-1" in feed.inbox.peers:
         assert time.monotonic() < deadline

@@ -9,17 +9,26 @@ from common.errors import ConfigError
 from common.weights import PHI, THETA
 
 POOL = {"pool:3": 1.0, "pool:5": 9.0}
+VERSIONS = {"phi:10": 10.0, "phi:9": 9.0}
 
 
-@pytest.mark.parametrize("name", ["mappo", "bidist", "rpm"])
-def test_drivers_are_those_that_the_method_draws(name: str) -> None:
+@pytest.mark.parametrize(("name", "pool"), [("mappo", POOL), ("bidist", VERSIONS), ("rpm", POOL)])
+def test_drivers_are_those_that_the_method_draws(name: str, pool: dict[str, float]) -> None:
     method, seen = made(name), set()
     rng, again = (np.random.default_rng(5) for _ in range(2))
     for _ in range(50):
-        drivers = draw_drivers(method, rng, 4, POOL)
-        assert drivers == method.drivers(again, 4, POOL)
+        drivers = draw_drivers(method, rng, 4, pool)
+        assert drivers == method.drivers(again, 4, pool)
         seen |= set(drivers)
-    assert seen == {THETA} | {"bidist": {PHI}, "rpm": set(POOL)}.get(name, set())
+    assert seen == ({THETA} if name == "mappo" else {THETA, *pool})
+
+
+def test_phi_alone_is_its_newest_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, rng = made("bidist"), np.random.default_rng(0)
+    monkeypatch.setattr(method, "drivers", lambda *_: [THETA, PHI])
+    assert draw_drivers(method, rng, 2, VERSIONS) == [THETA, "phi:10"]
+    with pytest.raises(ConfigError, match="method bidist lets 'phi' drive a player, but nobody publishes it"):
+        draw_drivers(method, rng, 2, POOL)
 
 
 def test_a_method_with_phi_has_no_pool_unless_it_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
