@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cli import (
     crossplay,
     dashboard,
+    diversity,
     evaluation,
     experiments,
     listing,
@@ -29,7 +30,20 @@ Start with `bidist doctor`, which checks this machine, then `bidist train`. `bid
 and `bidist settings` every setting. The documentation is in docs/.
 """
 # In the order in which `bidist --help` shows their commands.
-GROUPS = (training, watching, listing, settings, evaluation, crossplay, reports, sweeps, experiments, roles, dashboard)
+GROUPS = (
+    training,
+    watching,
+    listing,
+    settings,
+    evaluation,
+    diversity,
+    crossplay,
+    reports,
+    sweeps,
+    experiments,
+    roles,
+    dashboard,
+)
 
 
 def parser() -> argparse.ArgumentParser:
