@@ -1,6 +1,7 @@
 """Arguments that several sub-commands take."""
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -20,6 +21,17 @@ def count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected 0 or a larger whole number, found {text!r}")
     return int(text)
+
+
+def minutes(text: str) -> float:
+    """Parses a number of minutes above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of minutes such as 10 or 0.5, found {text!r}")
+    return number
 
 
 def steps(text: str) -> int:

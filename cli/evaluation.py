@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.arguments import INTERRUPTED, add_folder, count
+from cli.arguments import INTERRUPTED, add_folder, count, minutes
 from cli.commands import Commands
 from cli.signals import stop_on_signals
 from common.errors import ConfigError
@@ -38,6 +38,12 @@ def add_parsers(commands: Commands) -> None:
         "--episode", type=count, default=0, metavar="N", help="the episode's number, as in evaluate (default: 0)"
     )
     record.add_argument("--seed", type=count, default=0, metavar="N", help="seed of the evaluation (default: 0)")
+    record.add_argument(
+        "--every",
+        type=minutes,
+        metavar="MINUTES",
+        help="film self-play of the newest checkpoint this often until the run ends, as `train --film-every` does",
+    )
     record.add_argument(
         "--out", type=Path, metavar="FILE.mp4", help="the video (default: in the run, by scenario and number)"
     )
@@ -163,6 +169,13 @@ def _record(arguments: argparse.Namespace) -> int:
     from evaluator.record import record
 
     folder = find_run(arguments.folder, arguments.run)
+    if arguments.every:
+        from evaluator.films import film_training
+
+        if arguments.scenario or arguments.out or arguments.checkpoint != "newest":
+            raise ConfigError("--every films self-play of the newest checkpoint: leave other choices out")
+        film_training(folder, 60 * arguments.every, stop_on_signals())
+        return 0
     person = populations(folder, [arguments.checkpoint])[-1]
     name = f"{arguments.scenario or 'among_themselves'}-{arguments.episode}.mp4"
     out = arguments.out or folder.path / name

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cli.arguments import count
+from cli.arguments import count, minutes
 from cli.commands import Commands
 from cli.configuration import add_configuration, new, players, resumed
 from cli.roles import require_redis
@@ -42,6 +42,12 @@ def add_parsers(commands: Commands) -> None:
         metavar="N",
         help="episodes of self-play at the end, for the summary (default: 16)",
     )
+    train.add_argument(
+        "--film-every",
+        type=minutes,
+        metavar="MINUTES",
+        help="film an episode of the newest checkpoint this often, also for TensorBoard (default: never)",
+    )
     train.add_argument("--serial", action="store_true", help="run all roles in one process, for debuggers")
 
 
@@ -51,6 +57,12 @@ def _train(arguments: argparse.Namespace) -> int:
         require_redis(arguments.redis)
     if arguments.actors is not None and arguments.actors < 0:
         raise ConfigError(f"--actors {arguments.actors}: expected a number, 0 if all actors run elsewhere")
+    if arguments.film_every:
+        from evaluator.films import require_picture
+
+        if arguments.serial:
+            raise ConfigError("--film-every needs a process of its own: leave --serial out")
+        require_picture(config.environment.substrate)
     if not arguments.resume:
         print(budget(config), flush=True)
     if arguments.serial:
@@ -62,7 +74,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
         left = max(1, core_count() - learner_threads(config.learner))
         actors = left if arguments.actors is None else arguments.actors
-        ledger = Supervisor(config, actors, arguments.redis, stop_on_signals()).run()
+        ledger = Supervisor(config, actors, arguments.redis, stop_on_signals(), arguments.film_every).run()
     if ledger is None:
         print(f"stopped; resume with: bidist train --resume {folder.path.name}")
     else:

@@ -31,28 +31,32 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 LIVE_EVERY_S, PLAIN_EVERY_S = 1.0, 10.0
 FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
-LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0}
+LEAVE_S = {"record": 10.0, "actor": 20.0, "learner": 30.0, "distiller": 15.0}
 
 
-def topology(config: Config, actors: int, url: str) -> list["Role"]:
-    """Who runs: one learner, one distiller if the method has phi, and the actors."""
+def topology(config: Config, actors: int, url: str, film_every: float | None = None) -> list["Role"]:
+    """Who runs: one learner, one distiller if the method has phi, the actors, and who films them if asked for."""
     join = ["--redis", url, "--run", config.run.name]
     budget = ["--folder", str(config.run.folder), "--steps", str(config.run.player_steps)]
     roles = [Role("learner", "learner", [*join, *budget], learner_threads(config.learner))]
     if make_method(config).phi:
         roles.append(Role("distiller", "distiller", join, config.distiller.threads))
     roles += [Role("actor", f"actor-{i}", [*join, "--name", str(i)], config.actor.threads) for i in range(actors)]
+    if film_every:
+        films = [config.run.name, "--folder", str(config.run.folder), "--every", str(film_every)]
+        roles.append(Role("record", "films", films, 1, needed=False))
     return roles
 
 
 @dataclass
 class Role:
-    """One child process, and when it died."""
+    """One child process, and when it died; the run goes on without it if it is not needed."""
 
     kind: str
     name: str
     options: list[str]
     threads: int
+    needed: bool = True
     process: "subprocess.Popen[bytes] | None" = None
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=FAST_DEATHS))
     due: float = 0.0
@@ -96,10 +100,18 @@ class Supervisor:
       actors: the number of actor processes.
       url: an external Redis server; None starts one in the run's folder.
       stopping: set when the run should stop.
+      film_every: minutes between films of the run; None films nothing.
     """
 
-    def __init__(self, config: Config, actors: int, url: str | None, stopping: threading.Event) -> None:
-        self._config, self._stopping, self._actors = config, stopping, actors
+    def __init__(
+        self,
+        config: Config,
+        actors: int,
+        url: str | None,
+        stopping: threading.Event,
+        film_every: float | None = None,
+    ) -> None:
+        self._config, self._stopping, self._actors, self._film_every = config, stopping, actors, film_every
         self._folder = RunFolder.of(config.run)
         self._server: RedisServer | None = None
         self._url = url
@@ -123,7 +135,7 @@ class Supervisor:
                 url = self._server.url
             (self._folder.redis / "url").write_text(url + "\n")
             store = Store(url, self._config.run.name, self._stopping)
-            roles = topology(self._config, self._actors, url)
+            roles = topology(self._config, self._actors, url, self._film_every)
             self._console.print(
                 f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {shown(url)}", soft_wrap=True
             )
@@ -171,6 +183,10 @@ class Supervisor:
                 status = role.process.poll()
                 if status == 0 and _over(store):
                     continue
+                if not role.needed:
+                    self._console.print(f"[yellow]{role.name} stopped, the run goes on: {self._tail(role, 1)}[/]")
+                    role.process = None
+                    continue
                 if status == SetupError.status:
                     raise SetupError(f"{role.name} cannot run: {self._tail(role, 1).rpartition('error: ')[2]}")
                 role.deaths.append(now)
@@ -185,8 +201,8 @@ class Supervisor:
                 store.put_event("supervisor", role.name, "restart")
 
     def _leave(self, roles: list[Role]) -> None:
-        """Stops the actors first, so that they can hand over their unrolls, then the learner, then the distiller."""
-        for kind in ("actor", "learner", "distiller"):
+        """Stops the actors before the learner, so that they can hand over their unrolls, and then the distiller."""
+        for kind in ("record", "actor", "learner", "distiller"):
             leaving = [role for role in roles if role.kind == kind]
             for role in leaving:
                 role.stop()
