@@ -16,6 +16,7 @@ from cli import (
     roles,
     settings,
     sweeps,
+    tracking,
     training,
     watching,
 )
@@ -33,6 +34,7 @@ and `bidist settings` every setting. The documentation is in docs/.
 GROUPS = (
     training,
     watching,
+    tracking,
     listing,
     settings,
     evaluation,

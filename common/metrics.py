@@ -26,6 +26,13 @@ def tag(metric: str) -> str:
     return f"learning/{metric}"
 
 
+def flat(config: Config) -> dict[str, str | float]:
+    """Returns the settings that have a value by `section.key`, as text and numbers."""
+    sections = config.model_dump(mode="json").items()
+    values = {f"{section}.{key}": x for section, part in sections for key, x in part.items() if x is not None}
+    return {name: x if isinstance(x, str | int | float) else str(x) for name, x in values.items()}
+
+
 class MetricsLog:
     """Writes scalars by step.
 
@@ -47,10 +54,7 @@ class MetricsLog:
 
     def describe(self, config: Config) -> None:
         """Writes the settings of the run for TensorBoard's table of hyperparameters."""
-        sections = config.model_dump(mode="json").items()
-        values = {f"{section}.{key}": x for section, part in sections for key, x in part.items() if x is not None}
-        plain = {name: x if isinstance(x, str | int | float) else str(x) for name, x in values.items()}
-        for summary in hparams(plain, {tag("return_learning"): 0.0}):
+        for summary in hparams(flat(config), {tag("return_learning"): 0.0}):
             self._writer.file_writer.add_summary(summary)
 
     def write(self, metrics: Mapping[str, float | str]) -> None:

@@ -7,10 +7,10 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from rich.console import Console
@@ -31,20 +31,32 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 LIVE_EVERY_S, PLAIN_EVERY_S = 1.0, 10.0
 FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
-LEAVE_S = {"record": 10.0, "actor": 20.0, "learner": 30.0, "distiller": 15.0}
+# In the order of leaving: the actors before the learner, so that they can hand over their unrolls.
+LEAVE_S = {"record": 10.0, "actor": 20.0, "learner": 30.0, "distiller": 15.0, "track": 30.0}
 
 
-def topology(config: Config, actors: int, url: str, film_every: float | None = None) -> list["Role"]:
-    """Who runs: one learner, one distiller if the method has phi, the actors, and who films them if asked for."""
+class Extras(NamedTuple):
+    """What runs besides the roles: films every so many minutes, None for none, and trackers by name."""
+
+    film_every: float | None = None
+    trackers: Sequence[str] = ()
+
+
+NO_EXTRAS = Extras()
+
+
+def topology(config: Config, actors: int, url: str, extras: Extras) -> list["Role"]:
+    """Who runs: one learner, one distiller if the method has phi, the actors, and what else was asked for."""
     join = ["--redis", url, "--run", config.run.name]
     budget = ["--folder", str(config.run.folder), "--steps", str(config.run.player_steps)]
     roles = [Role("learner", "learner", [*join, *budget], learner_threads(config.learner))]
     if make_method(config).phi:
         roles.append(Role("distiller", "distiller", join, config.distiller.threads))
     roles += [Role("actor", f"actor-{i}", [*join, "--name", str(i)], config.actor.threads) for i in range(actors)]
-    if film_every:
-        films = [config.run.name, "--folder", str(config.run.folder), "--every", str(film_every)]
-        roles.append(Role("record", "films", films, 1, needed=False))
+    run = [config.run.name, "--folder", str(config.run.folder)]
+    if extras.film_every:
+        roles.append(Role("record", "films", [*run, "--every", str(extras.film_every)], 1, needed=False))
+    roles += [Role("track", f"track-{name}", [*run, "--to", name], 1, needed=False) for name in extras.trackers]
     return roles
 
 
@@ -100,7 +112,7 @@ class Supervisor:
       actors: the number of actor processes.
       url: an external Redis server; None starts one in the run's folder.
       stopping: set when the run should stop.
-      film_every: minutes between films of the run; None films nothing.
+      extras: what runs besides the roles.
     """
 
     def __init__(
@@ -109,9 +121,9 @@ class Supervisor:
         actors: int,
         url: str | None,
         stopping: threading.Event,
-        film_every: float | None = None,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
-        self._config, self._stopping, self._actors, self._film_every = config, stopping, actors, film_every
+        self._config, self._stopping, self._actors, self._extras = config, stopping, actors, extras
         self._folder = RunFolder.of(config.run)
         self._server: RedisServer | None = None
         self._url = url
@@ -135,7 +147,7 @@ class Supervisor:
                 url = self._server.url
             (self._folder.redis / "url").write_text(url + "\n")
             store = Store(url, self._config.run.name, self._stopping)
-            roles = topology(self._config, self._actors, url, self._film_every)
+            roles = topology(self._config, self._actors, url, self._extras)
             self._console.print(
                 f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {shown(url)}", soft_wrap=True
             )
@@ -184,7 +196,8 @@ class Supervisor:
                 if status == 0 and _over(store):
                     continue
                 if not role.needed:
-                    self._console.print(f"[yellow]{role.name} stopped, the run goes on: {self._tail(role, 1)}[/]")
+                    if status:
+                        self._console.print(f"[yellow]{role.name} died, the run goes on: {self._tail(role, 1)}[/]")
                     role.process = None
                     continue
                 if status == SetupError.status:
@@ -201,13 +214,12 @@ class Supervisor:
                 store.put_event("supervisor", role.name, "restart")
 
     def _leave(self, roles: list[Role]) -> None:
-        """Stops the actors before the learner, so that they can hand over their unrolls, and then the distiller."""
-        for kind in ("record", "actor", "learner", "distiller"):
+        for kind, timeout_s in LEAVE_S.items():
             leaving = [role for role in roles if role.kind == kind]
             for role in leaving:
                 role.stop()
             for role in leaving:
-                role.wait(LEAVE_S[kind])
+                role.wait(timeout_s)
 
     def _tail(self, role: Role, count: int) -> str:
         lines = (self._folder.logs / f"{role.name}.log").read_text(errors="replace").splitlines()
