@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import environments
+from bidist.hub import SCHEME, download
 from common.checkpoint import STATE
 from common.errors import CheckpointError, ConfigError
 from common.run_folder import RunFolder, find_run
@@ -139,13 +140,17 @@ def load(path: str | Path, averaged: bool = False) -> Population:
     """Loads what a run has learned.
 
     Args:
-      path: the run's folder, whose newest checkpoint is loaded, its name in `runs/`, or the folder of a checkpoint.
+      path: the run's folder, whose newest checkpoint is loaded, its name in `runs/`, the folder of a checkpoint, or
+        `hf://user/name[@revision]` for what `bidist push` published on the Hugging Face Hub.
       averaged: whether to load the running average of theta instead of theta.
 
     Raises:
       ConfigError: if there is no such run.
       CheckpointError: if it has no complete checkpoint.
+      SetupError: if the Hub's package is needed and not installed.
     """
+    if str(path).startswith(SCHEME):
+        path = download(str(path))
     folder, which = find_run(Path("runs"), str(path)), evaluate.NEWEST
     if (folder.path / STATE).exists():
         which, folder = folder.path.name, RunFolder(folder.path.resolve().parents[1])

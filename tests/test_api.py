@@ -21,6 +21,7 @@ from bidist.population import State
 from common.config import Config
 from common.errors import CheckpointError, ConfigError
 from common.run_folder import RunFolder
+from environments.images import block_mean
 from environments.melting_pot import MeltingPot
 from evaluator import play as loop
 from evaluator.drivers import Population as Driver
@@ -123,7 +124,8 @@ def test_stepping_changes_nothing_but_the_state(population: bidist.Population) -
     small = bidist.env("coins", block=8)
     reduced, _ = small.reset(seed=3)
     assert reduced["player_0"]["RGB"].shape == (11, 11, 3)
-    assert population.step(seen._replace(observation=reduced["player_0"]), start)[0] == action
+    means = block_mean([seen.observation["RGB"]], 8)[0]
+    assert population.step(seen._replace(observation={"RGB": means}), start)[0] == action
     for game in (env, small):
         game.close()
     with pytest.raises(ConfigError, match=r"no observations of coins.*'FEATURES': \(7,\)"):
@@ -176,19 +178,18 @@ def test_a_game_passes_pettingzoos_own_test(substrate: str) -> None:
     env.close()
 
 
-def test_a_game_is_played_by_the_adapter_and_shows_all_that_it_shows() -> None:
-    env, game = (bidist.env("coins", seed=5), MeltingPot("coins", block=1, seed=5))
-    observations, observation = env.reset()[0], game.reset()
-    for number in range(50):
+def test_agents_see_and_earn_what_dmlab2d_says() -> None:
+    env = bidist.env("coins", seed=5)
+    game = env._game
+    assert isinstance(game, MeltingPot)
+    observations, _ = env.reset()
+    for number in range(200):
         for i, agent in enumerate(env.agents):
-            np.testing.assert_array_equal(observations[agent]["RGB"], observation.rgb[i])
-        actions = np.array([number % 7, (number + 3) % 7], np.int32)
-        step = game.step(actions)
-        observation = step.observation
-        observations, rewards, *_ = env.step(dict(zip(env.agents, actions, strict=True)))
-        assert [*rewards.values()] == step.reward.tolist()
-        assert observations["player_1"]["COLLECTIVE_REWARD"] == step.reward.sum()
-    game.close()
+            np.testing.assert_array_equal(observations[agent]["RGB"], game.lab2d.observe(f"{i + 1}.RGB"))
+        observations, rewards, *_ = env.step({"player_0": number % 7, "player_1": (number + 3) % 7})
+        told = [float(game.lab2d.observe(f"{i + 1}.REWARD")) for i in range(2)]
+        assert [*rewards.values()] == told
+        assert observations["player_1"]["COLLECTIVE_REWARD"] == sum(told)
     env.close()
 
 
