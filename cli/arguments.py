@@ -11,7 +11,7 @@ from common.settings import REDIS_VARIABLE, RUN_VARIABLE, variable
 
 INTERRUPTED = 130
 """Exit status of a command that was stopped early and resumes when it is repeated."""
-SETTABLE = ("train", "learner", "sweep", "tune")
+SETTABLE = ("train", "config", "learner", "sweep", "tune")
 """The commands that take `--set`."""
 _SETTING = re.compile(r"[A-Za-z_]+\.[A-Za-z_]+=")
 

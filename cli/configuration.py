@@ -60,6 +60,11 @@ def new(arguments: argparse.Namespace) -> Config:
     return resolve(config)
 
 
+def resolved(arguments: argparse.Namespace) -> Config:
+    """The same without a name of its own if none is given, and without building the game."""
+    return resolve(load_config(arguments.preset or PRESET, arguments.overrides, _named(arguments)))
+
+
 @cache
 def players(environment: EnvironmentConfig) -> int:
     """The number of players in a game, which is built once to find out.

@@ -4,7 +4,12 @@ import importlib.util
 
 from common.errors import SetupError
 
-NEEDED = {"dashboard": ("starlette", "uvicorn"), "metrics": ("prometheus_client",), "hub": ("huggingface_hub",)}
+NEEDED = {
+    "dashboard": ("starlette", "uvicorn"),
+    "metrics": ("prometheus_client",),
+    "hub": ("huggingface_hub",),
+    "completion": ("shtab",),
+}
 
 
 def require(extra: str, *packages: str) -> None:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from cli import (
+    completion,
+    config,
     crossplay,
     dashboard,
     diversity,
@@ -39,6 +41,8 @@ GROUPS = (
     hub,
     listing,
     settings,
+    config,
+    completion,
     evaluation,
     diversity,
     crossplay,
