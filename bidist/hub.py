@@ -42,7 +42,7 @@ def _distrust(folder: RunFolder, address: str) -> None:
     if not folder.config.exists():
         raise ConfigError(f"{address}: holds no {folder.config.name}; bidist push makes repositories that do")
     config = folder.read_config()
-    named = [name for name in (config.method.name, config.environment.substrate) if ":" in name]
+    named = [name for name in (config.method.name, config.network.name, config.environment.substrate) if ":" in name]
     if named:
         raise ConfigError(
             f"{address}: names code of its own, {', '.join(named)}; if you trust it, load it from {folder.path}"

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -79,16 +78,18 @@ def test_the_model_card_says_what_the_run_is(run: RunFolder, tmp_path: Path) -> 
     assert settings["network"]["dense"] == 16 and "folder" not in settings["run"]
 
 
-@pytest.mark.parametrize("section", [{"method": "os:system"}, {"substrate": "pettingzoo:os:abort"}])
-def test_a_strangers_configuration_cannot_name_code(run: RunFolder, section: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("section", "key", "name"),
+    [
+        ("method", "name", "os:system"),
+        ("network", "name", "os:system"),
+        ("environment", "substrate", "pettingzoo:os:abort"),
+    ],
+)
+def test_a_strangers_configuration_cannot_name_code(run: RunFolder, section: str, key: str, name: str) -> None:
     config = run.read_config()
-    update: dict[str, Any] = (
-        {"method": config.method.model_copy(update={"name": section["method"]})}
-        if "method" in section
-        else {"environment": config.environment.model_copy(update=section)}
-    )
-    run.create(config.model_copy(update=update))
-    with pytest.raises(ConfigError, match=f"names code of its own, {next(iter(section.values()))}"):
+    run.create(config.model_copy(update={section: getattr(config, section).model_copy(update={key: name})}))
+    with pytest.raises(ConfigError, match=f"names code of its own, {name}"):
         _distrust(run, "hf://jane/coins")
 
 
