@@ -70,10 +70,10 @@ class Population:
         return self._source.config.environment.substrate
 
     def __repr__(self) -> str:
-        s = self._source
+        s, count = self._source, len(self._networks)
         return (
             f"Population({s.method} on {self.substrate}, run {s.run}, checkpoint {s.checkpoint}, "
-            f"{s.player_steps:,} player steps, {len(self._networks)} policies)"
+            f"{s.player_steps:,} player steps, {count} {'policy' if count == 1 else 'policies'})"
         )
 
     def initial_state(self, seed: int | np.random.SeedSequence | None = None) -> State:
