@@ -1,6 +1,7 @@
 """Arguments that several sub-commands take."""
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -11,7 +12,7 @@ from common.settings import ALLOW_VARIABLE, KEYS_VARIABLE, PASSWORD_VARIABLE, RE
 
 INTERRUPTED = 130
 """Exit status of a command that was stopped early and resumes when it is repeated."""
-SETTABLE = ("train", "learner", "sweep", "tune")
+SETTABLE = ("train", "config", "learner", "sweep", "tune")
 """The commands that take `--set`."""
 _SETTING = re.compile(r"[A-Za-z_]+\.[A-Za-z_]+=")
 
@@ -21,6 +22,17 @@ def count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected 0 or a larger whole number, found {text!r}")
     return int(text)
+
+
+def minutes(text: str) -> float:
+    """Parses a number of minutes above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of minutes such as 10 or 0.5, found {text!r}")
+    return number
 
 
 def steps(text: str) -> int:

@@ -40,6 +40,7 @@ class Commands:
         self._summaries[heading][name] = summary
         parser: argparse.ArgumentParser = self._parsers.add_parser(
             name,
+            help=summary,  # for shell completion
             usage=f"bidist {name} [OPTION ...] {arguments}".strip(),
             description=f"{summary[0].upper()}{summary[1:]}.",
             epilog=notes or None,

@@ -24,6 +24,7 @@ def add_configuration(parser: argparse.ArgumentParser, name: bool = True) -> Non
         help="a Melting Pot substrate, a matrix game (`bidist list substrates`) or pettingzoo:module:function",
     )
     group.add_argument("--method", metavar="METHOD", help=f"one of {', '.join(METHODS)}, or module:Class of your own")
+    group.add_argument("--network", metavar="MODULE:CLASS", help="a network of your own (docs/methods.md)")
     group.add_argument(
         "--preset", metavar="PRESET", help=f"{', '.join(preset_names())} or a YAML file (default: {PRESET})"
     )
@@ -57,7 +58,16 @@ def new(arguments: argparse.Namespace) -> Config:
         name = f"{chosen}-{game}-{time.strftime('%m%d-%H%M%S')}"
         config = load_config(preset, arguments.overrides, {**values, "run.name": name})
     players(config.environment)  # raises if the game cannot be built
+    if config.network.name:
+        from networks.own import network_class
+
+        network_class(config.network)  # raises if there is none
     return resolve(config)
+
+
+def resolved(arguments: argparse.Namespace) -> Config:
+    """The same without a name of its own if none is given, and without building the game."""
+    return resolve(load_config(arguments.preset or PRESET, arguments.overrides, _named(arguments)))
 
 
 @cache
@@ -104,6 +114,7 @@ def _named(arguments: argparse.Namespace) -> dict[str, object]:
     named = {
         "environment.substrate": arguments.substrate,
         "method.name": arguments.method,
+        "network.name": arguments.network,
         "run.player_steps": arguments.steps,
         "run.seed": arguments.seed,
         "run.name": arguments.run,

@@ -1,16 +1,14 @@
 """The commands that show runs to a browser and to Prometheus."""
 
 import argparse
-import importlib.util
 from pathlib import Path
 
 from cli.arguments import redis_url
 from cli.commands import Commands
-from common.errors import SetupError
+from cli.extras import require
 from common.settings import REDIS_VARIABLE, variable
 
 LOOPBACK = "127.0.0.1"
-NEEDED = {"dashboard": ("starlette", "uvicorn"), "metrics": ("prometheus_client",)}
 
 
 def add_parsers(commands: Commands) -> None:
@@ -63,14 +61,8 @@ def add_parsers(commands: Commands) -> None:
     exporter.add_argument("--port", type=int, default=9105, help="0 takes a free one (default: 9105)")
 
 
-def _require(extra: str) -> None:
-    missing = [name for name in NEEDED[extra] if importlib.util.find_spec(name) is None]
-    if missing:
-        raise SetupError(f"found no {', '.join(missing)}: install them with pip install 'bidist[{extra}]'")
-
-
 def _dashboard(arguments: argparse.Namespace) -> int:
-    _require("dashboard")
+    require("dashboard")
     from dashboard.server import serve
 
     return serve(
@@ -79,7 +71,7 @@ def _dashboard(arguments: argparse.Namespace) -> int:
 
 
 def _exporter(arguments: argparse.Namespace) -> int:
-    _require("metrics")
+    require("metrics")
     from dashboard.exporter import serve
 
     return serve(arguments.redis, arguments.host, arguments.port)

@@ -1,28 +1,34 @@
-"""The commands that play checkpoints: official scenarios, videos, comparisons of policies."""
+"""The commands that play checkpoints, or a policy of the user's: official scenarios, videos."""
 
 import argparse
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from cli.arguments import INTERRUPTED, add_folder, count
+from cli.arguments import INTERRUPTED, add_folder, count, minutes
 from cli.commands import Commands
 from cli.signals import stop_on_signals
 from common.errors import ConfigError
 from common.run_folder import RunFolder, find_run
+
+if TYPE_CHECKING:
+    from evaluator.evaluate import Population
 
 EXAMPLES = """\
 examples:
   bidist evaluate NAME                            the newest checkpoint, in the game's scenarios 0 to 4
   bidist evaluate NAME --scenario coins_3 --checkpoint all
   bidist evaluate --random coins                  players who act at random, for comparison
+  bidist evaluate --policy module:build --scenario coins_3     a policy of yours, trained anywhere
 
 Repeat an interrupted command to resume it: no episode is played twice.
 """
 
 
 def add_parsers(commands: Commands) -> None:
-    """Adds `evaluate`, `record` and `diversity`."""
+    """Adds `evaluate` and `record`."""
     _add_evaluate(commands)
     record = commands.add("evaluate", "record", "record a video of one episode", _record, "RUN")
     record.add_argument("run", metavar="RUN", help="a run's folder, or its name in --folder")
@@ -33,25 +39,15 @@ def add_parsers(commands: Commands) -> None:
     )
     record.add_argument("--seed", type=count, default=0, metavar="N", help="seed of the evaluation (default: 0)")
     record.add_argument(
+        "--every",
+        type=minutes,
+        metavar="MINUTES",
+        help="film self-play of the newest checkpoint this often until the run ends, as `train --film-every` does",
+    )
+    record.add_argument(
         "--out", type=Path, metavar="FILE.mp4", help="the video (default: in the run, by scenario and number)"
     )
     add_folder(record)
-
-    diversity = commands.add(
-        "evaluate",
-        "diversity",
-        "measure how different the policies are that players met in training",
-        _diversity,
-        "RUN ...",
-    )
-    diversity.add_argument("runs", nargs="+", metavar="RUN", help="runs of one game: folders, or names in --folder")
-    diversity.add_argument(
-        "--out", type=Path, default=Path("diversity"), metavar="FOLDER", help="where to write (default: diversity)"
-    )
-    diversity.add_argument(
-        "--seed", type=count, default=0, metavar="N", help="seed of the games that give the observations (default: 0)"
-    )
-    add_folder(diversity)
 
 
 def _add_evaluate(commands: Commands) -> None:
@@ -60,6 +56,11 @@ def _add_evaluate(commands: Commands) -> None:
     evaluate.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder, or its name in --folder")
     evaluate.add_argument(
         "--random", action="append", default=[], metavar="GAME", help="evaluate random players in this game; repeatable"
+    )
+    evaluate.add_argument(
+        "--policy",
+        metavar="MODULE:BUILD",
+        help="evaluate the policy that this function returns (docs/evaluation.md), instead of runs; needs --scenario",
     )
     evaluate.add_argument(
         "--scenario",
@@ -95,8 +96,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     if arguments.episodes < 1 or arguments.workers < 0:
         raise ConfigError(f"--episodes {arguments.episodes} --workers {arguments.workers}: expected positive numbers")
-    if not arguments.runs and not arguments.random:
-        raise ConfigError("nothing to evaluate: name a run, or --random GAME")
+    if not arguments.runs and not arguments.random and not arguments.policy:
+        raise ConfigError("nothing to evaluate: name a run, --random GAME or --policy MODULE:BUILD")
     stopping = stop_on_signals()
     options = {
         "scenarios": arguments.scenarios,
@@ -116,6 +117,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         shown = partial(show, out=out, seed=arguments.seed, reference=arguments.reference)
         evaluate.follow(folders[0], out, shown=shown, **options)
         return 0
+    if arguments.policy:
+        return _evaluate_policy(arguments, options)
     people = {
         f.evaluation: evaluate.populations(f, arguments.checkpoints or ["newest"], arguments.average) for f in folders
     }
@@ -126,11 +129,38 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         people = {arguments.out: [person for group in people.values() for person in group]}
     for person in (person for group in people.values() for person in group):
         evaluate.check(person, arguments.scenarios)
+    return _play(people, options)
+
+
+def _evaluate_policy(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
+    from evaluator import evaluate
+    from evaluator.foreign import build_policy
+    from evaluator.results import rows_of
+    from evaluator.scenarios import scenario
+
+    if arguments.runs or arguments.random or arguments.follow or arguments.checkpoints or arguments.average:
+        raise ConfigError("--policy plays alone: leave runs, --random, --follow, --checkpoint and --average out")
+    if arguments.reference or not arguments.scenarios:
+        raise ConfigError("--policy needs --scenario NAME, and does not play with --reference")
+    build_policy(arguments.policy)
+    person = evaluate.foreign_population(arguments.policy, scenario(arguments.scenarios[0]).substrate)
+    evaluate.check(person, arguments.scenarios)
+    out = arguments.out or RunFolder(arguments.folder / person.run).evaluation
+    if out.exists() and any(row["run"] == person.run for row in rows_of(out)):
+        print(f"{out} holds episodes of {arguments.policy}, which count: if it has changed, give another --out")
+    return _play({out: [person]}, {**options, "policy": arguments.policy})
+
+
+def _play(people: Mapping[Path, list["Population"]], options: dict[str, Any]) -> int:
+    """Evaluates groups of populations, each into a file, and prints their returns."""
+    from evaluator import evaluate
+    from reports.terminal import show
+
     for out, group in people.items():
         if not evaluate.evaluate(group, out=out, **options):
             print("stopped; run the same command again to resume")
             return INTERRUPTED
-        show(group, out, arguments.seed, arguments.reference)
+        show(group, out, options["seed"], options["reference"])
     return 0
 
 
@@ -139,6 +169,13 @@ def _record(arguments: argparse.Namespace) -> int:
     from evaluator.record import record
 
     folder = find_run(arguments.folder, arguments.run)
+    if arguments.every:
+        from evaluator.films import film_training
+
+        if arguments.scenario or arguments.out or arguments.checkpoint != "newest":
+            raise ConfigError("--every films self-play of the newest checkpoint: leave other choices out")
+        film_training(folder, 60 * arguments.every, stop_on_signals())
+        return 0
     person = populations(folder, [arguments.checkpoint])[-1]
     name = f"{arguments.scenario or 'among_themselves'}-{arguments.episode}.mp4"
     out = arguments.out or folder.path / name
@@ -149,17 +186,4 @@ def _record(arguments: argparse.Namespace) -> int:
         f"{out}: {episode.env_steps} steps in {time.monotonic() - started:.0f} s, focal return per capita "
         f"{episode.focal_return:.2f}" + (f", bots {', '.join(episode.bots)}" if episode.bots else "")
     )
-    return 0
-
-
-def _diversity(arguments: argparse.Namespace) -> int:
-    from reports.diversity import compare
-
-    print("showing the same observations to every policy", flush=True)
-    found = compare([find_run(arguments.folder, run) for run in arguments.runs], arguments.out, arguments.seed)
-    for d in found:
-        kinds = ", ".join(f"{kind} {distance:.3f}" for kind, distance in d.by_kind.items())
-        print(f"{d.run}: {len(d.policies)} policies, mean distance {d.mean:.3f} ({d.low:.3f} to {d.high:.3f});")
-        print(f"  from its newest theta: {kinds}")
-    print(f"written: {arguments.out}/diversity.json, {arguments.out}/diversity.png")
     return 0

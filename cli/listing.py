@@ -19,7 +19,7 @@ def add_parsers(commands: Commands) -> None:
     """Adds `list`."""
     summary = f"list {', '.join(LISTS)}"
     listing = commands.add("look", "list", summary, _list, f"{{{','.join(LISTS)}}} [WORD]")
-    listing.add_argument("what", choices=LISTS, help="what to list")
+    listing.add_argument("what", choices=[*LISTS], help="what to list")
     listing.add_argument("word", nargs="?", default="", metavar="WORD", help="show only names that contain this")
     add_folder(listing)
 

@@ -6,16 +6,21 @@ import sys
 from collections.abc import Sequence
 
 from cli import (
+    completion,
+    config,
     crossplay,
     dashboard,
+    diversity,
     evaluation,
     experiments,
+    hub,
     keys,
     listing,
     reports,
     roles,
     settings,
     sweeps,
+    tracking,
     training,
     watching,
 )
@@ -33,9 +38,14 @@ and `bidist settings` every setting. The documentation is in docs/.
 GROUPS = (
     training,
     watching,
+    tracking,
+    hub,
     listing,
     settings,
+    config,
+    completion,
     evaluation,
+    diversity,
     crossplay,
     reports,
     sweeps,

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from cli.arguments import count, redis_url
+from cli.arguments import count, minutes, redis_url
 from cli.commands import Commands
 from cli.configuration import add_configuration, new, players, resumed
+from cli.extras import require
 from cli.roles import require_redis
 from cli.signals import stop_on_signals
 from common.config import Config, learner_threads
@@ -13,6 +14,7 @@ from common.cores import core_count
 from common.errors import ConfigError
 from common.files import read_lines
 from common.run_folder import RunFolder
+from reports.trackers import TRACKERS
 
 EXAMPLES = """\
 examples:
@@ -42,6 +44,19 @@ def add_parsers(commands: Commands) -> None:
         metavar="N",
         help="episodes of self-play at the end, for the summary (default: 16)",
     )
+    train.add_argument(
+        "--film-every",
+        type=minutes,
+        metavar="MINUTES",
+        help="film an episode of the newest checkpoint this often, also for TensorBoard (default: never)",
+    )
+    train.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        choices=[*TRACKERS],
+        help="send metrics and settings to a tracker, as `bidist track` does; repeatable",
+    )
     train.add_argument("--serial", action="store_true", help="run all roles in one process, for debuggers")
 
 
@@ -51,6 +66,14 @@ def _train(arguments: argparse.Namespace) -> int:
         require_redis(arguments.redis)
     if arguments.actors is not None and arguments.actors < 0:
         raise ConfigError(f"--actors {arguments.actors}: expected a number, 0 if all actors run elsewhere")
+    for tracker in arguments.track:
+        require("track", tracker)
+    if arguments.serial and (arguments.film_every or arguments.track):
+        raise ConfigError("films and trackers need processes of their own: leave --serial out")
+    if arguments.film_every:
+        from evaluator.films import require_picture
+
+        require_picture(config.environment.substrate)
     if not arguments.resume:
         print(budget(config), flush=True)
     if arguments.serial:
@@ -58,11 +81,12 @@ def _train(arguments: argparse.Namespace) -> int:
 
         ledger = train(config, arguments.redis, stop_on_signals())
     else:
-        from deploy.supervisor import Supervisor
+        from deploy.supervisor import Extras, Supervisor
 
         left = max(1, core_count() - learner_threads(config.learner))
         actors = left if arguments.actors is None else arguments.actors
-        ledger = Supervisor(config, actors, arguments.redis, stop_on_signals()).run()
+        extras = Extras(arguments.film_every, arguments.track)
+        ledger = Supervisor(config, actors, arguments.redis, stop_on_signals(), extras).run()
     if ledger is None:
         print(f"stopped; resume with: bidist train --resume {folder.path.name}")
     else:

@@ -55,6 +55,8 @@ class EnvironmentConfig(Section):
 class NetworkConfig(Section):
     """The agent's network, the same for every method."""
 
+    name: str = ""
+    """`module:Class` for your own network; empty for the one that the other settings describe."""
     parameters: Literal["shared", "per_player"] = "shared"
     """`per_player`: a theta_i for each player i, as in the paper; `shared`: one theta for all."""
     channels: tuple[int, int] = (16, 32)

@@ -1,4 +1,4 @@
-"""Code that does not come with BiDist, and that a run's configuration names: your own methods and games.
+"""Code that does not come with BiDist, and that a run's configuration names: your own methods, networks and games.
 
 Whoever can write to Redis can write a configuration there. A role therefore imports only what its own operator has
 allowed, on its command line or in its environment.
@@ -12,7 +12,8 @@ from common.errors import ConfigError
 
 def foreign(config: Config) -> list[str]:
     """Returns the `module:Class` and `pettingzoo:module:function` that a configuration would import."""
-    return [name for name in (config.method.name, config.environment.substrate) if ":" in name]
+    named = (config.method.name, config.network.name, config.environment.substrate)
+    return [name for name in named if ":" in name]
 
 
 def check_allowed(config: Config, allowed: Collection[str]) -> None:

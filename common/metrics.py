@@ -8,22 +8,46 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
+from tensorboardX.summary import hparams
 
+from common.config import Config
 from common.errors import worth_logging
-from common.files import append_line, cut_lines
+from common.files import append_line, cut_lines, last_record
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 60.0
+PLAYER_STEPS = "player_steps"
+PROGRESS = {"updates", "version", PLAYER_STEPS, "env_steps", "episodes", "events", "update"}
+
+
+def tag(metric: str) -> str:
+    """Returns a metric's name in TensorBoard: its group, a slash, its name."""
+    if metric.startswith(("return_", "episode_")):
+        return f"play/{metric}"
+    if metric.startswith(("policy_lag", "queue_")) or metric.endswith("_s"):
+        return f"speed/{metric}"
+    if metric in PROGRESS or metric.endswith("_version"):
+        return f"progress/{metric}"
+    return f"learning/{metric}"
+
+
+def flat(config: Config) -> dict[str, str | float]:
+    """Returns the settings that have a value by `section.key`, as text and numbers."""
+    sections = config.model_dump(mode="json").items()
+    values = {f"{section}.{key}": x for section, part in sections for key, x in part.items() if x is not None}
+    return {name: x if isinstance(x, str | int | float) else str(x) for name, x in values.items()}
 
 
 class MetricsLog:
     """Writes scalars by step.
 
+    TensorBoard's x axis is in player steps, so that runs with batches of different sizes can be compared.
+
     Args:
       lines: the file of JSON lines.
       tensorboard: TensorBoard's folder.
-      step: the metric that numbers the others.
+      step: the metric that numbers the others in the file.
       resume_at: the step to resume after; lines of later steps are dropped, since they will be written again.
     """
 
@@ -32,7 +56,12 @@ class MetricsLog:
         cut_lines(lines, step, resume_at)
         self._lines, self._step = lines, step
         self._failures: Counter[str] = Counter()
-        self._board = _Board(tensorboard, resume_at + 1 if resume_at else None)
+        last = last_record(lines)
+        self._board = _Board(tensorboard, self._x(last) + 1 if last else None)
+
+    def describe(self, config: Config) -> None:
+        """Writes the settings of the run for TensorBoard's table of hyperparameters."""
+        self._board.describe(config)
 
     def write(self, metrics: Mapping[str, float | str]) -> None:
         """Writes one step's metrics; text goes to the JSON lines only, where NaN and infinity become null."""
@@ -42,12 +71,15 @@ class MetricsLog:
         except OSError as error:
             if worth_logging(self._failures, "lines"):
                 log.error("metrics could not be written: %s", error)
-        scalars = {name: value for name, value in record.items() if isinstance(value, int | float)}
-        self._board.write(scalars, int(metrics[self._step]))
+        scalars = {tag(name): value for name, value in record.items() if isinstance(value, int | float)}
+        self._board.write(scalars, self._x(record))
 
     def close(self) -> None:
         """Flushes and closes both."""
         self._board.close()
+
+    def _x(self, record: Mapping[str, float | str | None]) -> int:
+        return int(record.get(PLAYER_STEPS, record[self._step]) or 0)
 
 
 class _Board:
@@ -70,6 +102,11 @@ class _Board:
         for name, value in scalars.items():
             if (writer := self._living()) is not None:
                 writer.add_scalar(name, value, step)
+
+    def describe(self, config: Config) -> None:
+        if (writer := self._living()) is not None:
+            for summary in hparams(flat(config), {tag("return_learning"): 0.0}):
+                writer.file_writer.add_summary(summary)
 
     def close(self) -> None:
         if (writer := self._living()) is not None:

@@ -9,6 +9,7 @@ distillation.jsonl   one line per distillation event
 tensorboard/         the same for TensorBoard
 logs/                one file per role
 redis/               the append-only file, if `train` started Redis
+training-N.mp4       films made during training, by checkpoint
 learning_curve.png, summary.json    written at the end
 evaluation.jsonl     one line per episode of an official scenario
 .train, .learner     locks of the process that trains the run, and of its learner

@@ -7,10 +7,10 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from rich.console import Console
@@ -33,11 +33,22 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 LIVE_EVERY_S, PLAIN_EVERY_S = 1.0, 10.0
 FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
-LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0}
+# In the order of leaving: the actors before the learner, so that they can hand over their unrolls.
+LEAVE_S = {"record": 10.0, "actor": 20.0, "learner": 30.0, "distiller": 15.0, "track": 30.0}
 
 
-def topology(config: Config, actors: int, url: str) -> list["Role"]:
-    """Who runs: one learner, one distiller if the method has phi, and the actors."""
+class Extras(NamedTuple):
+    """What runs besides the roles: films every so many minutes, None for none, and trackers by name."""
+
+    film_every: float | None = None
+    trackers: Sequence[str] = ()
+
+
+NO_EXTRAS = Extras()
+
+
+def topology(config: Config, actors: int, url: str, extras: Extras) -> list["Role"]:
+    """Who runs: one learner, one distiller if the method has phi, the actors, and what else was asked for."""
     join = ["--run", config.run.name]
     budget = ["--folder", str(config.run.folder), "--steps", str(config.run.player_steps)]
     roles = [Role("learner", "learner", [*join, *budget], learner_threads(config.learner), url, foreign(config))]
@@ -47,12 +58,18 @@ def topology(config: Config, actors: int, url: str) -> list["Role"]:
         Role("actor", f"actor-{i}", [*join, "--name", str(i)], config.actor.threads, url, foreign(config))
         for i in range(actors)
     ]
+    run = [config.run.name, "--folder", str(config.run.folder)]
+    if extras.film_every:
+        films = [*run, "--every", str(extras.film_every)]
+        roles.append(Role("record", "films", films, 1, url, foreign(config), needed=False))
+    for name in extras.trackers:
+        roles.append(Role("track", f"track-{name}", [*run, "--to", name], 1, url, foreign(config), needed=False))
     return roles
 
 
 @dataclass
 class Role:
-    """One child process, and when it died."""
+    """One child process, and when it died; the run goes on without it if it is not needed."""
 
     kind: str
     name: str
@@ -60,6 +77,7 @@ class Role:
     threads: int
     url: str
     allowed: list[str]
+    needed: bool = True
     process: "subprocess.Popen[bytes] | None" = None
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=FAST_DEATHS))
     due: float = 0.0
@@ -103,10 +121,18 @@ class Supervisor:
       actors: the number of actor processes.
       url: an external Redis server; None starts one in the run's folder.
       stopping: set when the run should stop.
+      extras: what runs besides the roles.
     """
 
-    def __init__(self, config: Config, actors: int, url: str | None, stopping: threading.Event) -> None:
-        self._config, self._stopping, self._actors = config, stopping, actors
+    def __init__(
+        self,
+        config: Config,
+        actors: int,
+        url: str | None,
+        stopping: threading.Event,
+        extras: Extras = NO_EXTRAS,
+    ) -> None:
+        self._config, self._stopping, self._actors, self._extras = config, stopping, actors, extras
         self._folder = RunFolder.of(config.run)
         self._server: RedisServer | None = None
         self._url = url
@@ -129,7 +155,7 @@ class Supervisor:
                 url = self._server.url
             self._folder.put_url(url)
             store = Store(url, self._config.run.name, self._stopping)
-            roles = topology(self._config, self._actors, url)
+            roles = topology(self._config, self._actors, url, self._extras)
             self._console.print(
                 f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {shown(url)}", soft_wrap=True
             )
@@ -177,6 +203,11 @@ class Supervisor:
                 status = role.process.poll()
                 if status == 0 and _over(store):
                     continue
+                if not role.needed:
+                    if status:
+                        self._console.print(f"[yellow]{role.name} died, the run goes on: {self._tail(role, 1)}[/]")
+                    role.process = None
+                    continue
                 if status == SetupError.status:
                     raise SetupError(f"{role.name} cannot run: {self._tail(role, 1).rpartition('error: ')[2]}")
                 role.deaths.append(now)
@@ -191,13 +222,12 @@ class Supervisor:
                 store.put_event("supervisor", role.name, "restart")
 
     def _leave(self, roles: list[Role]) -> None:
-        """Stops the actors first, so that they can hand over their unrolls, then the learner, then the distiller."""
-        for kind in ("actor", "learner", "distiller"):
+        for kind, timeout_s in LEAVE_S.items():
             leaving = [role for role in roles if role.kind == kind]
             for role in leaving:
                 role.stop()
             for role in leaving:
-                role.wait(LEAVE_S[kind])
+                role.wait(timeout_s)
 
     def _tail(self, role: Role, count: int) -> str:
         lines = (self._folder.logs / f"{role.name}.log").read_text(errors="replace").splitlines()

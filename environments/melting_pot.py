@@ -45,6 +45,7 @@ class MeltingPot:
       located: whether players carry a component that reports where they are, which `world` needs.
 
     Attributes:
+      features: the names of what the players observe besides RGB.
       restarts: whether an episode restarts the game instead of building it again, with the same result but faster.
       lab2d: the game itself.
       observed: names of everything that is read from `lab2d` at each step.
@@ -84,13 +85,13 @@ class MeltingPot:
                 f"environment.block={block}: the image of {name} has {height}x{width} pixels, which squares of "
                 f"{block}x{block} do not fill; 8, 4, 2 and 1 do"
             )
-        features = [name for name in FEATURES if name in config.individual_observation_names]
-        widths = [int(np.prod(self.lab2d.shape(f"1.{feature}"))) for feature in features]
+        self.features = [name for name in FEATURES if name in config.individual_observation_names]
+        widths = [int(np.prod(self.lab2d.shape(f"1.{feature}"))) for feature in self.features]
         ends = np.cumsum(widths).tolist()
         self._features = [
             (row, slice(end - width, end), f"{i + 1}.{feature}")
             for row, i in enumerate(self._shown)
-            for feature, width, end in zip(features, widths, ends, strict=True)
+            for feature, width, end in zip(self.features, widths, ends, strict=True)
         ]
         self.observed = [*self._rgb, *self._reward, *(name for _, _, name in self._features)]
         reduced = (height // block, width // block, 3)

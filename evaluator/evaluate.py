@@ -26,6 +26,7 @@ from common.files import append_line, locked
 from common.run_folder import RunFolder
 from evaluator import reference as melting_pot_loop
 from evaluator import rollout
+from evaluator.foreign import build_policy, whole_images
 from evaluator.play import OnStep
 from evaluator.progress import EpisodeProgress
 from evaluator.puppets import puppet
@@ -118,6 +119,12 @@ def random_population(substrate: str) -> Population:
     return Population(f"random-{substrate}", "random", 0, "", "", 0, 0, config, None)
 
 
+def foreign_population(name: str, substrate: str) -> Population:
+    """A policy that was trained elsewhere."""
+    config = Config(environment=whole_images(substrate))
+    return Population(f"{name.replace(':', '.')}-{substrate}", name, 0, "", "", 0, 0, config, None)
+
+
 def evaluate(
     people: Sequence[Population],
     scenarios: Sequence[str] | None,
@@ -128,6 +135,7 @@ def evaluate(
     tables: int = rollout.TABLES,
     reference: bool = False,
     stopping: threading.Event | None = None,
+    policy: str = "",
 ) -> bool:
     """Plays the episodes missing from the results file and shows progress; returns whether all were played.
 
@@ -141,9 +149,11 @@ def evaluate(
       tables: episodes that each worker plays at once.
       reference: whether to play through Melting Pot's own API instead.
       stopping: set to stop after the episodes in progress.
+      policy: the `module:build` of a `foreign_population`; each worker builds it once.
 
     Raises:
-      ConfigError: if a scenario is unknown or of another game, or another evaluation is writing to the file.
+      ConfigError: if a scenario is unknown or of another game, the policy cannot be built or played, or another
+        evaluation is writing to the file.
       SetupError: if bots are not installed.
     """
     stopping = stopping or threading.Event()
@@ -168,9 +178,9 @@ def evaluate(
             total = sum(len(jobs) for _, jobs in tasks)
             with EpisodeProgress(total, f"{len(people)} populations" if len(people) > 1 else people[0].run) as progress:
                 todo = [Task([(p.config, p.theta)], jobs) for p, jobs in tasks]
-                player = partial(_play, seed=seed, tables=tables, reference=reference)
+                player = partial(_play, seed=seed, tables=tables, reference=reference, policy=policy)
                 for i, episode in play(todo, player, min(workers or core_count(), total), stopping, progress.tick):
-                    append_line(out, _row(tasks[i][0], episode, seed, reference))
+                    append_line(out, row_of(tasks[i][0], episode, seed, reference))
                     progress.step(episode.env_steps)
     except TimeoutError:
         raise ConfigError(f"{out}: another evaluation is writing to it; give this one another --out") from None
@@ -247,16 +257,19 @@ def _play(
     seed: int,
     tables: int,
     reference: bool,
+    policy: str,
 ) -> Iterator[ScenarioResult]:
     """Plays scenarios, given by name, in a worker process."""
     ((config, theta),) = people
     named = ((scenario(name), number) for name, number in jobs)
     if reference:
         return melting_pot_loop.play(named, config, theta, seed, count)
-    return rollout.play(named, config, theta, seed, tables, [OnStep(count)])
+    built = build_policy(policy) if policy else None
+    return rollout.play(named, config, theta, seed, tables, [OnStep(count)], policy=built)
 
 
-def _row(person: Population, episode: ScenarioResult, seed: int, reference: bool) -> dict[str, Any]:
+def row_of(person: Population, episode: ScenarioResult, seed: int, reference: bool = False) -> dict[str, Any]:
+    """The row of an episode."""
     return {
         "run": person.run,
         "method": person.method,

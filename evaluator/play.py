@@ -50,6 +50,7 @@ class Table(ABC, Generic[Job, Result]):
       observed: the seats that `observation` has rows for.
       observation: what they see now.
       action: [N], filled in by the drivers; seats without a driver do nothing, which is action 0.
+      reward: [N], of the last step; zeros when an episode begins.
       returns: [N], undiscounted, of the episode so far.
       env_steps: length of the episode so far.
       statistics: what else the game counted, from the last step of an episode on.
@@ -60,6 +61,7 @@ class Table(ABC, Generic[Job, Result]):
     seating: Mapping[Hashable, Seating]
     observation: Observation
     action: NDArray[np.int32]
+    reward: NDArray[np.float32]
     returns: NDArray[np.float64]
     observed: Sequence[int] | slice = slice(None)
 
@@ -91,12 +93,14 @@ class Table(ABC, Generic[Job, Result]):
         self.observation = self.open(job)
         players = self.game.spec.players
         self.action, self.returns = np.zeros(players, np.int32), np.zeros(players)
+        self.reward = np.zeros(players, np.float32)
         self.env_steps, self.statistics, self.playing = 0, {}, True
         return True
 
     def advance(self, step: Step) -> None:
         """Takes in the outcome of a step."""
         self.observation = step.observation
+        self.reward = step.reward
         self.returns += step.reward
         self.env_steps += 1
         self.statistics = step.statistics

@@ -24,7 +24,9 @@ FRAMES_PER_S = 24
 WHITE = 255
 
 
-def record(person: Population, name: str | None, number: int, seed: int, out: Path) -> ScenarioResult:
+def record(
+    person: Population, name: str | None, number: int, seed: int, out: Path, observers: Sequence[Observer] = ()
+) -> ScenarioResult:
     """Plays one episode and writes an mp4 (H.264) with one frame a step, 24 a second.
 
     Args:
@@ -33,6 +35,7 @@ def record(person: Population, name: str | None, number: int, seed: int, out: Pa
       number: of the episode, as in `evaluate`.
       seed: of the evaluation.
       out: the film.
+      observers: see the episode, too.
 
     Raises:
       ConfigError: if the scenario is unknown, or belongs to another game than the population.
@@ -47,8 +50,8 @@ def record(person: Population, name: str | None, number: int, seed: int, out: Pa
     torch.set_num_threads(1)  # a forward pass for one table is small, and the encoder needs the other cores
     marked = played.focal if name is not None else []
     with Film(out, marked) as film:
-        jobs, observers = [(played, number)], [film]
-        return next(rollout.play(jobs, person.config, person.theta, seed, 1, observers, located=True))
+        jobs, all_observers = [(played, number)], [film, *observers]
+        return next(rollout.play(jobs, person.config, person.theta, seed, 1, all_observers, located=True))
 
 
 def among_themselves(substrate: str) -> Scenario:

@@ -18,10 +18,8 @@ from torch import Tensor
 from common.config import Config
 from common.errors import SetupError
 from common.spec import EnvironmentSpec
-from environments import Observation
-from environments.images import block_mean
 from environments.last import observe_last
-from environments.melting_pot import FEATURES
+from environments.named import from_names
 from environments.substrates import light_meltingpot
 from evaluator.drivers import make_players, policy_count
 from evaluator.scenario_table import ScenarioResult, episode_seeds
@@ -109,7 +107,7 @@ class _Focal:
         count = len(timestep.reward)
         if self._theta is None:
             return self._rng.integers(0, actions, count, np.int32)
-        seen = _observe(timestep.observation, self._config.environment.block)
+        seen = from_names(timestep.observation, self._config.environment.block)
         if self._config.environment.last_action_and_reward:
             seen = observe_last(seen, actions, self._action, np.array(timestep.reward, np.float32))
         if self._players is None:
@@ -121,11 +119,3 @@ class _Focal:
         race = self._rng.standard_exponential((count, actions))
         self._action, _ = self._players.act(seen.rgb, seen.features, race)
         return self._action
-
-
-def _observe(observations: Sequence[Mapping[str, Any]], block: int) -> Observation:
-    """What focal players see, from Melting Pot's observations."""
-    rows = [[x for name in FEATURES if name in seen for x in np.ravel(seen[name])] for seen in observations]
-    features = np.array(rows, np.float32).reshape(len(observations), -1)
-    rgb = block_mean([seen["RGB"] for seen in observations], block)
-    return Observation(rgb, features, np.ones(len(rgb), bool))

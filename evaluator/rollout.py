@@ -12,6 +12,7 @@ from torch import Tensor
 from common.config import Config
 from evaluator import play as loop
 from evaluator.drivers import Population, Random, policy_count
+from evaluator.foreign import Foreign, Policy
 from evaluator.play import Driver, Observer
 from evaluator.scenario_table import FOCAL, Bots, ScenarioResult, ScenarioTable
 from evaluator.scenarios import Scenario
@@ -27,6 +28,7 @@ def play(
     tables: int = TABLES,
     observers: Sequence[Observer] = (),
     located: bool = False,
+    policy: Policy | None = None,
 ) -> Iterator[ScenarioResult]:
     """Plays whole episodes and yields the result of each as it ends.
 
@@ -39,12 +41,18 @@ def play(
       tables: episodes at once.
       observers: see every episode, step by step.
       located: whether an observer asks for the game's `world`.
+      policy: acts at the focal seats instead; `config.environment` must be `whole_images`.
 
     Raises:
+      ConfigError: if the policy returns what is not an action.
       SetupError: if a bot is not installed.
     """
     jobs = iter(jobs)
     policies = 0 if theta is None else policy_count(theta)
     hall = [ScenarioTable(jobs, config.environment, seed, policies, located) for _ in range(tables)]
-    focal: Driver = Random(FOCAL) if theta is None else Population(FOCAL, config, theta, tables)
+    focal: Driver
+    if policy is not None:
+        focal = Foreign(policy)
+    else:
+        focal = Random(FOCAL) if theta is None else Population(FOCAL, config, theta, tables)
     return loop.play(hall, [Bots(), focal], observers)

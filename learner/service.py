@@ -214,6 +214,7 @@ class LearnerService:
         tensorboard = self._folder.tensorboard / "learner"
         self._metrics = MetricsLog(self._folder.metrics, tensorboard, "updates", self.learner.updates)
         on_exit(self._metrics.close)
+        self._metrics.describe(config)
         self._gauges = Gauges(store, self.learner, self.feed, capacity, config.run.player_steps)
         self._report_due, self._save_due = Every(config.run.heartbeat_s), Every(config.run.checkpoint_s)
         self.report()

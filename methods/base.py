@@ -117,9 +117,9 @@ class Method:
 
     def network(self, spec: "EnvironmentSpec", policies: int) -> "Network":
         """Returns a network of P policies, for training and for acting during training."""
-        from networks.network import Network
+        from networks.own import network_class
 
-        return Network(spec, self.config.network, policies)
+        return network_class(self.config.network)(spec, self.config.network, policies)
 
     def evaluation_network(self, spec: "EnvironmentSpec", policies: int) -> "Network":
         """Returns a network with the same parameters that acts as it should in evaluation."""

@@ -32,6 +32,8 @@ def make_method(config: Config) -> Method:
       ConfigError: if there is no such method, or one of its settings is wrong.
     """
     kind = _load(config.method.name)
+    if config.network.name and kind.network is not Method.network:
+        raise ConfigError(f"network.name={config.network.name!r}: {config.method.name} has a network of its own")
     settings = build(kind.Settings, config.method.model_extra or {}, "method")
     return kind(config, settings)
 

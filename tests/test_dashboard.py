@@ -12,7 +12,7 @@ import pytest
 from fake_runs import LiveRun, distillation_of, update_of, write_evaluation, write_run
 from starlette.testclient import TestClient
 
-from cli.dashboard import NEEDED
+from cli.extras import NEEDED
 from cli.main import main
 from common.errors import ConfigError
 from common.store import Store

@@ -65,5 +65,7 @@ def test_foreign_folders_in_the_working_directory_are_not_imported(bidist: Path,
     folder = here / "runs" / "run"
     assert read_lines(folder / "metrics.jsonl")[-1]["player_steps"] >= 2000
     assert {path.name for path in (folder / "logs").iterdir()} >= {"learner.log", "actor-0.log", "distiller.log"}
+    script = "import bidist; print(bidist.load('runs/run'), bidist.env('matrix_coordination').possible_agents)"
+    assert "run run, checkpoint" in run(bidist.with_name("python"), "-c", script, cwd=here)
     for log in (folder / "logs").iterdir():
         assert "imported a foreign" not in log.read_text()

@@ -1,0 +1,125 @@
+"""Policies that were trained elsewhere, through Melting Pot's own interface: one player, one timestep, one action.
+
+They see what Melting Pot's scenarios show to focal players: whole images, the same names, shapes and numbers.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+
+from common.config import EnvironmentConfig
+from common.errors import ConfigError
+from environments.named import by_name
+from evaluator.play import Table
+from evaluator.scenario_table import FOCAL, ScenarioTable
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Chooses one player's actions; the interface of `meltingpot.utils.policies.policy.Policy`."""
+
+    def initial_state(self) -> Any:
+        """Returns a player's state at the start of an episode."""
+
+    def step(self, timestep: Any, prev_state: Any) -> tuple[int, Any]:
+        """Returns the action, from 0, and the next state; `timestep` is a `dm_env.TimeStep` of one player."""
+
+
+def as_policy(found: Any) -> Policy:
+    """Returns a policy as it is, and a function from a timestep to an action as a policy without memory.
+
+    Raises:
+      ConfigError: if it is neither.
+    """
+    if isinstance(found, Policy) and not isinstance(found, type):
+        return found
+    if callable(found) and not isinstance(found, type):
+        return _Memoryless(found)
+    raise ConfigError(
+        f"expected a policy, with initial_state() and step(timestep, prev_state), or a function from a timestep to an "
+        f"action; found {found!r}"
+    )
+
+
+def build_policy(path: str) -> Policy:
+    """Calls `module:build`, a function without arguments that returns a policy.
+
+    Raises:
+      ConfigError: if there is no such function, it fails, or it returns something else.
+    """
+    module, _, name = path.partition(":")
+    try:
+        build = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"--policy {path}: {error}; expected module:function; is its folder on PYTHONPATH?"
+        ) from error
+    try:
+        return as_policy(build())
+    except Exception as error:
+        reason = str(error) if isinstance(error, ConfigError) else f"calling {name}() failed: {error!r}"
+        raise ConfigError(f"--policy {path}: {reason}") from error
+
+
+def whole_images(substrate: str) -> EnvironmentConfig:
+    """The game as foreign policies see it."""
+    return EnvironmentConfig(substrate=substrate, block=1, last_action_and_reward=False)
+
+
+class Foreign:
+    """Drives the focal seats of scenarios by a foreign policy, one call per player and step.
+
+    The tables must show `whole_images`.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._states: dict[tuple[int, int], Any] = {}
+
+    def begin(self, i: int, table: Table[Any, Any]) -> None:
+        """Clears the memories of the players at a table."""
+        for seat in table.seating[FOCAL].seats.tolist():
+            self._states[i, seat] = self._policy.initial_state()
+
+    def act(self, tables: Mapping[int, Table[Any, Any]]) -> None:
+        """Chooses the actions of the focal seats.
+
+        Raises:
+          ConfigError: if the policy returns what is not one of the game's actions.
+        """
+        for i, table in tables.items():
+            actions = table.game.spec.actions
+            for seat in table.seating[FOCAL].seats.tolist():
+                chosen, self._states[i, seat] = self._policy.step(
+                    timestep=timestep(cast(ScenarioTable, table), seat), prev_state=self._states[i, seat]
+                )
+                if not 0 <= (action := int(chosen)) < actions:
+                    raise ConfigError(f"the policy chose action {chosen}; this game's are 0 to {actions - 1}")
+                table.action[seat] = action
+
+
+def timestep(table: ScenarioTable, seat: int) -> Any:
+    """What Melting Pot tells the focal player at a seat now, as a `dm_env.TimeStep`."""
+    import dm_env
+
+    first = table.env_steps == 0
+    row = list(table.observed).index(seat)  # type: ignore[arg-type]
+    seen = by_name(table.game.melting_pot, table.observation, row, seat, float(np.sum(table.reward, dtype=np.float64)))
+    kind = dm_env.StepType.FIRST if first else dm_env.StepType.MID
+    return dm_env.TimeStep(kind, np.float64(table.reward[seat]), 0.0 if first else 1.0, seen)
+
+
+class _Memoryless:
+    """A function from a timestep to an action."""
+
+    def __init__(self, choose: Callable[[Any], int]) -> None:
+        self._choose = choose
+
+    def initial_state(self) -> None:
+        """See `Policy`."""
+
+    def step(self, timestep: Any, prev_state: None) -> tuple[int, None]:
+        """See `Policy`."""
+        return self._choose(timestep), prev_state

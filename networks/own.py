@@ -1,0 +1,29 @@
+"""Finds the class of the network: the project's, or one of the user's by its name."""
+
+import importlib
+
+from common.config import NetworkConfig
+from common.errors import ConfigError
+from networks.network import Network
+
+
+def network_class(config: NetworkConfig) -> type[Network]:
+    """Returns the class that `network.name` names.
+
+    Raises:
+      ConfigError: if there is no such class, or it is not a `Network`.
+    """
+    if not config.name:
+        return Network
+    module, _, attribute = config.name.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"network.name={config.name!r}: {error}; expected module:Class; is its folder on PYTHONPATH?"
+        ) from error
+    except Exception as error:
+        raise ConfigError(f"network.name={config.name!r}: importing {module} failed: {error!r}") from error
+    if not (isinstance(kind, type) and issubclass(kind, Network)):
+        raise ConfigError(f"network.name={config.name!r}: {kind!r} is not a subclass of networks.network.Network")
+    return kind
