@@ -201,10 +201,6 @@ class Store:
         """Writes the run's progress; its `state` is starting, running, finishing, finished or stopped."""
         self.client.hset(self.key("progress"), mapping=dict(fields))
 
-    def player_steps(self) -> int:
-        """Returns the player steps trained on as of the learner's last report."""
-        return int(self.client.hget(self.key("progress"), "player_steps") or 0)
-
     @property
     def finished(self) -> bool:
         """Whether the run's budget is used up; the learner may still be shutting down."""

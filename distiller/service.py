@@ -113,7 +113,7 @@ class DistillerService:
         self._publish()
         event_s = time.monotonic() - started
         metrics |= {"phi_version": self.version, "theta_version": theta.version, "event_s": event_s}
-        metrics["player_steps"] = self.store.player_steps()
+        metrics["player_steps"] = int(self.store.hash("progress").get("player_steps", 0))
         self._metrics.write(metrics)
         self.store.put_event("distiller", "distiller", "distillation", **metrics)
         return True
