@@ -51,7 +51,7 @@ class Wandb:
     def __enter__(self) -> Self:
         import wandb
 
-        where = {"project": PROJECT, "dir": str(self._folder), "id": self.id or None, "resume": "allow"}
+        where: dict[str, Any] = {"project": PROJECT, "dir": str(self._folder), "id": self.id or None, "resume": "allow"}
         try:
             self._run: Any = wandb.init(name=self._name, config=dict(self._settings), **where)
         except wandb.Error as error:

@@ -164,6 +164,7 @@ def wandb_records(path: Path) -> list[Any]:
     """Reads an offline run: 7 bytes, then blocks of 32 KiB with fragments of records, each with a header of 7 bytes."""
     from wandb.proto import wandb_internal_pb2
 
+    record: Any = vars(wandb_internal_pb2)["Record"]
     data, at, fragments, found = path.read_bytes(), 7, b"", []
     while at + 7 <= len(data):
         if (left := 2**15 - at % 2**15) < 7:
@@ -173,7 +174,7 @@ def wandb_records(path: Path) -> list[Any]:
         fragments += data[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):  # a whole record, or its last fragment
-            found.append(wandb_internal_pb2.Record.FromString(fragments))
+            found.append(record.FromString(fragments))
             fragments = b""
     return found
 
