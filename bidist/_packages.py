@@ -4,6 +4,7 @@ Python looks in a script's directory first, and `common` or `learner` are names 
 """
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ def own_packages() -> Iterator[None]:
     sys.path.insert(0, home)
     try:
         for name in USED:
-            __import__(name)
+            importlib.import_module(name)
         yield
     finally:
         sys.path.remove(home)

@@ -35,7 +35,10 @@ CALLS = {
 IMPORTERS = {
     "cli/checks.py": "the doctor, names of its own",
     "methods/registry.py": "the user's own methods, which `common.foreign` lets through",
+    "networks/own.py": "the user's own networks, likewise",
     "environments/pettingzoo.py": "the user's own games, likewise",
+    "evaluator/foreign.py": "the user's own policies, from the command line alone",
+    "bidist/_packages.py": "the project's own packages",
 }
 
 

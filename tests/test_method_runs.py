@@ -311,7 +311,7 @@ def test_the_learner_computes_what_the_actor_computed(redis_url: str, tmp_path: 
 @pytest.fixture
 def past_selves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example method of the documentation, under a name."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/methods.md").read_text(), re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/methods.md").read_text(), re.DOTALL)[0]
     assert len(code.splitlines()) <= 60
     (tmp_path / "past_selves.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
