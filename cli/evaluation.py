@@ -60,7 +60,7 @@ def _add_evaluate(commands: Commands) -> None:
     evaluate.add_argument(
         "--policy",
         metavar="MODULE:BUILD",
-        help="evaluate the policy that this function returns (docs/evaluation.md), instead of runs; needs --scenario",
+        help="evaluate the policy that this function returns (docs/python.md), instead of runs; needs --scenario",
     )
     evaluate.add_argument(
         "--scenario",
