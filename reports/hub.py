@@ -12,9 +12,12 @@ from evaluator.results import rows_of
 from reports.curves import draw_run
 from reports.model_card import model_card
 
+REPLACED = ("checkpoints/*", "evaluation.jsonl", "*.mp4", "learning_curve.png")
+"""What an earlier push left behind would pass for this one's: `bidist.load` takes the newest checkpoint."""
+
 
 def push(folder: RunFolder, which: str, repository: str, private: bool) -> str:
-    """Uploads a checkpoint of a run and its model card; returns the address of the commit.
+    """Uploads a checkpoint of a run and its model card, in place of an earlier one; returns the address of the commit.
 
     Args:
       folder: the run's.
@@ -39,7 +42,10 @@ def push(folder: RunFolder, which: str, repository: str, private: bool) -> str:
         try:
             api.create_repo(repository, private=private, exist_ok=True)
             message = f"{person.run}, checkpoint {person.checkpoint}"
-            return str(api.upload_folder(repo_id=repository, folder_path=temporary, commit_message=message))
+            commit = api.upload_folder(
+                repo_id=repository, folder_path=temporary, commit_message=message, delete_patterns=[*REPLACED]
+            )
+            return str(commit)
         except HFValidationError as error:
             raise ConfigError(f"{repository}: {error}") from None
         except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:

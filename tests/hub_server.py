@@ -82,6 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
                     assert entry["value"]["encoding"] == "base64"
                     path = entry["value"]["path"]
                     self.server.files[found[1]][path] = base64.b64decode(entry["value"]["content"])
+                elif entry["key"] == "deletedFile":
+                    del self.server.files[found[1]][entry["value"]["path"]]
             commit = self._commit(found[1])
             url = f"{self.server.url}/{found[1]}/commit/{commit}"
             return self._send(200, {"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})

@@ -138,6 +138,23 @@ def test_what_one_user_pushes_another_loads(run: RunFolder, hub: Hub, tmp_path: 
 
 @needs_hub
 @pytest.mark.slow
+def test_a_push_replaces_an_earlier_one(run: RunFolder, hub: Hub, tmp_path: Path) -> None:
+    """An older checkpoint in place of a newer one, without the newer one's film and results."""
+    assert python(hub, tmp_path, "-m", "cli", "push", "sunday", "jane/coins").returncode == 0
+    before = set(hub.files["jane/coins"])
+    hub.files["jane/coins"]["LICENSE"] = b"jane's"
+    (run.path / "coins_1-0.mp4").unlink()
+    run.evaluation.unlink()
+    older = next(path.name for path in sorted(run.checkpoints.iterdir()) if path.name != "00000006")
+    done = python(hub, tmp_path, "-m", "cli", "push", "sunday", "jane/coins", "--checkpoint", older)
+    assert done.returncode == 0, done.stderr[-3000:]
+    left = set(hub.files["jane/coins"])
+    assert {path.split("/")[1] for path in left if path.startswith("checkpoints/")} == {older}
+    assert before - left >= {"coins_1-0.mp4", "evaluation.jsonl"} and "LICENSE" in left
+
+
+@needs_hub
+@pytest.mark.slow
 def test_what_the_hub_refuses_is_one_line(run: RunFolder, hub: Hub, tmp_path: Path) -> None:
     refused = python(hub, tmp_path, "-m", "cli", "push", "sunday", "jane/coins", token="hf_wrong")
     assert refused.returncode == 3 and "hf auth login" in refused.stderr.splitlines()[-1], refused.stderr[-3000:]
