@@ -23,9 +23,10 @@ def add_parsers(commands: Commands) -> None:
     keys.add_argument("target", type=Path, metavar="FOLDER", help="where to make a folder for each party")
     keys.add_argument(
         "--run",
-        default=variable(RUN_VARIABLE) or "*",
+        default=variable(RUN_VARIABLE),
         metavar="NAME",
-        help=f"the only run that they open in Redis (default: ${RUN_VARIABLE}, or all runs)",
+        help=f"the only run that they open in Redis (default: ${RUN_VARIABLE}, or that of the keys in FOLDER, "
+        "or all runs)",
     )
     keys.add_argument(
         "--actor",

@@ -57,12 +57,13 @@ _RIGHTS = {
 }
 
 
-def make(folder: Path, run: str, actors: Sequence[str]) -> list[Path]:
+def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
     """Makes what is missing and returns it.
 
     Args:
       folder: holds a folder for each party; created if missing.
-      run: the only run whose keys in Redis they may use; `*` for all.
+      run: the only run whose keys in Redis they may use; `*` for all; None for that of the users who are there already,
+        for all if there are none.
       actors: the names of the actors that have their own keys.
 
     Raises:
@@ -70,7 +71,10 @@ def make(folder: Path, run: str, actors: Sequence[str]) -> list[Path]:
     """
     for name in actors:
         if not _NAME.fullmatch(name) or name in ("learner", "distiller", "viewer", "redis", "grafana", "default"):
-            raise ConfigError(f"{name!r} cannot be an actor's name: expected letters, digits and -, and no other role")
+            raise ConfigError(
+                f"{name!r} cannot be an actor's name: expected letters, digits, '.', '_' and '-', and no "
+                "other party's name"
+            )
     made: list[Path] = []
     folder.mkdir(0o700, parents=True, exist_ok=True)
     for party in (*ROLES, *actors, "grafana"):
@@ -89,7 +93,7 @@ def make(folder: Path, run: str, actors: Sequence[str]) -> list[Path]:
                 file.write(f"{name} {public_key((folder / name / SECRET).read_text().strip().encode()).decode()}\n")
     if _keep(folder / "grafana" / "password", secrets.token_urlsafe(16), made):
         _open(folder / "grafana" / "password")
-    _write_users(folder, run)
+    _write_users(folder, run or _run_of(folder / "redis" / ACL) or "*")
     return made
 
 
@@ -107,6 +111,13 @@ def _keep(path: Path, text: str, made: list[Path]) -> bool:
     path.write_text(text + "\n")
     made.append(path)
     return True
+
+
+def _run_of(users: Path) -> str | None:
+    """Returns the run that the users in a file are for, None if there is no such file."""
+    text = users.read_text() if users.exists() else ""
+    found = re.search(rf"^user viewer .* %R~{PREFIX}:(\S+):\* ", text, re.MULTILINE)
+    return found and found[1]
 
 
 def _write_users(folder: Path, run: str) -> None:

@@ -223,6 +223,17 @@ def test_a_withdrawn_key_does_not_come_back_when_keys_are_made_again(keys: Path)
     assert set(AllowList(keys / "learner" / ALLOWED).read()) == {"third"}
 
 
+def test_another_actors_keys_open_no_other_run(keys: Path, tmp_path: Path) -> None:
+    users = keys / "redis" / "users.acl"
+    make(keys, None, ["third"])
+    assert "user third on" in users.read_text() and "bidist:*" not in users.read_text()
+    assert f"%R~bidist:{RUN}:* " in users.read_text()
+    make(keys, "next", ["third"])
+    assert "%R~bidist:next:* " in users.read_text() and f"bidist:{RUN}:" not in users.read_text()
+    make(tmp_path / "fresh", None, ["actor"])
+    assert "%R~bidist:*:* " in (tmp_path / "fresh" / "redis" / "users.acl").read_text()
+
+
 @pytest.mark.parametrize("name", ["learner", "redis", "../up", ""])
 def test_an_actor_cannot_take_another_partys_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be an actor's name"):
