@@ -10,7 +10,8 @@ from common.config import Config, EnvironmentConfig
 from common.errors import ConfigError
 from common.run_folder import RunFolder
 from common.settings import load_config, preset_names
-from methods import METHODS, resolve
+from common.spec import EnvironmentSpec
+from methods import METHODS, make_method, resolve
 
 PRESET = "small"
 
@@ -57,7 +58,11 @@ def new(arguments: argparse.Namespace) -> Config:
         chosen = config.method.name.rpartition(":")[2]
         name = f"{chosen}-{game}-{time.strftime('%m%d-%H%M%S')}"
         config = load_config(preset, arguments.overrides, {**values, "run.name": name})
-    players(config.environment)  # raises if the game cannot be built
+    spec = spec_of(config.environment)  # raises if the game cannot be built
+    if make_method(config).symmetric:
+        from environments.symmetries import symmetries
+
+        symmetries(config.environment, spec)  # raises if none are known
     if config.network.name:
         from networks.own import network_class
 
@@ -71,15 +76,15 @@ def resolved(arguments: argparse.Namespace) -> Config:
 
 
 @cache
-def players(environment: EnvironmentConfig) -> int:
-    """The number of players in a game, which is built once to find out.
+def spec_of(environment: EnvironmentConfig) -> EnvironmentSpec:
+    """The spec of a game, which is built once to find out.
 
     Raises:
       BidistError: if the game cannot be built.
     """
     import environments
 
-    return environments.spec(environment).players
+    return environments.spec(environment)
 
 
 def resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:

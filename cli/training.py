@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cli.arguments import count, minutes, redis_url
 from cli.commands import Commands
-from cli.configuration import add_configuration, new, players, resumed
+from cli.configuration import add_configuration, new, resumed, spec_of
 from cli.extras import require
 from cli.roles import require_redis
 from cli.signals import stop_on_signals
@@ -98,7 +98,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def budget(config: Config) -> str:
     """A run's length in both units."""
-    steps, count = config.run.player_steps, players(config.environment)
+    steps, count = config.run.player_steps, spec_of(config.environment).players
     return f"budget: {steps:,} player steps, which is {steps // count:,} env steps of {count} players"
 
 
