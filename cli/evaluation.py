@@ -107,6 +107,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         "reference": arguments.reference,
         "stopping": stopping,
     }
+    if arguments.policy:
+        return _evaluate_policy(arguments, options)
     folders = [find_run(arguments.folder, run) for run in arguments.runs]
     if arguments.follow:
         if len(folders) != 1 or arguments.random:
@@ -117,8 +119,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         shown = partial(show, out=out, seed=arguments.seed, reference=arguments.reference)
         evaluate.follow(folders[0], out, shown=shown, **options)
         return 0
-    if arguments.policy:
-        return _evaluate_policy(arguments, options)
     people = {
         f.evaluation: evaluate.populations(f, arguments.checkpoints or ["newest"], arguments.average) for f in folders
     }
@@ -172,8 +172,17 @@ def _record(arguments: argparse.Namespace) -> int:
     if arguments.every:
         from evaluator.films import film_training
 
-        if arguments.scenario or arguments.out or arguments.checkpoint != "newest":
-            raise ConfigError("--every films self-play of the newest checkpoint: leave other choices out")
+        if (
+            arguments.scenario
+            or arguments.out
+            or arguments.checkpoint != "newest"
+            or arguments.episode
+            or arguments.seed
+        ):
+            raise ConfigError(
+                "--every films self-play of the newest checkpoint: leave --scenario, --checkpoint, --episode, --seed "
+                "and --out out"
+            )
         film_training(folder, 60 * arguments.every, stop_on_signals())
         return 0
     person = populations(folder, [arguments.checkpoint])[-1]

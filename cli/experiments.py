@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cli.arguments import count
+from cli.arguments import count, minutes
 from cli.commands import Commands
 from common.errors import ConfigError
 
@@ -53,7 +53,7 @@ def add_parsers(commands: Commands) -> None:
 
     summary = "kill and stop every part of a real run, in random order, and check its ledger"
     chaos = commands.add("many runs", "chaos", summary, _chaos)
-    chaos.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long (default: 10)")
+    chaos.add_argument("--minutes", type=minutes, default=10.0, metavar="N", help="how long (default: 10)")
     chaos.add_argument("--seed", type=count, default=0, metavar="N", help="what is hit and when (default: 0)")
     chaos.add_argument("--out", type=Path, metavar="FILE.json", help="write the report as JSON")
 

@@ -38,7 +38,6 @@ def add_parsers(commands: Commands) -> None:
     learner.add_argument(
         "--host", default="127.0.0.1", help="the name by which actors reach this machine (default: 127.0.0.1)"
     )
-
     add_keys(learner)
 
     actor = commands.add("operate", "actor", "run one actor; joins a run from any host", _actor)

@@ -48,7 +48,9 @@ class Admission:
             key = z85.encode(credentials[0]) if mechanism == b"CURVE" and len(credentials) == 1 else b""
             admitted = self._keys.allowed.name(key) is not None
             if not admitted and worth_logging(self.refused, "key"):
-                log.warning("refused an actor at %s: its key %s is not in the list", address.decode(), key.decode())
+                log.warning(
+                    "refused an actor at %s: its key %s is not in authorized_keys", address.decode(), key.decode()
+                )
             status, text = (b"200", b"OK") if admitted else (b"400", b"this key is not admitted")
             self.handler.send_multipart([route, empty, version, request, status, text, key if admitted else b"", b""])
 
@@ -63,7 +65,7 @@ class Admission:
         except zmq.ZMQError:
             key = ""
         if self._keys.allowed.name(key.encode()) is None:
-            raise WireError("revoked", f"the key {key} is no longer in the list")
+            raise WireError("revoked", f"the key {key} is no longer in authorized_keys")
 
     def close(self) -> None:
         """Stops answering."""

@@ -56,6 +56,8 @@ def build_policy(path: str) -> Policy:
         raise ConfigError(
             f"--policy {path}: {error}; expected module:function; is its folder on PYTHONPATH?"
         ) from error
+    except Exception as error:
+        raise ConfigError(f"--policy {path}: importing {module} failed: {error!r}") from error
     try:
         return as_policy(build())
     except Exception as error:

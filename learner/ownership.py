@@ -64,7 +64,8 @@ class Ownership:
                 log.info("waiting for the heartbeat of another learner, %s, to go on or to end", incarnation)
             elif seen != (incarnation, reported):
                 raise SetupError(
-                    f"run {self._store.run} has a learner already: process {pid} on {host}; a run has only one"
+                    f"run {self._store.run} has a learner already: process {pid} on {host}; a run has only one: "
+                    "stop it first, or start another --run"
                 )
             seen = incarnation, reported
             if _gone(host, pid):

@@ -77,7 +77,9 @@ def test_only_games_with_a_picture_are_filmed(tmp_path: Path, capsys: pytest.Cap
     assert "no picture" in capsys.readouterr().err
     assert main(["train", *folder, "--substrate", "coins", "--film-every", "1", "--serial"]) == 2
     assert "leave --serial out" in capsys.readouterr().err
-    assert main(["record", str(run.path), "--every", "1", "--scenario", "coins_1"]) == 2
+    for other in (["--scenario", "coins_1"], ["--seed", "3"]):
+        assert main(["record", str(run.path), "--every", "1", *other]) == 2
+        assert "leave --scenario, --checkpoint, --episode, --seed and --out out" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["record", str(run.path), "--every", "0"])
     assert "expected a number of minutes" in capsys.readouterr().err

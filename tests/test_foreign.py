@@ -113,6 +113,7 @@ def number():
 def my_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of the user's on the path."""
     (tmp_path / "my_policies.py").write_text(BUILDER)
+    (tmp_path / "broken.py").write_text("def build(:\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield "my_policies"
     sys.modules.pop("my_policies", None)
@@ -142,6 +143,7 @@ def test_the_command_evaluates_a_policy_of_the_users(
         (["--policy", "my_policies:biuld", "--scenario", "coins_1"], "has no attribute 'biuld'"),
         (["--policy", "nowhere:build", "--scenario", "coins_1"], "No module named 'nowhere'.*PYTHONPATH"),
         (["--policy", "my_policies", "--scenario", "coins_1"], "expected module:function"),
+        (["--policy", "broken:build", "--scenario", "coins_1"], "importing broken failed: SyntaxError"),
         (["--policy", "my_policies:fails", "--scenario", "coins_1"], r"fails\(\) failed: OSError\('no such model'\)"),
         (["--policy", "my_policies:number", "--scenario", "coins_1"], "expected a policy.*found 3"),
     ],
