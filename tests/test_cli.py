@@ -42,6 +42,10 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--substrate", "prisoners_dilema_in_the_matrix__arena"], ["prisoners_dilemma_in_the_matrix__arena"]),
         (["--substrate", "matrix_coordinatio"], ["no matrix game", "matrix_coordination"]),
         (["--method", "bidis"], ["did you mean bidist"]),
+        (
+            ["--method", "bidist-symmetric", "--substrate", "matrix_chicken"],
+            ["no symmetries of matrix_chicken are known"],
+        ),
         (["--set", "learner.epoch=3"], ["learner.epoch: no such setting; did you mean learner.epochs?", "epochs"]),
         (["learner.lr=1e-3"], ["learner.lr: no such setting; did you mean learner.learning_rate or "]),
         (["--steps", "0"], ["run.player_steps", "greater than 0"]),
@@ -149,6 +153,7 @@ def test_run_resumes_in_its_folder_from_any_directory(
         (["evaluate", "--random", "matrix_coordination"], "no official scenarios"),
         (["evaluate", "--random", "coins", "--episodes", "0"], "--episodes 0"),
         (["evaluate", "--random", "coins", "--follow"], "--follow follows one run"),
+        (["evaluate", "nowhere", "--follow", "--policy", "a:b"], "--policy plays alone"),
         (["record", "nowhere"], "there is no run at"),
         (["report", "nowhere"], "no results"),
         (["bench", "--scenario", "coins_9"], "no scenario is called 'coins_9'"),
@@ -298,20 +303,9 @@ def test_foreign_packages_in_the_working_directory_are_not_imported(
 
 
 COMMANDS = (
-    *(
-        "train",
-        "watch",
-        "status",
-        "doctor",
-        "list",
-        "settings",
-        "dashboard",
-        "evaluate",
-        "record",
-        "diversity",
-        "crossplay",
-    ),
-    *("report", "curves", "sweep", "reproduce", "tune", "bench", "conventions", "chaos"),
+    *("train", "watch", "status", "doctor", "track", "push", "list", "settings", "config", "completion", "dashboard"),
+    *("evaluate", "record", "diversity", "crossplay", "report", "curves"),
+    *("sweep", "reproduce", "tune", "bench", "conventions", "chaos"),
     *("learner", "actor", "distiller", "health", "stack", "keys", "exporter"),
 )
 
