@@ -110,11 +110,13 @@ class AllowList:
         """Returns the key of each name in the file.
 
         Raises:
-          SetupError: if it cannot be read, or a line is not `NAME KEY`.
+          SetupError: if it cannot be read, a line is not `NAME KEY`, or a name occurs twice.
         """
         keys = {}
         for number, line in enumerate(_text(self._path).splitlines(), start=1):
             name, _, key = line.strip().partition(" ")
+            if name in keys:
+                raise SetupError(f"{self._path}, line {number}: a second key for {name}; remove one of the two lines")
             if name and not name.startswith("#"):
                 keys[name] = _checked(key.strip(), f"{self._path}, line {number}, expected NAME KEY")
         return keys

@@ -86,6 +86,10 @@ def _contradiction(kind: type[Method]) -> str:
         return f"directions={kind.directions!r}: expected a tuple of {directions}"
     if kind.directions and kind.phi is None:
         return f"directions={kind.directions!r} move phi, but phi=None says there is none: set phi to one of {starts}"
+    if kind.symmetric and kind.phi is None:
+        return (
+            f"symmetric=True is for players driven by phi, but phi=None says there is none: set it to one of {starts}"
+        )
     if kind.score is not Method.score and not kind.pooled:
         return "score adds policies to a pool that pooled = False says does not exist: set pooled = True"
     return ""

@@ -125,6 +125,10 @@ def test_a_list_that_cannot_be_read_admits_nobody(keys: Path) -> None:
     text = path.read_text()
     path.write_text("actor nonsense\n")
     assert allowed.name(key) is None
+    path.write_text(text + text.splitlines()[-1] + "\n")
+    assert allowed.name(key) is None
+    with pytest.raises(SetupError, match=r"authorized_keys, line \d+: a second key for \w+; remove one of the two"):
+        allowed.read()
     path.unlink()
     assert allowed.name(key) is None
     path.write_text(text)

@@ -142,6 +142,7 @@ def test_a_method_whose_import_fails_is_named(tmp_path: Path, monkeypatch: pytes
         ({"phi": "copy", "directions": ("forwards",)}, r"directions=\('forwards',\): expected a tuple of"),
         ({"phi": "copy", "directions": "forward"}, "directions='forward': expected a tuple of"),
         ({"directions": ("forward",)}, "but phi=None says there is none: set phi"),
+        ({"symmetric": True}, "symmetric=True is for players driven by phi, but phi=None"),
         ({"score": lambda *_: 1.0}, "set pooled = True"),
     ],
 )
