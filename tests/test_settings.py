@@ -48,7 +48,10 @@ def test_default_and_accepted_values(name: str, default: str, accepted: str) -> 
 
 def test_methods_that_share_settings_share_a_group() -> None:
     found = {group.title: group for group in settings.groups()}
-    assert "`bidist`, `bidist-forward-only` or `bidist-no-distillation`" in found["method: bidist"].meaning
+    assert (
+        "`bidist`, `bidist-forward-only`, `bidist-no-distillation` or `bidist-symmetric`"
+        in found["method: bidist"].meaning
+    )
     assert "method: mappo" not in found
 
 
