@@ -235,9 +235,10 @@ class Actor:
     def _read_pool(self) -> None:
         self._pool = self.store.pool() if self._method.pooled else {}
         if self._method.phi:
-            if not (phis := self.store.phis()):  # the run has just begun, or Redis has lost it
+            while not (phis := self.store.phis()):  # the run has just begun, or Redis has lost it
                 self.store.wait_for_weights(PHI)
-                phis = self.store.phis()
+                if self.store.stopping.wait(0.1):
+                    break
             self._pool |= phis
 
     def _assign(self) -> None:

@@ -80,7 +80,8 @@ class DistillerService:
             phi = published or first_phi(method, spec, self.store.wait_for_weights(THETA))
             self.distiller.phi.load_state_dict(phi.parameters)
             self.version, self._source_version, self._direction = phi.version, phi.source_version, phi.direction
-        if published is None or published.version != self.version:
+        # A run of an older version has no kept versions, from which actors draw.
+        if published is None or published.version != self.version or not self.store.phis():
             self._publish()
         events, tensorboard = self.distiller.events, self._folder.tensorboard / "distiller"
         self._metrics = MetricsLog(self._folder.distillation, tensorboard, "events", events)

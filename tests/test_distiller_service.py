@@ -112,6 +112,20 @@ def test_a_restarted_run_continues_with_the_same_phi(redis_url: str, tmp_path: P
         assert weights(again.store, PHI).version == before.version + events
 
 
+def test_a_run_of_a_version_without_kept_versions_of_phi_continues(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, "older", "distiller.every=2")
+    RunFolder.of(config.run).create(config)
+    with Serial(config, redis_url) as serial:
+        for _ in range(4):
+            serial.update()
+        before, store = weights(serial.store, PHI), serial.store
+    lose(store, "phis", *store.phis())
+    with Serial(config, redis_url) as again:
+        assert again.store.phis() == {f"phi:{before.version}": before.version}
+        assert equal(weights(again.store, PHI), before)
+        again.update()
+
+
 def test_a_method_whose_phi_never_moves_has_it_published_by_the_distiller(redis_url: str, tmp_path: Path) -> None:
     config = configuration(tmp_path, "rests", "method.name=bidist-no-distillation")
     RunFolder.of(config.run).create(config)
