@@ -34,7 +34,8 @@ TICK_S = 0.5
 LIVE_EVERY_S, PLAIN_EVERY_S = 1.0, 10.0
 FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
 # In the order of leaving: the actors before the learner, so that they can hand over their unrolls.
-LEAVE_S = {"record": 10.0, "actor": 20.0, "learner": 30.0, "distiller": 15.0, "track": 30.0}
+LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0, "record": 10.0, "track": 30.0}
+LAST_FILM_S = 300.0
 
 
 class Extras(NamedTuple):
@@ -163,7 +164,7 @@ class Supervisor:
             try:
                 self._supervise(store, roles)
             finally:
-                self._leave(roles)
+                self._leave(store, roles)
             finished = store.finished
             self._console.print(views.render(views.snapshot(store)))
             return str(store.ledger.balance()) if finished else None
@@ -221,13 +222,24 @@ class Supervisor:
                 role.start(self._folder.logs)
                 store.put_event("supervisor", role.name, "restart")
 
-    def _leave(self, roles: list[Role]) -> None:
+    def _leave(self, store: Store, roles: list[Role]) -> None:
         for kind, timeout_s in LEAVE_S.items():
             leaving = [role for role in roles if role.kind == kind]
+            if kind == "record" and _over(store):
+                self._await_last_film(leaving)
             for role in leaving:
                 role.stop()
             for role in leaving:
                 role.wait(timeout_s)
+
+    def _await_last_film(self, filming: list[Role]) -> None:
+        """Lets a finished run's last checkpoint be filmed; the role ends by itself after that."""
+        deadline = time.monotonic() + LAST_FILM_S
+        for role in filming:
+            if role.running and not self._stopping.is_set():
+                self._console.print("filming the last checkpoint; Ctrl-C to leave it out")
+            while role.running and time.monotonic() < deadline and not self._stopping.wait(TICK_S):
+                pass
 
     def _tail(self, role: Role, count: int) -> str:
         lines = (self._folder.logs / f"{role.name}.log").read_text(errors="replace").splitlines()

@@ -93,8 +93,9 @@ def test_training_is_filmed_on_request(tmp_path: Path) -> None:
     budget = ["--steps", "30000", "--games", "0", "--film-every", "0.01"]
     assert main(["train", *options, *budget, *settings]) == 0
     run = RunFolder(tmp_path / "run")
-    films = list(run.path.glob("training-*.mp4"))
-    assert films and all(frames(film) > 100 for film in films)
+    films = sorted(run.path.glob("training-*.mp4"))
+    assert all(frames(film) > 100 for film in films)
+    assert films[-1].stem == f"training-{checkpoint.checkpoints(run.checkpoints)[-1].name}"
     assert "training-" in (run.logs / "films.log").read_text()
     assert not list(run.path.glob(".*.mp4"))
     x = {v.tag: e.step for e in events(run.tensorboard / "learner") for v in e.summary.value}
