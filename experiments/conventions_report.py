@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from rich.table import Column, Table
 
 from environments.matrix_game import PAYOFFS
-from reports.statistics import interval, permutation_test
+from reports.statistics import holm, interval, permutation_test
 from reports.style import BLUE, GREY, ORANGE, STYLE
 
 GAME = "matrix_conventions"
@@ -74,15 +74,6 @@ def summarise(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[st
     for row, p in zip(compared, holm(raw), strict=True):
         row["p"] = p
     return rows
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Adjusts p-values of several comparisons by Holm's step-down method (Holm 1979)."""
-    adjusted, largest = [0.0] * len(p), 0.0
-    for done, i in enumerate(np.argsort(p, kind="stable")):
-        largest = max(largest, min(1.0, p[i] * (len(p) - done)))
-        adjusted[i] = largest
-    return adjusted
 
 
 def table(summary: Sequence[dict[str, Any]]) -> Table:

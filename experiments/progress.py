@@ -16,6 +16,7 @@ from common.run_folder import RunFolder, training_return
 from evaluator.evaluate import lock_of
 from evaluator.results import AVERAGED
 from experiments.trial import Trial
+from reports.lengths import adjusted
 
 NOTES = ".sweep"
 TRIALS = "trials.csv"
@@ -161,7 +162,7 @@ def row(sweep: Path, trial: Trial) -> dict[str, Any]:
     }
     for name in sorted({key for line in late for key in line if key.startswith("episode_")} - {"episode_env_steps"}):
         found[f"{name}_end"] = _mean(late, name)
-    episodes = evaluated(folder, trial)
+    episodes = adjusted(evaluated(folder, trial))
     for scenario in trial.scenarios:
         own = [e["focal_return"] for e in episodes if e["scenario"] == scenario]
         found[f"focal_{scenario.rpartition('_')[2]}"] = float(np.mean(own)) if own else None

@@ -63,6 +63,6 @@ def _write_table(work: Path, out: Path) -> None:
     """Reports the test scenarios that have been played so far, over all games."""
     if not any(work.rglob("evaluation.jsonl")):
         return
-    rows = [row for row in read_results([work]) if number_of(row["scenario"]) < TEST_SCENARIOS]
-    if rows:
-        write_report(rows, out)
+    rows = read_results([work])
+    if test := [row for row in rows if number_of(row["scenario"]) < TEST_SCENARIOS]:
+        write_report(test, out, validation=rows)

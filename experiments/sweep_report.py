@@ -12,6 +12,7 @@ from common.files import write
 from experiments.plan import read_plan
 from experiments.progress import TRIALS, Progress, progress, row, write_rows
 from experiments.trial import Trial
+from reports.adaptation import adaptation_index
 from reports.curves import compare_curves, write_numbers
 from reports.published import Scale
 from reports.statistics import interval
@@ -105,8 +106,7 @@ def scaled(found: Row, scenarios: Sequence[str]) -> float | None:
 def evenness(found: Row, scenarios: Sequence[str]) -> float | None:
     """The adaptation index, the worst scenario's return over the best's; None if one is missing."""
     values = [found.get(f"focal_{name.rpartition('_')[2]}") for name in scenarios]
-    present = [value for value in values if value is not None]
-    return min(present) / max(present) if len(present) == len(values) and max(present) > 0 else None
+    return None if None in values else float(adaptation_index(np.array(values, float)))
 
 
 def _over_seeds(values: Sequence[float | None], digits: int = 2) -> str:

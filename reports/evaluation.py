@@ -15,7 +15,9 @@ import numpy as np
 from common.errors import ConfigError
 from common.files import write
 from evaluator.results import AVERAGED, Rows, number_of
+from reports.adaptation import adaptation
 from reports.comparison import ablations, across
+from reports.firsts import firsts
 from reports.markdown import interval_text, table
 from reports.pictures import draw_over_training, draw_returns
 from reports.published import Scale, published
@@ -23,13 +25,14 @@ from reports.returns import ORDER, Results
 from reports.statistics import interval, permutation_test
 
 
-def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
+def write_report(rows: Rows, folder: Path, curves: Path | None = None, validation: Rows = ()) -> Path:
     """Writes `report.md`, `returns.csv` and figures.
 
     Args:
       rows: results.
       folder: where to write; created if missing.
       curves: a figure of the runs' learning curves in the folder, if there is one.
+      validation: results of the same runs in other scenarios, for the adaptation index alone.
 
     Returns: the path of `report.md`.
 
@@ -47,9 +50,17 @@ def write_report(rows: Rows, folder: Path, curves: Path | None = None) -> Path:
     _write_numbers(results, scale, folder / "returns.csv")
     parts = ["# Returns among strangers", _who(results)]
     draw_returns(results, scale, folder / "returns.png")
-    parts += ["## Returns", RETURNS, "![Returns](returns.png)", *_tables(results, _raw(results, scale))]
+    parts += [
+        "## Returns",
+        RETURNS,
+        _lengths(results),
+        "![Returns](returns.png)",
+        *_tables(results, _raw(results, scale)),
+    ]
     parts += ["## Scaled by published returns", SCALED, *_tables(results, _scaled(results, scale))]
-    parts += ["## Table 1: min-max over methods", TABLE_1, _beside_the_paper(results)]
+    parts += ["## Table 1: min-max over methods", TABLE_1, _beside_the_paper(results), *firsts(results)]
+    if found := adaptation(Results(validation) if validation else results):
+        parts += ["## Strangers of one colour", *found]
     parts += ["## Across games", *across(results, scale, folder / "across.png")]
     parts += ["## Figure 1: ablations", *ablations(results, folder)]
     if curves is not None:
@@ -72,6 +83,9 @@ steps."""
 SCALED = """\
 (x - random) / (ACB - random), with DeepMind's published returns, so that a score does not depend on which methods were
 run. Empty where nothing was published, or where the two hardly differ (`coop_mining_2`)."""
+LENGTHS = """\
+The game draws an episode's length L, so returns are adjusted to its expectation: x - r (L - E[L]), r being the method's
+return per step in the scenario. This removes {saving:.0%} of the variance between the episodes of a run."""
 TABLE_1 = """\
 As in the paper, the worst of its six methods in a scenario scores 0 and the best scores 1, so a score means nothing
 without the others, and with fewer than six methods it is not comparable with the paper's. Ours / the paper's; ours is
@@ -96,6 +110,10 @@ def _who(results: Results) -> str:
     return "\n\n".join(
         [table(["run", "method", "seed", "game", "checkpoint", "player steps", "episodes"], lines), *notes]
     )
+
+
+def _lengths(results: Results) -> str:
+    return LENGTHS.format(saving=results.length_saving) if results.length_saving else ""
 
 
 def _tables(results: Results, cells: Any) -> list[str]:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from evaluator.results import Rows, game_of, number_of
+from reports.lengths import adjusted, saving
 from reports.statistics import Array, limits, resample
 
 RANDOM = "random"
@@ -23,12 +24,15 @@ class Results:
     """Returns by game, method and run.
 
     Attributes:
-      rows: those of our evaluator, for one checkpoint per run: the newest of those with the most scenarios.
+      rows: those of our evaluator, for one checkpoint per run: the newest of those with the most scenarios; their
+        returns are adjusted to the expected length of an episode.
+      length_saving: the share of the variance between a run's episodes that this has removed.
       games: the scenarios of each substrate.
       methods: in the paper's order, then others, then random players.
     """
 
     rows: Rows
+    length_saving: float = field(init=False)
     games: dict[str, list[str]] = field(init=False)
     methods: list[str] = field(init=False)
 
@@ -45,7 +49,9 @@ class Results:
         for (run, name), scenarios in played.items():
             found = len(scenarios), updates[run, name], -len(name), name
             best[run] = max(best.get(run, found), found)
-        self.rows = [row for row in ours if row["checkpoint"] == best[row["run"]][-1]]
+        played_rows = [row for row in ours if row["checkpoint"] == best[row["run"]][-1]]
+        self.rows = adjusted(played_rows)
+        self.length_saving = saving(played_rows, self.rows)
         games: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
             games[row["substrate"]].add(row["scenario"])

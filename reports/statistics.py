@@ -84,20 +84,40 @@ def improvement(x: Array, y: Array) -> Array:
     return np.asarray(((difference > 0) + 0.5 * (difference == 0)).mean((-3, -2, -1)))
 
 
-def permutation_test(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float:
+def permutation_test(x: Sequence[float] | Array, y: Sequence[float] | Array, one_sided: bool = False) -> float:
     """The p-value of the difference of two means: how often randomly dealt samples differ at least as much.
 
     All deals are counted if there are at most `DRAWS` of them; otherwise `DRAWS` are drawn at random.
+
+    Args:
+      x, y: two samples.
+      one_sided: whether only deals in which x exceeds y as much count.
     """
+    apart = _difference if one_sided else _distance
     if min(len(x), len(y)) == 1:  # scipy refuses it
         both = np.concatenate([x, y])
-        apart = np.abs(both - (both.sum() - both) / (len(both) - 1))
-        return float(np.mean(apart >= abs(np.mean(x) - np.mean(y)) - 1e-12))
+        alone = (1 if len(x) == 1 else -1) * (both - (both.sum() - both) / (len(both) - 1))
+        seen = np.mean(x) - np.mean(y)
+        differences = (alone, seen) if one_sided else (np.abs(alone), np.abs(seen))
+        return float(np.mean(differences[0] >= differences[1] - 1e-12))
     found = stats.permutation_test(
-        (x, y), _apart, n_resamples=DRAWS, alternative="greater", rng=np.random.default_rng(0)
+        (x, y), apart, n_resamples=DRAWS, alternative="greater", rng=np.random.default_rng(0)
     )
     return float(found.pvalue)
 
 
-def _apart(x: Array, y: Array, axis: int = -1) -> Array:
-    return np.asarray(np.abs(x.mean(axis) - y.mean(axis)))
+def holm(p: Sequence[float]) -> list[float]:
+    """Adjusts p-values of several comparisons by Holm's step-down method (Holm 1979)."""
+    adjusted, largest = [0.0] * len(p), 0.0
+    for done, i in enumerate(np.argsort(p, kind="stable")):
+        largest = max(largest, min(1.0, p[i] * (len(p) - done)))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _difference(x: Array, y: Array, axis: int = -1) -> Array:
+    return np.asarray(x.mean(axis) - y.mean(axis))
+
+
+def _distance(x: Array, y: Array, axis: int = -1) -> Array:
+    return np.abs(_difference(x, y, axis))

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import image
 
 from cli.main import main
-from experiments.conventions_report import Outcome, holm, summarise
+from experiments.conventions_report import Outcome, summarise
 
 
 def outcome(what: str, seed: int, other: float, **changes: Any) -> Outcome:
@@ -23,23 +23,6 @@ def outcome(what: str, seed: int, other: float, **changes: Any) -> Outcome:
         "away": None,
     }
     return Outcome(what, seed, other=other, **fields | changes)
-
-
-@pytest.mark.parametrize(
-    ("p", "adjusted"),
-    [
-        ([], []),
-        ([0.03], [0.03]),
-        # R: p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm")
-        ([0.01, 0.02, 0.03, 0.04, 0.05], [0.05, 0.08, 0.09, 0.09, 0.09]),
-        # R: p.adjust(c(0.04, 0.001, 0.3, 0.02), "holm")
-        ([0.04, 0.001, 0.3, 0.02], [0.08, 0.004, 0.3, 0.06]),
-        ([0.6, 0.7], [1.0, 1.0]),
-        ([0.01, 0.01, 0.9], [0.03, 0.03, 0.9]),
-    ],
-)
-def test_holm(p: list[float], adjusted: list[float]) -> None:
-    assert holm(p) == pytest.approx(adjusted)
 
 
 def test_conventions_that_partners_kept() -> None:

@@ -13,13 +13,14 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 
 from common.errors import ConfigError
 from common.files import append_line
+from environments.lengths import expected_length
 from evaluator.results import read_results
 from reports.comparison import ABLATIONS, compare
 from reports.evaluation import write_report
 from reports.pictures import draw_bars, draw_over_training, draw_returns
 from reports.published import Scale, published
 from reports.returns import ORDER, Results
-from reports.statistics import improvement, interval, iqm, mean_draws, permutation_test, resample
+from reports.statistics import holm, improvement, interval, iqm, mean_draws, permutation_test, resample
 from reports.style import COLOURS
 
 GAME = "coins"
@@ -38,7 +39,7 @@ def row(method: str, seed: int, scenario: int, episode: int, focal: float, **mor
         "scenario": f"{GAME}_{scenario}",
         "episode": episode,
         "focal_return": focal,
-        "env_steps": 10,
+        "env_steps": expected_length(GAME),
         "evaluation_seed": 0,
         "reference": False,
         **more,
@@ -333,3 +334,85 @@ def test_the_permutation_test_separates_different_samples_and_not_alike_ones() -
     alike = [permutation_test(rng.normal(size=12), rng.normal(size=9)) for _ in range(30)]
     assert 0.3 < np.mean(alike) < 0.7
     assert permutation_test(rng.normal(size=12), rng.normal(3.0, size=12)) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("p", "adjusted"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        # R: p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm")
+        ([0.01, 0.02, 0.03, 0.04, 0.05], [0.05, 0.08, 0.09, 0.09, 0.09]),
+        # R: p.adjust(c(0.04, 0.001, 0.3, 0.02), "holm")
+        ([0.04, 0.001, 0.3, 0.02], [0.08, 0.004, 0.3, 0.06]),
+        ([0.6, 0.7], [1.0, 1.0]),
+        ([0.01, 0.01, 0.9], [0.03, 0.03, 0.9]),
+    ],
+)
+def test_holm(p: list[float], adjusted: list[float]) -> None:
+    assert holm(p) == pytest.approx(adjusted)
+
+
+def test_one_sided_permutations_know_which_sample_is_larger() -> None:
+    """Of the 20 deals of six values to three and three, one puts the three largest first."""
+    low, high = [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]
+    assert permutation_test(high, low, one_sided=True) == pytest.approx(1 / 20)
+    assert permutation_test(low, high, one_sided=True) == 1.0
+    assert permutation_test(high, low) == pytest.approx(2 / 20)
+    assert permutation_test([9.0], [1.0, 2.0, 3.0], one_sided=True) == pytest.approx(1 / 4)
+    assert permutation_test([1.0, 2.0, 3.0], [9.0], one_sided=True) == 1.0
+
+
+def test_the_expected_length_is_that_of_the_games_own_ending() -> None:
+    """Pure coordination ends at step 1,099 with probability 0.2, else at 1,199 with 0.2, and so on up to 5,000."""
+    lengths, left = np.arange(1099, 5000, 100), 0.8 ** np.arange(41)
+    expected = (0.2 * left[:40] * lengths[:40]).sum() + left[40 - (len(lengths) < 40)] * 5000
+    assert expected_length("pure_coordination_in_the_matrix__arena") == pytest.approx(expected, abs=0.5)
+    assert expected_length("coins") == pytest.approx(2119.6, abs=0.1)
+    assert expected_length("matrix_chicken") is None
+
+
+def test_returns_are_adjusted_to_the_expected_length() -> None:
+    expected = expected_length(GAME)
+    assert expected is not None
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(400, 4000, 40)
+    data = [row("mappo", 0, 0, e, 0.01 * n + rng.normal(), env_steps=int(n)) for e, n in enumerate(lengths)]
+    results = Results(data)
+    rate = sum(r["focal_return"] for r in data) / lengths.sum()
+    found = [r["focal_return"] for r in results.rows]
+    assert found == pytest.approx([r["focal_return"] - rate * (r["env_steps"] - expected) for r in data])
+    assert np.mean(found) == pytest.approx(rate * expected)
+    assert np.std(found) < 2 < 5 < np.std([r["focal_return"] for r in data])
+    assert results.length_saving > 0.9
+    unknown = [{k: v for k, v in r.items() if k != "env_steps"} for r in data]
+    assert Results(unknown).rows == unknown and not Results(unknown).length_saving
+
+
+def test_firsts_and_wins_are_counted_over_common_scenarios(tmp_path: Path) -> None:
+    """Five runs each: BiDist beats both others in scenario 0, is first by a hair in 1, and loses in 2."""
+    means = {"bidist": (9.0, 5.1, 1.0), "mappo": (2.0, 5.0, 2.0), "pp": (1.0, 4.9, 2.1)}
+    data = [
+        row(m, seed, s, e, mean[s] + 0.3 * (seed - 2))
+        for (m, mean), seed, s, e in product(means.items(), range(5), range(3), range(2))
+    ]
+    text = write_report(data, tmp_path).read_text()
+    assert "| bidist | 2 of 3 | 1 of 3 |" in text
+    assert "| pp | 1 of 3 | 0 of 3 |" in text
+    assert "| mappo | 0 of 3 | 0 of 3 |" in text
+
+
+def test_the_adaptation_index_is_the_worst_over_the_best_of_each_run(tmp_path: Path) -> None:
+    game = "pure_coordination_in_the_matrix__arena"
+    returns = {0: (2.0, 4.0, 3.0), 1: (4.0, 2.0, 3.0)}  # each run half as good with one colour, the means alike
+    data = [
+        row("mappo", seed, number, e, x, substrate=game, env_steps=expected_length(game))
+        | {"scenario": f"{game}_{number}"}
+        for seed, own in returns.items()
+        for number, x in zip((6, 7, 8), own, strict=True)
+        for e in range(3)
+    ]
+    text = write_report([*rows(), *data], tmp_path).read_text()
+    assert "| mappo | 2 | 3.00 | 3.00 | 3.00 | 3.00 | 0.50 |" in text
+    assert "## Strangers of one colour" not in write_report(rows(), tmp_path).read_text()
+    assert "| 3.00 | 0.50 |" in write_report(rows(), tmp_path, validation=data).read_text()
