@@ -10,7 +10,9 @@ from environments.interface import Environment
 from environments.last import WithLast
 from environments.matrix_game import PAYOFFS, MatrixGame
 from environments.melting_pot import MeltingPot
+from environments.other_play import OtherPlay
 from environments.pettingzoo import PettingZoo
+from environments.symmetries import symmetries
 
 
 def build(config: EnvironmentConfig, seed: int) -> Environment:
@@ -25,11 +27,16 @@ def build(config: EnvironmentConfig, seed: int) -> Environment:
 
 
 def guarded(config: EnvironmentConfig, seed: int) -> Environment:
-    """Builds a game as `build` does, and again whenever it breaks; see `Guarded`.
+    """Builds a game to train in, and again whenever it breaks; see `Guarded`.
 
-    Raises: as `build`.
+    Raises: as `build`; ConfigError: if other-play is asked for in a game without known symmetries.
     """
-    return Guarded(partial(build, config), seed)
+    return Guarded(partial(_to_train_in, config), seed)
+
+
+def _to_train_in(config: EnvironmentConfig, seed: int) -> Environment:
+    game = build(config, seed)
+    return OtherPlay(game, symmetries(config, game.spec), config.other_play, seed) if config.other_play else game
 
 
 def _game(config: EnvironmentConfig, seed: int) -> Environment:

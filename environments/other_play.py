@@ -1,0 +1,56 @@
+"""A game whose players disagree about what is what, after other-play (Hu et al. 2020).
+
+In each episode some players see the game through one of its symmetries, and the others see it as it is. Conventions
+that rest on a colour's name break down: a player has to watch what the others do, and follow. All players learn.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from environments.interface import Environment, Observation, Step
+from environments.symmetries import Symmetry
+
+
+class OtherPlay:
+    """Lets some players see a game through one of its symmetries.
+
+    Args:
+      game: the game.
+      known: its symmetries, one of which is drawn for each episode; the identity comes first.
+      share: probability that a player sees the episode through it.
+      seed: of the draws.
+    """
+
+    def __init__(self, game: Environment, known: list[Symmetry], share: float, seed: int) -> None:
+        self._game, self._share, self._rng = game, share, np.random.default_rng(seed)
+        self.spec = game.spec
+        self._colours, self._features, self._actions = (
+            np.stack([getattr(symmetry, axis) for symmetry in known]) for axis in ("colours", "features", "actions")
+        )
+        self._drawn = np.zeros(game.spec.players, np.int64)
+
+    def reset(self, seed: int | None = None) -> Observation:
+        """See `Environment`."""
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        through = self._rng.random(self.spec.players) < self._share
+        self._drawn = np.where(through, self._rng.integers(len(self._colours)), 0)
+        return self._seen(self._game.reset(seed))
+
+    def step(self, action: NDArray[np.int32]) -> Step:
+        """See `Environment`."""
+        step = self._game.step(self._actions[self._drawn, action].astype(np.int32))
+        return replace(step, observation=self._seen(step.observation))
+
+    def close(self) -> None:
+        """See `Environment`."""
+        self._game.close()
+
+    def _seen(self, observation: Observation) -> Observation:
+        colours = self._colours[self._drawn][:, None, None]
+        return observation._replace(
+            rgb=np.take_along_axis(observation.rgb, colours, -1),
+            features=np.take_along_axis(observation.features, self._features[self._drawn], -1),
+        )
