@@ -22,7 +22,7 @@ def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """Short runs of several methods on one game, with three checkpoints each."""
     folder = tmp_path_factory.mktemp("runs")
     found = {}
-    for method, more in (("bidist", ()), ("mappo", ()), ("pp", ()), ("rpm", ("method.every=2",))):
+    for method, more in (("bidist", ()), ("mappo", ()), ("pp", ("method.population=4",)), ("rpm", ("method.every=2",))):
         settings = [f"method.name={method}", "learner.learning_rate=0.003", *more]
         config = configuration(folder, f"diverse-{method}", *settings)
         found[method] = RunFolder.of(config.run)

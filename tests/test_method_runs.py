@@ -139,7 +139,7 @@ def test_players_do_not_train_on_the_steps_of_others(redis_url: str, tmp_path: P
 
 
 def test_population_learners_train_on_their_own_seats_only(redis_url: str, tmp_path: Path) -> None:
-    with running(configuration(tmp_path, "pp"), redis_url) as serial:
+    with running(configuration(tmp_path, "pp", "method.population=4"), redis_url) as serial:
         for _ in range(4):
             serial.update()
         unrolls = serial.unrolls[:8]
@@ -168,7 +168,7 @@ def _updates_from_here(learner: Learner) -> Callable[[list[Unroll]], dict[str, T
 
 
 def test_the_population_starts_with_different_policies(redis_url: str, tmp_path: Path) -> None:
-    with running(configuration(tmp_path, "pp"), redis_url) as serial:
+    with running(configuration(tmp_path, "pp", "method.population=4"), redis_url) as serial:
         weight = serial.published["theta", 0].parameters["dense.weight"]
     for k in range(1, 4):
         assert not torch.equal(weight[0], weight[k])

@@ -93,7 +93,7 @@ def test_how_phi_starts_and_moves(name: str, phi: str | None, directions: tuple[
 
 
 def test_population_play_draws_a_learner_per_seat() -> None:
-    chosen = made("pp")
+    chosen = made("pp", "method.population=4")
     assert chosen.policies(7) == 4
     rng = np.random.default_rng(0)
     indices = np.array([chosen.policy_indices(rng, 7) for _ in range(DRAWS)])
@@ -171,7 +171,7 @@ def test_invalid_drivers_are_rejected(draw: list[str], words: str, monkeypatch: 
 
 @pytest.mark.parametrize("draw", [[0, 1, 4], [0, -1, 2], [0, 1], [[0, 1, 2]]])
 def test_invalid_policy_indices_are_rejected(draw: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, rng = made("pp"), np.random.default_rng(0)
+    chosen, rng = made("pp", "method.population=4"), np.random.default_rng(0)
     monkeypatch.setattr(chosen, "policy_indices", lambda *_: np.array(draw))
     with pytest.raises(
         ConfigError, match=r"method pp gives 3 players the policy indices \[.*expected one of 0 to 3 for each"
