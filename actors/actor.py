@@ -168,7 +168,7 @@ class Actor:
         self._rng = np.random.default_rng(seeds)
         self._environments: list[environments.Environment] = []
         for seed in self._rng.integers(1, 2**32 - 1, e):
-            self._environments.append(environments.guarded(config.environment, int(seed)))
+            self._environments.append(environments.guarded(config.environment, int(seed), self._method.other_play))
             self._resources.callback(self._environments[-1].close)
         game = self._environments[0].spec
         policies = self._method.policies(game.players)

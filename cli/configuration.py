@@ -59,7 +59,8 @@ def new(arguments: argparse.Namespace) -> Config:
         name = f"{chosen}-{game}-{time.strftime('%m%d-%H%M%S')}"
         config = load_config(preset, arguments.overrides, {**values, "run.name": name})
     spec = spec_of(config.environment)  # raises if the game cannot be built
-    if make_method(config).symmetric or config.environment.other_play:
+    method = make_method(config)
+    if method.symmetric or method.other_play:
         from environments.symmetries import symmetries
 
         symmetries(config.environment, spec)  # raises if none are known

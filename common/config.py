@@ -46,9 +46,6 @@ class EnvironmentConfig(Section):
     """Edge in pixels of the squares whose mean a policy sees: 8 reduces 88x88 to 11x11, 1 keeps every pixel."""
     last_action_and_reward: bool = True
     """Whether players observe their own last action and reward, in training and in evaluation alike."""
-    other_play: float = Field(0.0, ge=0, le=1)
-    """Probability that a player sees an episode through one of the game's symmetries, in training alone; 0 switches it
-    off. For `matrix_coordination` and pure coordination."""
     players: int | None = Field(None, ge=1)
     """Number of players of a matrix game; Melting Pot's substrates have their own."""
     episode_length: int = Field(16, ge=1)

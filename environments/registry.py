@@ -26,17 +26,22 @@ def build(config: EnvironmentConfig, seed: int) -> Environment:
     return WithLast(game) if config.last_action_and_reward else game
 
 
-def guarded(config: EnvironmentConfig, seed: int) -> Environment:
+def guarded(config: EnvironmentConfig, seed: int, other_play: float = 0.0) -> Environment:
     """Builds a game to train in, and again whenever it breaks; see `Guarded`.
 
-    Raises: as `build`; ConfigError: if other-play is asked for in a game without known symmetries.
+    Args:
+      config: see `build`.
+      seed: of the first game.
+      other_play: probability that a player sees an episode through a symmetry of the game; see `OtherPlay`.
+
+    Raises: as `build`; ConfigError: if the game has no known symmetries and `other_play` is positive.
     """
-    return Guarded(partial(_to_train_in, config), seed)
+    return Guarded(partial(_to_train_in, config, other_play), seed)
 
 
-def _to_train_in(config: EnvironmentConfig, seed: int) -> Environment:
+def _to_train_in(config: EnvironmentConfig, other_play: float, seed: int) -> Environment:
     game = build(config, seed)
-    return OtherPlay(game, symmetries(config, game.spec), config.other_play, seed) if config.other_play else game
+    return OtherPlay(game, symmetries(config, game.spec), other_play, seed) if other_play else game
 
 
 def _game(config: EnvironmentConfig, seed: int) -> Environment:

@@ -56,6 +56,11 @@ class Method:
         """How many of phi's newest versions `drivers` may choose from."""
         return 1
 
+    @property
+    def other_play(self) -> float:
+        """Probability that a player sees an episode of training through one of the game's symmetries."""
+        return 0.0
+
     def policies(self, players: int) -> int:
         """Returns P, the number of learning policies in a game of N players."""
         return players if self.config.network.parameters == "per_player" else 1

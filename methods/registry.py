@@ -22,6 +22,7 @@ METHODS = {
     "bidist-no-fictitious": "methods.ablations:NoFictitious",
     "bidist-all-fictitious": "methods.ablations:AllFictitious",
     "bidist-symmetric": "methods.symmetric:SymmetricBiDist",
+    "other-play": "methods.other_play:OtherPlay",
 }
 
 

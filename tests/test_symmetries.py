@@ -170,8 +170,8 @@ def test_in_other_play_some_players_see_and_act_through_the_symmetry_of_the_epis
 
 
 def test_other_play_is_for_training_alone_and_for_games_with_symmetries() -> None:
-    game = EnvironmentConfig(substrate="matrix_coordination", players=4, other_play=1.0)
-    trained, evaluated = environments.guarded(game, 1), environments.build(game, 1)
+    game = EnvironmentConfig(substrate="matrix_coordination", players=4)
+    trained, evaluated = environments.guarded(game, 1, 1.0), environments.build(game, 1)
     action = np.array([2, 0, 0, 0], np.int32)
     own = []
     for environment in (trained, evaluated):
@@ -183,4 +183,27 @@ def test_other_play_is_for_training_alone_and_for_games_with_symmetries() -> Non
     )
     assert trained._game._drawn.all() and not isinstance(evaluated, OtherPlay)  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="no symmetries of matrix_chicken are known"):
-        environments.guarded(EnvironmentConfig(substrate="matrix_chicken", other_play=0.5), 1)
+        environments.guarded(EnvironmentConfig(substrate="matrix_chicken"), 1, 0.5)
+
+
+@pytest.mark.parametrize(("method", "agree"), [("mappo", True), ("other-play", False)])
+def test_a_run_of_other_play_trains_players_who_see_different_games(
+    redis_url: str, tmp_path: Path, method: str, agree: bool
+) -> None:
+    """What the others did, by a player's own observation, is what they chose only if all see the same game."""
+    run = configuration(tmp_path, "run", f"method.name={method}", "environment.players=4")
+    RunFolder.of(run.run).create(run)
+    unrolls: list[Unroll] = []
+    with Serial(run, redis_url, unrolls.extend) as serial:
+        for _ in range(3):
+            serial.update()
+        assert serial.store.ledger.balance().holds
+    actions = environments.spec(run.environment).actions
+    matches = []
+    for unroll in unrolls:
+        assert all(unroll.header.learning)
+        chosen = np.eye(actions)[unroll.action]
+        others = (chosen.sum(1, keepdims=True) - chosen) / 3
+        seen = unroll.features[1:, :, actions : 2 * actions]
+        matches += np.isclose(seen, others[: len(seen)]).all((1, 2)).tolist()[:-1]
+    assert np.mean(matches) == 1 if agree else 0.1 < np.mean(matches) < 0.6

@@ -1,0 +1,27 @@
+"""Other-play: self-play of players who disagree about what is what (Hu et al. 2020); beyond the paper.
+
+Policies that agreed on red earn nothing with one that agreed on green. Here some players see green where the others see
+red, so that no agreement on a colour pays: a policy has to watch what the others do, and follow.
+"""
+
+from pydantic import Field
+
+from common.config import Section
+from methods.base import Method
+
+
+class OtherPlay(Method):
+    """MAPPO in which some players see each episode through one of the game's symmetries, all learning."""
+
+    class Settings(Section):
+        """Other-play's own settings."""
+
+        share: float = Field(0.5, gt=0, le=1)
+        """Probability that a player sees an episode through the symmetry drawn for it."""
+
+    settings: Settings
+
+    @property
+    def other_play(self) -> float:
+        """By the setting."""
+        return self.settings.share
