@@ -12,13 +12,14 @@ from experiments.plan import read_plan
 from experiments.reproduce import ARCHIVE, GAMES, PAPER, SMALL, reproduce
 
 ABLATIONS = {"bidist-forward-only", "bidist-no-distillation", "bidist-no-fictitious", "bidist-all-fictitious"}
+BEYOND = {"bidist-symmetric", "other-play"}
 METHODS = {"bidist", "mappo", "pp", "rpm", "randnet", "opre"}
 
 
 def test_the_plans_are_the_papers_experiments() -> None:
     plans = {name: read_plan(PAPER / f"{name}.yaml", {}) for name in GAMES}
     assert set(plans) | set(SMALL) == {path.stem for path in PAPER.glob("*.yaml")}
-    assert plans["pure_coordination"].methods.keys() == METHODS | ABLATIONS
+    assert plans["pure_coordination"].methods.keys() == METHODS | ABLATIONS | BEYOND
     assert all(plan.methods.keys() == METHODS for name, plan in plans.items() if name != "pure_coordination")
     for plan in plans.values():
         assert plan.steps == 1_000_000 and len(plan.seeds) >= 5 and max(plan.seeds) < 100
