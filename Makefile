@@ -1,5 +1,7 @@
 # The README, CI and pre-commit use these targets. ARGS go to the command: make train ARGS="--method mappo"
 BIN := .venv/bin
+# A process for each core; one that has finished its share takes over half of another's.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test bots train test test-fast lint types mutation format docs bench doctor clean
@@ -20,10 +22,10 @@ train: setup ## set up, then train the small preset; ARGS go to `bidist train`
 	@$(BIN)/bidist train $(ARGS)
 
 test: setup-test lint types ## lint, types and all tests with their coverage; ARGS go to pytest, which then measures none
-	$(BIN)/pytest --strict-skips $(or $(ARGS),--cov)
+	$(PYTEST) --strict-skips $(or $(ARGS),--cov)
 
 test-fast: setup-test ## the quick tests
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: setup-test ## ruff: rules and format
 	$(BIN)/ruff check

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from common.cores import core_count
 from common.store import Store
 from deploy.redis_server import RedisServer
 
@@ -13,8 +14,17 @@ pytest_plugins = ["skips"]
 
 _NUMBERS = itertools.count()
 
+# Each process of pytest takes half a gigabyte: torch, a Redis server, and what its tests start.
+MAX_PROCESSES = 8
+
 # The networks of the tests are so small that threads cost more than they save.
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """The processes of `--numprocesses auto`; pytest-xdist alone would count cores that a container may not use."""
+    return min(core_count(), MAX_PROCESSES)
 
 
 @pytest.fixture(scope="session")
