@@ -5,12 +5,12 @@ agents must stay for the whole episode, act in `Discrete` spaces of the same siz
 (uint8, three dimensions) or an array of numbers.
 """
 
-import importlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common import imports
 from common.errors import ConfigError, SubstrateError
 from common.spec import EnvironmentSpec
 from environments.images import block_mean
@@ -26,17 +26,15 @@ class PettingZoo:
       seed: seeds the first episode.
 
     Raises:
-      ConfigError: if there is no such function, or its agents are not supported.
+      ConfigError: if there is no such function, it fails, or its agents are not supported.
     """
 
     def __init__(self, path: str, block: int, seed: int) -> None:
-        module, _, function = path.partition(":")
+        make = imports.load(path, f"pettingzoo:{path}", "pettingzoo:package.module:function")
         try:
-            self._env: Any = getattr(importlib.import_module(module), function)()
+            self._env: Any = make()
         except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(
-                f"pettingzoo:{path}: {error}; expected pettingzoo:package.module:function, importable from here"
-            ) from error
+            raise ConfigError(f"pettingzoo:{path}: {error}") from error
         self._agents: list[str] = list(self._env.possible_agents)
         self._seed: int | None = seed
         observed, actions = self._space("observation_space"), self._space("action_space")

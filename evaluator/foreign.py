@@ -3,12 +3,12 @@
 They see what Melting Pot's scenarios show to focal players: whole images, the same names, shapes and numbers.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from common import imports
 from common.config import EnvironmentConfig
 from common.errors import ConfigError
 from environments.named import by_name
@@ -49,15 +49,7 @@ def build_policy(path: str) -> Policy:
     Raises:
       ConfigError: if there is no such function, it fails, or it returns something else.
     """
-    module, _, name = path.partition(":")
-    try:
-        build = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"--policy {path}: {error}; expected module:function; is its folder on PYTHONPATH?"
-        ) from error
-    except Exception as error:
-        raise ConfigError(f"--policy {path}: importing {module} failed: {error!r}") from error
+    build, name = imports.load(path, f"--policy {path}", "module:function"), path.partition(":")[2]
     try:
         return as_policy(build())
     except Exception as error:

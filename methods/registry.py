@@ -1,9 +1,9 @@
 """Makes methods by their names."""
 
 import difflib
-import importlib
 from typing import get_args
 
+from common import imports
 from common.config import Config, MethodConfig
 from common.errors import ConfigError
 from common.settings import build
@@ -64,13 +64,7 @@ def _load(name: str) -> type[Method]:
         raise ConfigError(
             f"method.name={name!r}: {hint}the methods are {', '.join(METHODS)}, or module:Class for your own"
         )
-    module, _, attribute = path.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"method.name={name!r}: {error}; is its folder on PYTHONPATH?") from error
-    except Exception as error:
-        raise ConfigError(f"method.name={name!r}: importing {module} failed: {error!r}") from error
+    kind = imports.load(path, f"method.name={name!r}")
     if not (isinstance(kind, type) and issubclass(kind, Method)):
         raise ConfigError(f"method.name={name!r}: {kind!r} is not a subclass of methods.Method")
     if wrong := _contradiction(kind):

@@ -1,7 +1,6 @@
 """Finds the class of the network: the project's, or one of the user's by its name."""
 
-import importlib
-
+from common import imports
 from common.config import NetworkConfig
 from common.errors import ConfigError
 from networks.network import Network
@@ -15,15 +14,7 @@ def network_class(config: NetworkConfig) -> type[Network]:
     """
     if not config.name:
         return Network
-    module, _, attribute = config.name.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"network.name={config.name!r}: {error}; expected module:Class; is its folder on PYTHONPATH?"
-        ) from error
-    except Exception as error:
-        raise ConfigError(f"network.name={config.name!r}: importing {module} failed: {error!r}") from error
+    kind = imports.load(config.name, f"network.name={config.name!r}")
     if not (isinstance(kind, type) and issubclass(kind, Network)):
         raise ConfigError(f"network.name={config.name!r}: {kind!r} is not a subclass of networks.network.Network")
     return kind

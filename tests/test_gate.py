@@ -34,10 +34,7 @@ CALLS = {
 }
 IMPORTERS = {
     "cli/checks.py": "the doctor, names of its own",
-    "methods/registry.py": "the user's own methods, which `common.foreign` lets through",
-    "networks/own.py": "the user's own networks, likewise",
-    "environments/pettingzoo.py": "the user's own games, likewise",
-    "evaluator/foreign.py": "the user's own policies, from the command line alone",
+    "common/imports.py": "methods, networks, games that `common.foreign` lets through; policies of the command line",
     "bidist/_packages.py": "the project's own packages",
 }
 

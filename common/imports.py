@@ -1,0 +1,26 @@
+"""Imports what a setting or an option names: a method, a network, a game or a policy of the user's."""
+
+import importlib
+from typing import Any
+
+from common.errors import ConfigError
+
+
+def load(path: str, source: str, expected: str = "module:Class") -> Any:
+    """Returns the attribute of a module that `module:attribute` names.
+
+    Args:
+      path: the name.
+      source: the setting or option that gave it; error messages begin with it.
+      expected: the form of a correct name.
+
+    Raises:
+      ConfigError: if there is no such module or attribute, or the module fails to import.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{source}: {error}; expected {expected}; is its folder on PYTHONPATH?") from error
+    except Exception as error:
+        raise ConfigError(f"{source}: importing {module} failed: {error!r}") from error
