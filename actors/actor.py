@@ -22,7 +22,7 @@ from common.lifecycle import Presence, new_incarnation
 from common.outbox import Outbox
 from common.store import Store
 from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader, UnrollSpec
-from common.weights import PHI, PHI_VERSION, THETA
+from common.weights import PHI, THETA, is_phi_version
 from environments.symmetries import symmetries
 from methods import make_method
 from networks.players import Players
@@ -110,7 +110,7 @@ class Actor:
     @property
     def phi_version(self) -> int:
         """The newest version of phi that may drive players; -1 if the method has none."""
-        return int(max((n for name, n in self._pool.items() if name.startswith(PHI_VERSION)), default=-1))
+        return int(max((n for name, n in self._pool.items() if is_phi_version(name)), default=-1))
 
     def step(self) -> None:
         """Plays one step in every environment; ships the unrolls that end with it."""
@@ -215,7 +215,7 @@ class Actor:
         self._drivers[i] = self._draw_drivers()
         self._policy_index[i] = draw_policy_indices(self._method, self._rng, self._shape[1])
         players = self._shape[1]
-        by_phi = np.array([name.startswith(PHI_VERSION) for name in self._drivers[i]])
+        by_phi = np.array([is_phi_version(name) for name in self._drivers[i]])
         self._sight.begin(i, by_phi)
         self.players.begin(slice(i * players, (i + 1) * players), by_phi & self._method.phi_keeps_luck)
         self._recorder.begin(i, row, self.players.state.view(*self._shape, -1)[i].numpy())
@@ -243,7 +243,7 @@ class Actor:
 
     def _assign(self) -> None:
         names = [name for drivers in self._drivers for name in drivers]
-        by_phi = np.array([name.startswith(PHI_VERSION) for name in names]).reshape(self._shape)
+        by_phi = np.array([is_phi_version(name) for name in names]).reshape(self._shape)
         index = np.where(by_phi, self._method.phi_policy_indices(self._policy_index), self._policy_index)
         self.players.assign(index.ravel(), names)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import ConfigError
-from common.weights import PHI, PHI_VERSION, THETA
+from common.weights import PHI, THETA, is_phi_version
 from methods import Method
 
 
@@ -16,7 +16,7 @@ def draw_drivers(method: Method, rng: np.random.Generator, players: int, pool: M
     Raises:
       ConfigError: if there is not one driver per player, or a driver's weights are published nowhere.
     """
-    versions = [name for name in pool if name.startswith(PHI_VERSION)]
+    versions = [name for name in pool if is_phi_version(name)]
     newest = max(versions, key=lambda name: pool[name], default=PHI)
     drivers = [newest if name == PHI else name for name in method.drivers(rng, players, pool)]
     name = method.config.method.name

@@ -19,6 +19,11 @@ PHI_VERSION = PHI + ":"
 """Begins the name of a kept version of phi, such as `phi:12`; `phi` alone is the newest."""
 
 
+def is_phi_version(driver: str) -> bool:
+    """Returns whether a driver is a kept version of phi."""
+    return driver.startswith(PHI_VERSION)
+
+
 @dataclass(frozen=True)
 class Weights:
     """One version of a network's parameters.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from common.config import Section
-from common.weights import PHI, PHI_VERSION, THETA
+from common.weights import PHI, THETA, is_phi_version
 from methods.base import Direction, Method, Start
 
 
@@ -50,7 +50,7 @@ class BiDist(Method):
         while True:
             learning = rng.random(players) < self.settings.learning_probability
             if learning.any():
-                versions = [name for name in pool if name.startswith(PHI_VERSION)] or [PHI]
+                versions = [name for name in pool if is_phi_version(name)] or [PHI]
                 return [THETA if v else str(rng.choice(versions)) for v in learning]
 
     def phi_policies(self, players: int) -> int:
