@@ -19,13 +19,24 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
 from common.config import Config, RunConfig
 from common.errors import ConfigError
-from common.files import locked, write
+from common.files import last_record, locked, read_lines, write
 from common.settings import read_yaml, validate
+
+Value = TypeVar("Value")
+
+FORMER_NAMES = {"return_fictitious": "return_others"}
+"""What earlier releases called a metric, and its name today."""
+
+
+def renamed(record: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns metrics under today's names, whichever release wrote them."""
+    return {FORMER_NAMES.get(name, name): value for name, value in record.items()}
 
 
 def training_return(lines: Iterable[Mapping[str, object]]) -> str:
@@ -37,7 +48,7 @@ def training_return(lines: Iterable[Mapping[str, object]]) -> str:
       lines: of `metrics.jsonl`.
     """
     learning = any(line.get("return_learning") is not None for line in lines)
-    return "return_learning" if learning else "return_fictitious"
+    return "return_learning" if learning else "return_others"
 
 
 def find_run(folder: Path, run: str) -> "RunFolder":
@@ -116,6 +127,14 @@ class RunFolder:
     def learning_curve(self) -> Path:
         """A picture of the return during training."""
         return self.path / "learning_curve.png"
+
+    def updates(self) -> list[dict[str, Any]]:
+        """Returns the learner's metrics, one record per update."""
+        return [renamed(line) for line in read_lines(self.metrics)]
+
+    def last_update(self) -> dict[str, Any]:
+        """Returns the metrics of the last update; empty if there is none."""
+        return renamed(last_record(self.metrics) or {})
 
     def lock(self, role: str) -> Path:
         """Returns the lock file of a role."""

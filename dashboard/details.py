@@ -14,7 +14,7 @@ from dashboard.state import Row, number
 CURVES = (
     "player_steps",
     "return_learning",
-    "return_fictitious",
+    "return_others",
     "explained_variance",
     "entropy_nats",
     "policy_kl_nats",

@@ -100,7 +100,7 @@ def samples(
     ):
         yield f"bidist_{name}", (), now[key]
     yield from (("bidist_policy_lag_versions", (name,), value) for name, value in now["lag"].items())
-    yield from (("bidist_return", (p,), number(metrics.get(f"return_{p}"))) for p in ("learning", "fictitious"))
+    yield from (("bidist_return", (p,), number(metrics.get(f"return_{p}"))) for p in ("learning", "others"))
     yield "bidist_entropy_nats", (), number(metrics.get("entropy_nats"))
     yield "bidist_explained_variance_ratio", (), number(metrics.get("explained_variance"))
     yield "bidist_starvation_ratio", (), None if starvation_percent is None else starvation_percent / 100

@@ -32,9 +32,7 @@ RUNS = {
     "bidist_episodes": Metric((), "Episodes finished so far"),
     "bidist_theta_version": Metric((), "Published version of the learning policies"),
     "bidist_phi_version": Metric((), "Published version of the distilled policies; missing if the method has none"),
-    "bidist_return": Metric(
-        ("players",), "Episode return per player over the newest 20 episodes: learning, fictitious"
-    ),
+    "bidist_return": Metric(("players",), "Episode return per player over the newest 20 episodes: learning, others"),
     "bidist_entropy_nats": Metric((), "Entropy of the learning policies, in nats"),
     "bidist_explained_variance_ratio": Metric(
         (), "Share of the returns' variance that the values explain; 1 is perfect"

@@ -15,8 +15,8 @@ import redis
 
 from common.connection import connect, refusal, shown
 from common.errors import BidistError
-from common.files import last_record, read_lines
-from common.run_folder import RunFolder, training_return
+from common.files import read_lines
+from common.run_folder import RunFolder, renamed, training_return
 from common.store import Store, runs
 from deploy.views import Snapshot, snapshot
 from evaluator.results import rows_of
@@ -83,7 +83,7 @@ class RunReader:
         if fresh:
             last = fresh[-1][0]
             self._read[name] = last, sum(time_s == last for time_s, _ in found)
-        return fresh
+        return [(time_s, renamed(fields)) for time_s, fields in fresh]
 
 
 def names(url: str) -> list[str]:
@@ -130,7 +130,7 @@ def facts(folder: Path) -> FolderFacts:
     """
     run = RunFolder(folder)
     config = run.read_config()
-    last = last_record(run.metrics) or {}
+    last = run.last_update()
     return FolderFacts(
         method=config.method.name,
         game=config.environment.substrate,
@@ -154,7 +154,7 @@ def signature(folder: Path) -> tuple[tuple[int, int], ...]:
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """Returns a run's metrics, one record per update."""
-    return read_lines(RunFolder(folder).metrics)
+    return RunFolder(folder).updates()
 
 
 def distillation(folder: Path) -> list[dict[str, Any]]:

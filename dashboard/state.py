@@ -13,7 +13,7 @@ CURVES = (
     "updates",
     "player_steps",
     "return_learning",
-    "return_fictitious",
+    "return_others",
     "explained_variance",
     "entropy_nats",
     "policy_lag_mean",

@@ -20,7 +20,7 @@ from common.errors import ConfigError
 from common.files import read_lines
 from common.foreign import foreign
 from common.ledger import Balance
-from common.run_folder import RunFolder
+from common.run_folder import RunFolder, renamed
 from common.store import Store, runs
 from methods import make_method
 
@@ -79,7 +79,7 @@ class Snapshot:
 def snapshot(store: Store) -> Snapshot:
     """Reads a run's state."""
     text = store.client.get(store.key("config"))
-    history = [fields for _, fields in store.stream("metrics", POINTS)]
+    history = [renamed(fields) for _, fields in store.stream("metrics", POINTS)]
     events = [f for _, f in store.stream("events", 100) if f["event"] == "distillation"]
     return Snapshot(
         run=store.run,
@@ -242,7 +242,7 @@ def _env_steps(s: Snapshot) -> str:
 
 def _returns(s: Snapshot) -> str:
     text = f"{_number(s.metrics, 'return_learning')} learning"
-    return f"{text}, {s.metrics['return_fictitious']:.2f} others" if "return_fictitious" in s.metrics else text
+    return f"{text}, {s.metrics['return_others']:.2f} others" if "return_others" in s.metrics else text
 
 
 def _distillation(s: Snapshot) -> str:

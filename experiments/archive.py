@@ -27,7 +27,7 @@ def keep(sweep: Path, trial: Trial, archive: Path) -> Path:
         "record": Notes.of(sweep, trial).read(),
         "config": folder.config.read_text(),
         "summary": json.loads(folder.summary.read_text()),
-        "metrics": _columns(read_lines(folder.metrics)),
+        "metrics": _columns(folder.updates()),
         "distillation": _columns(read_lines(folder.distillation)),
         "evaluation": _columns(read_lines(folder.evaluation)),
     }

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from common.files import is_locked, last_record, read_lines, write
+from common.files import is_locked, read_lines, write
 from common.run_folder import RunFolder, training_return
 from evaluator.evaluate import lock_of
 from evaluator.results import AVERAGED
@@ -84,9 +84,9 @@ class Progress:
 def progress(sweep: Path, trial: Trial) -> Progress:
     """Reads a trial's progress from its files alone, so every process on every machine sees the same."""
     folder, notes = trial.folder(sweep), Notes.of(sweep, trial)
-    last = last_record(folder.metrics) or {}
+    last = folder.last_update()
     locks = (notes.lock, folder.lock("train"), lock_of(folder.evaluation))
-    steps, earned = last.get("player_steps", 0), last.get("return_learning", last.get("return_fictitious"))
+    steps, earned = last.get("player_steps", 0), last.get("return_learning", last.get("return_others"))
     trained = folder.summary.exists() and steps >= trial.steps
     episodes = len(evaluated(folder, trial)) if trained else 0
     error = str(notes.read().get("error") or "")
@@ -144,7 +144,7 @@ def area_under_curve(lines: Sequence[Mapping[str, Any]], name: str) -> float:
 def row(sweep: Path, trial: Trial) -> dict[str, Any]:
     """A trial's results so far as a flat row; `docs/experiments.md` explains the columns."""
     folder, seen, record = trial.folder(sweep), progress(sweep, trial), Notes.of(sweep, trial).read()
-    lines = read_lines(folder.metrics)
+    lines = folder.updates()
     summary = json.loads(folder.summary.read_text()) if folder.summary.exists() else {}
     late = [line for line in lines if line["player_steps"] > 0.9 * seen.player_steps]
     shown, trained = training_return(lines), summary.get("trained") or {}
@@ -156,7 +156,7 @@ def row(sweep: Path, trial: Trial) -> dict[str, Any]:
         **{name: summary.get(name) for name in ("wall_s", "player_steps_per_s")},
         "return_auc": area_under_curve(lines, shown),
         "return_end": _mean(late, shown),
-        "return_others_end": _mean(late, "return_fictitious"),
+        "return_others_end": _mean(late, "return_others"),
         **{f"{name}_end": _mean(late, name) for name in ("explained_variance", "entropy_nats")},
         "among_itself": trained.get("mean"),
     }

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from common.run_folder import renamed
 from common.unroll import Unroll
-from common.weights import PHI_VERSION
+from common.weights import is_phi_version
 
 WINDOW = 20
 
@@ -26,7 +27,7 @@ class Episodes:
                 continue
             self.count += 1
             returns, learning = np.array(header.episode.returns), np.array(header.learning)
-            for name, who in (("learning", learning), ("fictitious", ~learning)):
+            for name, who in (("learning", learning), ("others", ~learning)):
                 if who.any():
                     self._add(f"return_{name}", float(returns[who].mean()))
             kinds = np.array([kind(driver) for driver in header.drivers])
@@ -47,7 +48,7 @@ class Episodes:
     def restore(self, state: dict[str, Any]) -> None:
         """Restores what `state` returned."""
         self.count = state["count"]
-        self._values = {name: deque(values, WINDOW) for name, values in state["values"].items()}
+        self._values = {name: deque(values, WINDOW) for name, values in renamed(state["values"]).items()}
 
     def _add(self, name: str, value: float) -> None:
         self._values.setdefault(name, deque(maxlen=WINDOW)).append(value)
@@ -56,4 +57,4 @@ class Episodes:
 def kind(driver: str) -> str:
     """Returns which sort of phi a driver is, such as `phi_reverse` for `phi:12:reverse`; empty if it is none."""
     phi, _, direction = driver.rpartition(":")
-    return f"phi_{direction}" if phi.startswith(PHI_VERSION) else ""
+    return f"phi_{direction}" if is_phi_version(phi) else ""

@@ -38,14 +38,14 @@ def draw_run(folder: RunFolder, path: Path) -> Figure:
     Raises:
       ConfigError: if the folder holds no run.
     """
-    config, lines, events = folder.read_config(), read_lines(folder.metrics), read_lines(folder.distillation)
+    config, lines, events = folder.read_config(), folder.updates(), read_lines(folder.distillation)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 5.2 if events else 3.8))
         ratios = [3, 1.1] if events else [1]
         axes = figure.subplots(len(ratios), 1, height_ratios=ratios, sharex=True, squeeze=False)[:, 0]
         _random(axes[0], _summarised(folder))
         others = "others (phi)" if config.method.name.startswith("bidist") else "others (past policies)"
-        _curve(axes[0], lines, "return_fictitious", ORANGE, others, linestyle="--")
+        _curve(axes[0], lines, "return_others", ORANGE, others, linestyle="--")
         _curve(axes[0], lines, "return_learning", BLUE, "learning players (theta)")
         axes[0].set_title(f"{_game(config)}, {config.method.name}, seed {config.run.seed}")
         _finish(axes[0], "return per player")
@@ -75,7 +75,7 @@ def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[st
     """
     configs = [folder.read_config() for folder in folders]
     named = labels or [config.method.name for config in configs]
-    runs = [_Curve(f, c, read_lines(f.metrics), n) for f, c, n in zip(folders, configs, named, strict=True)]
+    runs = [_Curve(f, c, f.updates(), n) for f, c, n in zip(folders, configs, named, strict=True)]
     for run in runs:
         if not run.lines:
             raise ConfigError(f"{run.folder.metrics}: no updates to draw")
@@ -145,12 +145,12 @@ def write_numbers(folders: Sequence[RunFolder], path: Path, points: int = 100) -
       path: the file.
       points: rows per run.
     """
-    columns = ("player_steps", "return_learning", "return_fictitious", "policy_lag_mean", "entropy_nats")
+    columns = ("player_steps", "return_learning", "return_others", "policy_lag_mean", "entropy_nats")
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["run", "method", "substrate", "seed", *columns])
         for folder in folders:
-            config, lines = folder.read_config(), read_lines(folder.metrics)
+            config, lines = folder.read_config(), folder.updates()
             kept = lines[:: -max(1, -(-len(lines) // points))][::-1]
             for line in kept:
                 of_run = [config.run.name, config.method.name, config.environment.substrate, config.run.seed]

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from common.errors import CheckpointError
-from common.files import read_lines, write
+from common.files import write
 from common.run_folder import RunFolder
 from evaluator.self_play import ENVIRONMENTS, play, read_checkpoint
 from reports.curves import draw_run
@@ -34,7 +34,7 @@ class Summary:
       player_steps, updates: its length.
       wall_s: from waiting for the first batch to the last update, without the time between a stop and a resumption.
       player_steps_per_s: mean over `wall_s`.
-      return_learning, return_fictitious: at the end of training, per player, means over the newest 20 episodes.
+      return_learning, return_others: at the end of training, per player, means over the newest 20 episodes.
       trained, random: return per player of the newest checkpoint's population playing itself, and of random players;
         None if no games were played.
       checkpoint: the name of that checkpoint.
@@ -51,7 +51,7 @@ class Summary:
     wall_s: float
     player_steps_per_s: float
     return_learning: float | None
-    return_fictitious: float | None
+    return_others: float | None
     trained: Interval | None
     random: Interval | None
     checkpoint: str
@@ -70,7 +70,7 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
     Raises:
       CheckpointError: if the run has made no update, or has no complete checkpoint.
     """
-    config, lines = folder.read_config(), read_lines(folder.metrics)
+    config, lines = folder.read_config(), folder.updates()
     if not lines:
         raise CheckpointError(f"{folder.metrics}: no updates to summarise")
     saved = read_checkpoint(folder)
@@ -100,7 +100,7 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
         wall_s=round(wall_s, 1),
         player_steps_per_s=round(last["player_steps"] / wall_s, 1),
         return_learning=last.get("return_learning"),
-        return_fictitious=last.get("return_fictitious"),
+        return_others=last.get("return_others"),
         **played,
         checkpoint=saved.path.name,
         ledger=ledger,

@@ -13,7 +13,7 @@ from typing import Any
 from common.errors import ConfigError
 from common.files import locked, write
 from common.metrics import flat, tag
-from common.run_folder import RunFolder
+from common.run_folder import RunFolder, renamed
 from reports.trackers import Row, Tracker
 
 LOOK_S = 10.0
@@ -111,4 +111,4 @@ def _over(metrics: Tail, budget: int) -> bool:
 
 def _row(line: Mapping[str, Any]) -> Row:
     values = {name: x for name, x in line.items() if name != "time_s" and isinstance(x, int | float)}
-    return Row(line["time_s"], int(line.get("player_steps", 0)), {tag(name): x for name, x in values.items()})
+    return Row(line["time_s"], int(line.get("player_steps", 0)), {tag(name): x for name, x in renamed(values).items()})

@@ -44,7 +44,7 @@ def update_of(number: int, seed: int = 0, best: float = 4.0) -> dict[str, float]
         "episodes": number * 16,
         "player_steps_per_s": 5200 + 300 * noise[0],
         "return_learning": best * learned + 0.15 * noise[1],
-        "return_fictitious": 0.8 * best * learned + 0.2 * noise[2],
+        "return_others": 0.8 * best * learned + 0.2 * noise[2],
         "policy_lag_min": 0,
         "policy_lag_mean": 1.2 + 0.3 * abs(noise[0]),
         "policy_lag_max": 3,

@@ -50,7 +50,7 @@ def test_tensorboards_x_axis_is_in_player_steps_also_after_a_resumption(tmp_path
 @pytest.mark.parametrize(
     ("metric", "group"),
     [
-        ("return_fictitious", "play"),
+        ("return_others", "play"),
         ("episode_coins_matched", "play"),
         ("policy_lag_max", "speed"),
         ("player_steps_per_s", "speed"),

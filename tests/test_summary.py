@@ -24,7 +24,7 @@ from reports.summary import wall_time_s, write_summary
 
 SUMMARY = {
     *("run", "method", "substrate", "seed", "player_steps", "updates", "wall_s", "player_steps_per_s"),
-    *("return_learning", "return_fictitious", "trained", "random", "checkpoint", "ledger", "circumstances"),
+    *("return_learning", "return_others", "trained", "random", "checkpoint", "ledger", "circumstances"),
 }
 
 
@@ -65,7 +65,7 @@ def test_summary_of_a_run(runs: list[RunFolder], capsys: pytest.CaptureFixture[s
     record: dict[str, Any] = json.loads((runs[0].path / "summary.json").read_text())
     assert record.keys() == SUMMARY
     last = read_lines(runs[0].metrics)[-1]
-    for name in ("player_steps", "updates", "return_learning", "return_fictitious"):
+    for name in ("player_steps", "updates", "return_learning", "return_others"):
         assert record[name] == last[name]
     assert (record["run"], record["method"], record["seed"]) == ("a", "bidist", 0)
     assert record["checkpoint"] == f"{last['updates']:08d}"
@@ -87,7 +87,7 @@ def test_summary_of_a_run(runs: list[RunFolder], capsys: pytest.CaptureFixture[s
 def test_the_same_run_has_the_same_returns(runs: list[RunFolder]) -> None:
     first, again = (write_summary(runs[1], episodes=3) for _ in range(2))
     assert (first.trained, first.random) == (again.trained, again.random)
-    assert first.return_fictitious is None
+    assert first.return_others is None
 
 
 def test_curves_from_the_command_line(runs: list[RunFolder], tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_run_is_drawn_with_its_returns_and_its_distillation_events(runs: list[
     assert titles(figure) == ["matrix coordination, bidist, seed 0", ""]
     returns, events = map(lines, figure.axes)
     metrics = read_lines(runs[0].metrics)
-    for label, name in (("learning players (theta)", "return_learning"), ("others (phi)", "return_fictitious")):
+    for label, name in (("learning players (theta)", "return_learning"), ("others (phi)", "return_others")):
         points = [[m["player_steps"], m[name]] for m in metrics if m.get(name) is not None]
         assert returns[label].tolist() == points
     assert summary.random is not None

@@ -202,7 +202,7 @@ def test_report_of_an_unfinished_sweep(tmp_path: Path) -> None:
         folder = trial.folder(tmp_path)
         folder.create(Config(method=MethodConfig(name=trial.method), environment=EnvironmentConfig(substrate=GAME)))
         Notes.of(tmp_path, trial).write(command=trial.command)
-        name = "return_learning" if trial.method == "mappo" else "return_fictitious"
+        name = "return_learning" if trial.method == "mappo" else "return_others"
         for steps in (300, 600, 900)[: 3 - trial.seed]:
             append_line(folder.metrics, {"player_steps": steps, name: steps / 100 + trial.seed})
         if trial.seed == 0:

@@ -6,7 +6,7 @@ import { clock, count, duration, fixed, game, h } from "./dom.js";
 
 const TERMS = [["trained", "trained"], ["stale", "stale"], ["rejected", "rejected"], ["rewound", "rewound"], ["lost", "lost"], ["in_flight", "in flight"]];
 const MOST_EVENTS = 60;
-const NAMES = ["player_steps", "updates", "return_learning", "return_fictitious", "explained_variance", "entropy_nats", "policy_lag_mean", "player_steps_per_s"];
+const NAMES = ["player_steps", "updates", "return_learning", "return_others", "explained_variance", "entropy_nats", "policy_lag_mean", "player_steps_per_s"];
 
 export class Live {
   constructor(root, choose) {
@@ -38,7 +38,7 @@ export class Live {
     const chart = (options) => new Chart(this.charts, { sync: "live", ...options });
     this.plots = {
       returns: chart({ title: "Return", unit: "per player", series: [
-        { label: "learning θ", colour: "blue" }, { label: "fictitious", colour: "orange", dash: [5, 3] }] }),
+        { label: "learning θ", colour: "blue" }, { label: "others", colour: "orange", dash: [5, 3] }] }),
       explained: chart({ title: "Explained variance", series: [{ label: "share", colour: "blue" }] }),
       entropy: chart({ title: "Entropy", unit: "nats", series: [{ label: "θ", colour: "blue" }] }),
       kl: chart({ title: "KL(θ ‖ φ)", unit: "nats", digits: 3, series: [
@@ -154,7 +154,7 @@ export class Live {
   draw() {
     const c = this.curves;
     const x = c.player_steps;
-    this.plots.returns.draw([x, c.return_learning, c.return_fictitious]);
+    this.plots.returns.draw([x, c.return_learning, c.return_others]);
     this.plots.explained.draw([x, c.explained_variance]);
     this.plots.entropy.draw([x, c.entropy_nats]);
     this.plots.lag.draw([x, c.policy_lag_mean]);

@@ -16,7 +16,7 @@ const COLUMNS = [
   ["state", "state", "text", (row) => state(row)],
 ];
 const METRICS = [
-  ["return_learning", "return, learning players"], ["return_fictitious", "return, fictitious players"],
+  ["return_learning", "return, learning players"], ["return_others", "return, other players"],
   ["explained_variance", "explained variance"], ["entropy_nats", "entropy, nats"], ["policy_kl_nats", "policy KL, nats"],
   ["policy_lag_mean", "policy lag, versions"], ["player_steps_per_s", "player steps/s"],
 ];
