@@ -1,7 +1,7 @@
 """A game whose players disagree about what is what, after other-play (Hu et al. 2020).
 
-In each episode some players see the game through one of its symmetries, and the others see it as it is. Conventions
-that rest on a colour's name break down: a player has to watch what the others do, and follow. All players learn.
+In each episode the players fall into two groups, and each group sees the game through a symmetry of its own. A
+convention that rests on a colour's name breaks down: a player has to watch what the others do, and follow. All learn.
 """
 
 from dataclasses import replace
@@ -14,12 +14,12 @@ from environments.symmetries import Symmetry
 
 
 class OtherPlay:
-    """Lets some players see a game through one of its symmetries.
+    """Lets two groups of players see a game through different symmetries, or by chance through the same.
 
     Args:
       game: the game.
-      known: its symmetries, one of which is drawn for each episode; the identity comes first.
-      share: probability that a player sees the episode through it.
+      known: its symmetries; each group draws one for each episode.
+      share: probability that a player belongs to the second group.
       seed: of the draws.
     """
 
@@ -35,8 +35,8 @@ class OtherPlay:
         """See `Environment`."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        through = self._rng.random(self.spec.players) < self._share
-        self._drawn = np.where(through, self._rng.integers(len(self._colours)), 0)
+        second = self._rng.random(self.spec.players) < self._share
+        self._drawn = self._rng.integers(len(self._colours), size=2)[second.astype(np.int64)]
         return self._seen(self._game.reset(seed))
 
     def step(self, action: NDArray[np.int32]) -> Step:

@@ -32,7 +32,8 @@ def guarded(config: EnvironmentConfig, seed: int, other_play: float = 0.0) -> En
     Args:
       config: see `build`.
       seed: of the first game.
-      other_play: probability that a player sees an episode through a symmetry of the game; see `OtherPlay`.
+      other_play: a player's probability of belonging to the second of two groups that see the game differently, see
+        `OtherPlay`; 0 for all of them to see it as it is.
 
     Raises: as `build`; ConfigError: if the game has no known symmetries and `other_play` is positive.
     """

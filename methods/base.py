@@ -58,7 +58,8 @@ class Method:
 
     @property
     def other_play(self) -> float:
-        """Probability that a player sees an episode of training through one of the game's symmetries."""
+        """A player's probability of belonging to the second of two groups, each of which sees an episode of training
+        through a symmetry of its own; 0 for no groups."""
         return 0.0
 
     def policies(self, players: int) -> int:

@@ -1,7 +1,7 @@
 """Other-play: self-play of players who disagree about what is what (Hu et al. 2020); beyond the paper.
 
-Policies that agreed on red earn nothing with one that agreed on green. Here some players see green where the others see
-red, so that no agreement on a colour pays: a policy has to watch what the others do, and follow.
+Policies that agreed on red earn nothing with one that agreed on green. Here half of the players may see green where the
+others see red, so that no agreement on a colour pays: a policy has to watch what the others do, and follow.
 """
 
 from pydantic import Field
@@ -11,13 +11,13 @@ from methods.base import Method
 
 
 class OtherPlay(Method):
-    """MAPPO in which some players see each episode through one of the game's symmetries, all learning."""
+    """MAPPO whose players fall into two groups in each episode, each seeing the game through a symmetry of its own."""
 
     class Settings(Section):
         """Other-play's own settings."""
 
         share: float = Field(0.5, gt=0, le=1)
-        """Probability that a player sees an episode through the symmetry drawn for it."""
+        """A player's probability of belonging to the second group."""
 
     settings: Settings
 
