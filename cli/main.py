@@ -1,7 +1,6 @@
 """The command `bidist`."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from cli import (
     hub,
     keys,
     listing,
+    logs,
     reports,
     roles,
     settings,
@@ -28,6 +28,7 @@ from cli.arguments import expand_settings
 from cli.commands import Commands, ShowVersion
 from cli.signals import restored_handlers
 from common.errors import BidistError
+from common.settings import LOG_VARIABLE, variable
 
 DESCRIPTION = "Train populations of agents that get along with strangers, on DeepMind's Melting Pot."
 NOTES = """\
@@ -80,18 +81,15 @@ def main(argv: Sequence[str] | None = None) -> int:
       along the way and trying again may help. With 2 and 3 it prints one line that says why.
     """
     arguments = parser().parse_args(expand_settings(sys.argv[1:] if argv is None else argv))
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.debug else logging.INFO,
-        format=f"%(asctime)s {arguments.command:<9} %(levelname)-7s %(message)s",
-        datefmt="%H:%M:%S",
-    )
+    form, run = variable(LOG_VARIABLE), getattr(arguments, "run", None)
     try:
+        logs.start(form, arguments.command, run and str(run), arguments.debug)
         with restored_handlers():
             status: int = arguments.handler(arguments)
     except Exception as error:
         if arguments.debug or not isinstance(error, _expected()):
             raise
-        print(f"bidist: error: {error}", file=sys.stderr)
+        logs.failure(form, error)
         return error.status if isinstance(error, BidistError) else BidistError.status
     return status
 

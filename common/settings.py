@@ -25,6 +25,8 @@ REDIS_VARIABLE, RUN_VARIABLE = "BIDIST_REDIS", "BIDIST_RUN"
 ALLOW_VARIABLE = "BIDIST_ALLOW"
 # Files with secrets, so that neither a command line nor the environment holds one.
 PASSWORD_VARIABLE, KEYS_VARIABLE = "BIDIST_REDIS_PASSWORD_FILE", "BIDIST_KEYS"
+# How a role talks to whoever operates it: the form of its log, and where it answers probes.
+LOG_VARIABLE, HEALTH_VARIABLE = "BIDIST_LOG", "BIDIST_HEALTH_PORT"
 
 S = TypeVar("S", bound=Section)
 

@@ -1,0 +1,72 @@
+"""The log of a command: lines for people, or JSON for whoever collects it."""
+
+import json
+import logging
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cli import logs
+
+
+def record(message: str, *arguments: object) -> logging.LogRecord:
+    made = logging.LogRecord("learner.service", logging.WARNING, __file__, 1, message, arguments, None)
+    made.created, made.msecs = 1_795_524_181.25, 250.0
+    return made
+
+
+def test_a_plain_line_has_the_time_in_utc_and_the_role() -> None:
+    line = logs.plain("learner").format(record("update %d", 7))
+    assert line == "2026-11-24T12:43:01Z learner   WARNING update 7"
+
+
+def test_a_json_line_says_when_who_for_which_run_and_where() -> None:
+    line = logs.Json("learner", "r1").format(record('update %d: "late"\nby far', 7))
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "time": "2026-11-24T12:43:01.250Z",
+        "level": "WARNING",
+        "role": "learner",
+        "run": "r1",
+        "host": socket.gethostname(),
+        "logger": "learner.service",
+        "message": 'update 7: "late"\nby far',
+    }
+
+
+def test_a_json_line_holds_the_traceback() -> None:
+    made = record("broken")
+    try:
+        raise ValueError("bad value")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    assert json.loads(logs.Json("actor", None).format(made))["traceback"].endswith("ValueError: bad value")
+
+
+def fails(form: str) -> str:
+    """What a role that finds no Redis writes to standard error."""
+    command = [sys.executable, "-m", "cli", "actor", "--redis", "redis://127.0.0.1:1/0", "--run", "r1"]
+    done = subprocess.run(command, env={"BIDIST_LOG": form}, capture_output=True, text=True)
+    assert done.returncode in (2, 3)
+    return done.stderr.strip()
+
+
+def test_each_line_of_a_failing_role_is_json_and_so_is_the_reason() -> None:
+    before = time.strftime(logs.TIME, time.gmtime())
+    lines = [json.loads(line) for line in fails("json").splitlines()]
+    assert lines[-1]["message"].startswith("no Redis answers at redis://127.0.0.1:1/0")
+    assert {(line["role"], line["run"]) for line in lines} == {("actor", "r1")}
+    assert before <= lines[-1]["time"][: len(before)] <= time.strftime(logs.TIME, time.gmtime())
+
+
+@pytest.mark.parametrize("form", ["", "plain"])
+def test_without_a_choice_the_reason_is_a_line_of_text(form: str) -> None:
+    assert re.search(r"^bidist: error: no Redis answers", fails(form), re.MULTILINE)
+
+
+def test_another_form_is_refused() -> None:
+    assert fails("xml") == "bidist: error: BIDIST_LOG=xml: expected plain or json"
