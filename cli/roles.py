@@ -1,18 +1,20 @@
 """The commands of single roles: each runs one, on any host that reaches the others, or checks on it."""
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.arguments import add_allow, add_keys, add_run
+from cli.arguments import add_allow, add_keys, add_run, count
 from cli.commands import Commands
 from cli.configuration import add_configuration, new, resumed
 from cli.signals import stop_on_signals
 from common.errors import StoreError
 from common.run_folder import RunFolder
+from common.settings import HEALTH_VARIABLE, variable
 
 if TYPE_CHECKING:
     from common.store import Store
@@ -39,16 +41,19 @@ def add_parsers(commands: Commands) -> None:
         "--host", default="127.0.0.1", help="the name by which actors reach this machine (default: 127.0.0.1)"
     )
     add_keys(learner)
+    _add_operation(learner)
 
     actor = commands.add("operate", "actor", "run one actor; joins a run from any host", _actor)
     add_run(actor)
     add_keys(actor)
     add_allow(actor)
     actor.add_argument("--name", help="unique among the run's actors (default: from host and process)")
+    _add_operation(actor)
 
     distiller = commands.add("operate", "distiller", "run the distiller; joins a run", _distiller)
     add_run(distiller)
     add_allow(distiller)
+    _add_operation(distiller)
 
     health = commands.add(
         "operate", "health", "check that a role on this host is making progress; exits with 1 if not", _health, "ROLE"
@@ -67,6 +72,24 @@ def add_parsers(commands: Commands) -> None:
     commands.add("operate", "stack", "convert a compose file on standard input to a Docker Swarm stack", _stack)
 
 
+def _add_operation(parser: argparse.ArgumentParser) -> None:
+    """Adds what container engines and clusters need of a role."""
+    parser.add_argument(
+        "--health-port",
+        type=count,
+        default=variable(HEALTH_VARIABLE),
+        metavar="PORT",
+        help=f"answer /healthz and /readyz over HTTP on this port (default: ${HEALTH_VARIABLE}, or not at all)",
+    )
+    parser.add_argument(
+        "--stopped-status",
+        type=count,
+        default=0,
+        metavar="STATUS",
+        help="exit with this when stopped by a signal, so that a cluster starts the role again (default: 0)",
+    )
+
+
 def _learner(arguments: argparse.Namespace) -> int:
     from common.keys import LearnerKeys
     from learner import service
@@ -83,10 +106,10 @@ def _learner(arguments: argparse.Namespace) -> int:
     keys = None if arguments.keys is None else LearnerKeys.read(arguments.keys)
     service.check_exposure(arguments.listen, config.learner, keys)
     store = _store(arguments)
-    with folder.held("learner", LEARNER_LEAVES_S):
+    with _probes(arguments), folder.held("learner", LEARNER_LEAVES_S):
         folder.create(config)
         service.run(store, config, arguments.listen, arguments.host, launch, keys)
-    return 0
+    return _status(arguments, store)
 
 
 def _actor(arguments: argparse.Namespace) -> int:
@@ -95,15 +118,19 @@ def _actor(arguments: argparse.Namespace) -> int:
 
     name = arguments.name or f"{socket.gethostname()}-{os.getpid()}"
     keys = None if arguments.keys is None else ActorKeys.read(arguments.keys)
-    actor.run(_store(arguments), name, keys)
-    return 0
+    store = _store(arguments)
+    with _probes(arguments):
+        actor.run(store, name, keys)
+    return _status(arguments, store)
 
 
 def _distiller(arguments: argparse.Namespace) -> int:
     from distiller import service
 
-    service.run(_store(arguments))
-    return 0
+    store = _store(arguments)
+    with _probes(arguments):
+        service.run(store)
+    return _status(arguments, store)
 
 
 def _health(arguments: argparse.Namespace) -> int:
@@ -120,6 +147,23 @@ def _stack(arguments: argparse.Namespace) -> int:
     del arguments
     stack.convert(sys.stdin, sys.stdout)
     return 0
+
+
+def _probes(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[object]:
+    """Answers probes about the role of a command, if asked to."""
+    from deploy import health
+
+    if arguments.health_port is None:
+        return contextlib.nullcontext()
+
+    def check(alive: bool) -> str | None:
+        return health.problem(arguments.redis, arguments.run, arguments.command, health.PATIENCE_S, alive)
+
+    return health.Probes(check, arguments.health_port)
+
+
+def _status(arguments: argparse.Namespace, store: "Store") -> int:
+    return int(arguments.stopped_status) if store.stopping.is_set() else 0
 
 
 def _store(arguments: argparse.Namespace) -> "Store":

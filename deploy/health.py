@@ -1,10 +1,19 @@
-"""Health checks of the roles on a host, for container engines."""
+"""Health checks of the roles on a host, for container engines: by a command, or over HTTP by the role itself."""
 
 import socket
+import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
 
 from common.connection import refusal
+from common.errors import ConfigError
 from common.store import Store
+
+PATIENCE_S = 120.0
 
 
 def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host: str | None = None) -> str | None:
@@ -35,3 +44,60 @@ def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host:
         return None
     state = ", ".join(sorted({fields.get("state", "?") for fields in here}))
     return f"the {role} has made no progress for {idle:.0f} s: {state}"
+
+
+class Probes:
+    """Answers `/healthz`, whether a role is alive, and `/readyz`, whether it makes progress, from a background thread.
+
+    A context manager: listens from entering to exit, on every interface, because a cluster probes from outside. The
+    answer is 200, or 503 with the problem.
+
+    Args:
+      check: returns the problem, None if there is none; its argument is whether to ask only for life.
+      port: where to listen; 0 takes a free one.
+    """
+
+    def __init__(self, check: Callable[[bool], str | None], port: int) -> None:
+        self._check, self.port = check, port
+        self._server: ThreadingHTTPServer | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._server = ThreadingHTTPServer(("", self.port), partial(_Answer, self._check))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"cannot answer probes on port {self.port}: {error}; name another --health-port"
+            ) from None
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, name="probes", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Answer(BaseHTTPRequestHandler):
+    timeout = 5  # seconds that a client may take to ask
+
+    def __init__(self, check: Callable[[bool], str | None], *arguments: Any) -> None:
+        self._check = check
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        if self.path not in ("/healthz", "/readyz"):
+            self.send_error(404)
+            return
+        found = self._check(self.path == "/healthz")
+        body = f"{found or 'healthy'}\n".encode()
+        self.send_response(503 if found else 200)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Logs nothing: probes come every few seconds."""

@@ -20,7 +20,7 @@ import yaml
 from deploy.keys import CONTENTS
 
 VERSION = "3.8"
-KEYS = "keys-"
+KEYS, ROLES = "keys-", ("learner", "distiller", "actor")
 UNKNOWN = ("build", "depends_on", "networks", "ports", "restart", "security_opt")
 
 
@@ -47,9 +47,9 @@ def _service(name: str, service: dict[str, Any]) -> dict[str, Any]:
     if parties:
         secrets = [(f"{party}-{file}", f"/keys/{file}") for party in parties for file in CONTENTS[party]]
         made["secrets"] = [{"source": source, "target": target} for source, target in secrets]
-    check = made.get("healthcheck", {}).get("test", [])
-    if "health" in check:
-        made["healthcheck"] = {**made["healthcheck"], "test": [*check, "--alive"]}
+    if name in ROLES:
+        check = [word.replace("/readyz", "/healthz") for word in made["healthcheck"]["test"]]
+        made["healthcheck"] = {**made["healthcheck"], "test": check}
     return made
 
 

@@ -58,7 +58,8 @@ def test_each_service_has_its_own_keys_and_no_secret_is_in_a_setting() -> None:
 @pytest.mark.parametrize("name", ROLES)
 def test_every_role_has_a_health_check_and_time_to_stop(name: str) -> None:
     service = compose()["services"][name]
-    assert service["healthcheck"]["test"] == ["CMD", "bidist", "health", name]
+    port = service["environment"]["BIDIST_HEALTH_PORT"]
+    assert f"'http://127.0.0.1:{port}/readyz'" in service["healthcheck"]["test"][-1]
     assert service["stop_grace_period"] == "45s"
     assert service["depends_on"]["redis"] == {"condition": "service_healthy"}
 
@@ -70,6 +71,7 @@ def test_the_compose_file_and_the_example_have_the_same_settings() -> None:
     # Few users will change the images and the ports.
     assert used - offered == {
         "IMAGE",
+        "ACTOR_IMAGE",
         "GPU_IMAGE",
         "REDIS_IMAGE",
         "PROMETHEUS_IMAGE",
@@ -94,13 +96,14 @@ def test_the_image_contains_no_secrets_and_does_not_run_as_root() -> None:
 def test_a_stack_has_only_what_swarm_supports() -> None:
     made = stack(compose())
     assert set(made["services"]) == {"redis", *ROLES}, "services with a profile are optional"
-    for name, service in made["services"].items():
+    for service in made["services"].values():
         assert not service.keys() & {"build", "depends_on", "restart", "profiles", "ports", "security_opt"}
         policy = service["deploy"]["restart_policy"]
-        assert policy["condition"] == ("any" if name == "redis" else "on-failure")
+        assert policy["condition"] == "on-failure", "a finished run ends"
         assert "max_attempts" not in policy, "a run of several days must not be given up"
     for name in ROLES:
-        assert made["services"][name]["healthcheck"]["test"][-1] == "--alive"
+        check = made["services"][name]["healthcheck"]["test"][-1]
+        assert "/healthz" in check and "/readyz" not in check, "Swarm replaces what is unhealthy"
         held = {(secret["source"], secret["target"]) for secret in made["services"][name]["secrets"]}
         assert held == {(f"{name}-{file}", f"/keys/{file}") for file in CONTENTS[name]}
     assert not any(name.startswith("keys") for name in made["volumes"])

@@ -1,12 +1,21 @@
 """What health checks tell a container engine about a role."""
 
+import contextlib
 import re
+import signal
+import socket
+import subprocess
+import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 
 import pytest
 
+from common.errors import ConfigError
 from common.lifecycle import Presence
+from common.settings import load_config
 from common.store import Store
 from deploy import health
 
@@ -81,3 +90,51 @@ def test_progress_that_a_role_reports_is_what_the_check_looks_at(store: Store, r
         assert within(30, lambda: not healthy())
         presence.advanced()
         assert within(30, healthy)
+
+
+# Over HTTP.
+
+
+def answer(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+            return response.status, response.read().decode().strip()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode().strip()
+
+
+def test_probes_ask_for_life_or_for_progress() -> None:
+    found = {True: None, False: "no progress"}
+    with health.Probes(found.__getitem__, 0) as probes:
+        assert answer(probes.port, "/healthz") == (200, "healthy")
+        assert answer(probes.port, "/readyz") == (503, "no progress")
+        found.update({True: "dead", False: None})
+        assert answer(probes.port, "/healthz") == (503, "dead")
+        assert answer(probes.port, "/readyz") == (200, "healthy")
+        assert answer(probes.port, "/metrics")[0] == 404
+        with pytest.raises(ConfigError, match=f"cannot answer probes on port {probes.port}: .*--health-port"):
+            health.Probes(found.__getitem__, probes.port).__enter__()
+    with pytest.raises(urllib.error.URLError):
+        answer(probes.port, "/healthz")
+
+
+def ready(port: int) -> bool:
+    with contextlib.suppress(urllib.error.URLError):
+        return answer(port, "/readyz") == (200, "healthy")
+    return False
+
+
+@pytest.mark.slow
+def test_a_real_role_answers_probes_and_leaves_with_the_status_asked_for(store: Store) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store.put_config(load_config(overrides=["method.name=mappo"]))  # its distiller has nothing to do
+    command = [sys.executable, "-m", "cli", "distiller", "--redis", store.url, "--run", store.run]
+    options = ["--health-port", str(port), "--stopped-status", "143"]
+    with subprocess.Popen([*command, *options]) as role:
+        try:
+            assert within(60, lambda: ready(port))
+        finally:
+            role.send_signal(signal.SIGTERM)
+        assert role.wait(60) == 143
