@@ -103,7 +103,7 @@ def samples(
     yield from (("bidist_return", (p,), number(metrics.get(f"return_{p}"))) for p in ("learning", "others"))
     yield "bidist_entropy_nats", (), number(metrics.get("entropy_nats"))
     yield "bidist_explained_variance_ratio", (), number(metrics.get("explained_variance"))
-    yield "bidist_starvation_ratio", (), None if starvation_percent is None else starvation_percent / 100
+    yield "bidist_starvation_ratio", (), starvation_ratio(now["state"], starvation_percent)
     yield "bidist_queue_unrolls", (), queue["unrolls"]
     yield "bidist_queue_capacity_unrolls", (), queue["capacity_unrolls"]
     yield "bidist_malformed_messages", (), queue["malformed_messages"]
@@ -127,6 +127,13 @@ def samples(
         yield "bidist_distillation_events", (), event["events"]
         for when in ("before", "after"):
             yield "bidist_distillation_kl_nats", (when, event["direction"] or ""), event[f"kl_{when}_nats"]
+
+
+def starvation_ratio(state: str | None, percent: float | None) -> float | None:
+    """Returns the share of its time that the learner waits: 0 if the run is finished, None if its report is too old."""
+    if state == "finished":
+        return 0.0  # a number, so that what scales the actors does not take it for a failure
+    return None if percent is None else percent / 100
 
 
 def serve(url: str, host: str, port: int) -> int:

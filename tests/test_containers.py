@@ -154,10 +154,13 @@ def test_rendered_manifests_match_their_schemas(folder: str) -> None:
         if not manifest["apiVersion"].startswith("keda.sh"):  # not part of Kubernetes
             kubernetes_validate.validate(manifest, VERSION, strict=True)
     by_name = {(m["kind"], m["metadata"]["name"]): m for m in manifests}
-    learner = by_name["StatefulSet", "learner"]["spec"]["template"]["spec"]["containers"][0]
+    learner = by_name["Job", "learner"]["spec"]["template"]["spec"]["containers"][0]
     assert (learner["resources"]["limits"].get("nvidia.com/gpu") == "1") is (folder == "overlays/gpu")
     assert (("ScaledObject", "actor") in by_name) is (folder == "overlays/autoscaling")
-    assert ("replicas" in by_name["Deployment", "actor"]["spec"]) is (folder != "overlays/autoscaling")
+    scaled = folder == "overlays/autoscaling"
+    actor = by_name["Deployment" if scaled else "Job", "actor"]["spec"]
+    assert "replicas" not in actor, "KEDA alone sets the number, and applying again must not override it"
+    assert ("parallelism" in actor) is not scaled
 
 
 def test_images_can_come_from_another_registry(tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_images_can_come_from_another_registry(tmp_path: Path) -> None:
     images = {
         m["metadata"]["name"]: m["spec"]["template"]["spec"]["containers"][0]["image"]
         for m in rendered(tmp_path)
-        if m["kind"] in ("StatefulSet", "Deployment")
+        if m["kind"] in ("StatefulSet", "Job")
     }
     roles = {"actor": "here/bidist:1", "distiller": "here/bidist:1", "learner": "here/bidist-cuda:1"}
     assert images == roles | {"redis": "redis:7-bookworm"}
@@ -179,7 +182,7 @@ def test_every_pod_is_locked_down_and_has_probes() -> None:
     found = 0
     for path in KUBERNETES.glob("base/*.yaml"):
         for manifest in yaml.safe_load_all(path.read_text()):
-            if manifest["kind"] not in ("StatefulSet", "Deployment"):
+            if manifest["kind"] not in ("StatefulSet", "Job"):
                 continue
             pod = manifest["spec"]["template"]["spec"]
             (container,) = pod["containers"]
@@ -193,11 +196,15 @@ def test_every_pod_is_locked_down_and_has_probes() -> None:
     assert found == 4
 
 
-def test_autoscaling_uses_the_learners_starvation() -> None:
-    scaled = yaml.safe_load((KUBERNETES / "overlays/autoscaling/actor.yaml").read_text())
-    assert "starvation" in scaled["spec"]["triggers"][0]["metadata"]["query"]
-    exporter = (KUBERNETES / "overlays/autoscaling/exporter.yaml").read_text()
-    assert "bidist:$(BIDIST_RUN):starvation" in exporter
+@pytest.mark.parametrize("name", ROLES)
+def test_a_finished_run_is_over_in_kubernetes_and_a_stopped_one_is_not(name: str) -> None:
+    manifests = yaml.safe_load_all((KUBERNETES / "base" / f"{name}.yaml").read_text())
+    (job,) = (manifest["spec"] for manifest in manifests if manifest["kind"] == "Job")
+    pod = job["template"]["spec"]
+    assert pod["restartPolicy"] == "OnFailure"
+    assert "--stopped-status=143" in pod["containers"][0]["args"], "an evicted role has not finished"
+    assert job["backoffLimit"] == 2**31 - 1, "a run of several days must not be given up"
+    assert name == "actor" or job["podReplacementPolicy"] == "Failed", "two would share a volume"
 
 
 # With an engine.

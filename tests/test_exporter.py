@@ -1,12 +1,13 @@
 """What Prometheus is told: that it is all there, documented, and raises the alerts that it should."""
 
+import contextlib
 import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from test_architecture import table
 from common.store import Store
 from dashboard.exporter import ROLES, STATES, RunsCollector
 from dashboard.metrics import METRICS, RUNS, SERVER
+from deploy.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[1]
 FILES = ROOT / "deploy" / "prometheus"
@@ -148,18 +150,50 @@ def test_promtool_finds_the_rules_right_and_sees_each_alert_fire() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_the_command_serves_what_prometheus_reads_and_leaves_when_told(live: LiveRun) -> None:
-    live.advance(10)
-    command = [sys.executable, "-m", "cli", "exporter", "--redis", live.store.url, "--port", "0"]
+@contextlib.contextmanager
+def exporter(url: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command, and the address of its metrics."""
+    command = [sys.executable, "-m", "cli", "exporter", "--redis", url, "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            address = process.stdout.readline().split()[-1]
-            with urllib.request.urlopen(address, timeout=60) as answer:
-                families = {family.name for family in text_string_to_metric_families(answer.read().decode())}
-            assert families - {"bidist_ledger_reason_unrolls"} == METRICS.keys() - {"bidist_ledger_reason_unrolls"}
+            yield process, process.stdout.readline().split()[-1]
         finally:
             process.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        assert process.wait(30) == 0 and time.monotonic() - started < 20
+
+
+def asked_by_keda(address: str) -> list[float]:
+    """What each trigger reads over HTTP: the first sample that its selector matches."""
+    manifest = yaml.safe_load((ROOT / "deploy/kubernetes/overlays/autoscaling/actor.yaml").read_text())
+    values = []
+    for trigger in manifest["spec"]["triggers"]:
+        assert (trigger["type"], trigger["metadata"]["format"]) == ("metrics-api", "prometheus")
+        name, _, selector = trigger["metadata"]["valueLocation"].partition("{")
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', selector))
+        wanted = urllib.parse.urlsplit(trigger["metadata"]["url"]).path
+        with urllib.request.urlopen(urllib.parse.urljoin(address, wanted), timeout=60) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+        samples = [s for family in families for s in family.samples if s.name == name]
+        values.append(next(s.value for s in samples if labels.items() <= s.labels.items()))
+    return values
+
+
+@pytest.mark.slow
+def test_keda_reads_how_many_actors_a_run_wants(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:  # as in a cluster, where a run has its own
+        live = LiveRun(Store(server.url, "only"), tmp_path)
+        live.advance(3)
+        with exporter(server.url) as (_, address):
+            assert asked_by_keda(address) == [pytest.approx(0.08), 1]
+            live.store.put_progress({"state": "finished"})
+            live.store.client.delete(live.store.key("starvation"))  # as it expires
+            assert asked_by_keda(address) == [0, 0]
+
+
+@pytest.mark.slow
+def test_the_command_serves_what_prometheus_reads_and_leaves_when_told(live: LiveRun) -> None:
+    live.advance(10)
+    with exporter(live.store.url) as (process, address), urllib.request.urlopen(address, timeout=60) as answer:
+        families = {family.name for family in text_string_to_metric_families(answer.read().decode())}
+    assert families - {"bidist_ledger_reason_unrolls"} == METRICS.keys() - {"bidist_ledger_reason_unrolls"}
+    assert process.returncode == 0
