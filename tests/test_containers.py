@@ -135,7 +135,10 @@ def rendered(folder: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(done.stdout))
 
 
-@pytest.mark.parametrize("path", sorted(KUBERNETES.glob("base/*.yaml")), ids=lambda path: path.stem)
+MANIFESTS = [*sorted(KUBERNETES.glob("base/*.yaml")), KUBERNETES / "volumes.yaml"]
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_every_manifest_matches_its_schema(path: Path) -> None:
     import kubernetes_validate
 
@@ -205,6 +208,18 @@ def test_a_finished_run_is_over_in_kubernetes_and_a_stopped_one_is_not(name: str
     assert "--stopped-status=143" in pod["containers"][0]["args"], "an evicted role has not finished"
     assert job["backoffLimit"] == 2**31 - 1, "a run of several days must not be given up"
     assert name == "actor" or job["podReplacementPolicy"] == "Failed", "two would share a volume"
+
+
+def test_taking_a_run_down_leaves_the_volumes_that_it_uses() -> None:
+    claims = {claim["metadata"]["name"] for claim in yaml.safe_load_all((KUBERNETES / "volumes.yaml").read_text())}
+    used = set()
+    for manifest in (m for path in MANIFESTS[:-1] for m in yaml.safe_load_all(path.read_text())):
+        assert manifest["kind"] != "PersistentVolumeClaim"
+        volumes = manifest["spec"]["template"]["spec"]["volumes"] if manifest["kind"] == "Job" else []
+        used |= {
+            volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume
+        }
+    assert used == claims
 
 
 # With an engine.
