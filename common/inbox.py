@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 GONE_S = 10.0
 MAX_FRAMES = 16
+CURVE_BYTES = 33
+"""By which encryption enlarges a frame: a command's name, a nonce, a code of authentication, flags (ZeroMQ RFC 26)."""
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Inbox:
         self._socket.setsockopt(zmq.RCVHWM, 2 * self._capacity + 100)
         # An actor may reconnect before its old connection is known to be dead.
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, max(self._spec.largest_bytes, MAX_HEADER_BYTES))
+        self._socket.setsockopt(zmq.MAXMSGSIZE, max(self._spec.largest_bytes, MAX_HEADER_BYTES) + CURVE_BYTES)
         self._socket.setsockopt(zmq.IPV6, 1)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)

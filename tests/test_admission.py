@@ -18,8 +18,9 @@ from common.errors import ConfigError, SetupError, StoreError
 from common.inbox import Inbox
 from common.keys import ALLOWED, LEARNER, SECRET, ActorKeys, AllowList, LearnerKeys, public_key
 from common.outbox import Outbox
-from common.unroll import PROTOCOL
-from common.wire import Hello, pack
+from common.spec import EnvironmentSpec
+from common.unroll import PROTOCOL, UnrollSpec
+from common.wire import MAX_HEADER_BYTES, Hello, pack
 from deploy.keys import make
 from learner.service import check_exposure
 
@@ -66,6 +67,18 @@ def test_an_actor_in_the_list_is_admitted(inbox: Inbox, keys: Path) -> None:
         actor.put(make_unroll())
         until(lambda: len(inbox.arrivals) == 1, inbox, actor)
     assert not inbox.malformed
+
+
+def test_the_largest_unroll_that_there_may_be_arrives_encrypted(keys: Path) -> None:
+    spec = UnrollSpec(EnvironmentSpec("large", 2, 5, (88, 88, 3), 6), unroll_length=7, state_size=8, policies=2)
+    assert spec.largest_bytes > MAX_HEADER_BYTES, "otherwise the limit is not that of the unroll"
+    with (
+        Inbox("tcp://127.0.0.1:*", RUN, "learner-1", spec, 100, {}, keys=LearnerKeys.read(keys / "learner")) as inbox,
+        outbox(inbox.port, ActorKeys.read(keys / "actor")) as actor,
+    ):
+        actor.put(make_unroll(spec))
+        until(lambda: len(inbox.arrivals) == 1, inbox, actor)
+        assert inbox.arrivals[0].unroll is not None
 
 
 def test_without_a_key_nobody_gets_in_and_the_error_says_so(inbox: Inbox) -> None:
