@@ -18,9 +18,12 @@ Outcome = Literal["trained", "stale", "rejected"]
 Entry = tuple[str, int, Outcome, str]
 """The outcome of one unroll: its incarnation, its sequence number, the outcome, and the reason or ''."""
 
-# KEYS: ledger, sequences, closed and, for a learner, the run's owner: nobody else's learner changes anything. If Redis
-# comes back with an older state of its file, the accounts may be ahead of the production; `_ACCOUNT` then raises
-# `produced` to match.
+CLOSED_KEPT = 10_000
+"""How many closed incarnations are remembered; an actor that is stopped while that many others end counts anew."""
+
+# KEYS: ledger, sequences, closed, closings and, for a learner, the run's owner: nobody else's learner changes anything.
+# If Redis comes back with an older state of its file, the accounts may be ahead of the production; `_ACCOUNT` then
+# raises `produced` to match.
 _PRODUCE = """
 if redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then return 0 end
 local field = ARGV[1] .. ':produced'
@@ -34,7 +37,7 @@ return 1
 """
 _OWNED = """
 if ARGV[1] ~= '' then
-  local owner = redis.call('GET', KEYS[4])
+  local owner = redis.call('GET', KEYS[5])
   if owner and owner ~= ARGV[1] then return -1 end
 end
 """
@@ -63,7 +66,11 @@ _CLOSE = """
 local produced = tonumber(redis.call('HGET', KEYS[2], ARGV[2] .. ':produced') or 0)
 local accounted = tonumber(redis.call('HGET', KEYS[2], ARGV[2] .. ':accounted') or 0)
 redis.call('HDEL', KEYS[2], ARGV[2] .. ':produced', ARGV[2] .. ':accounted')
-redis.call('SADD', KEYS[3], ARGV[2])
+if redis.call('SADD', KEYS[3], ARGV[2]) == 1 then
+  if redis.call('LPUSH', KEYS[4], ARGV[2]) > tonumber(ARGV[3]) then
+    redis.call('SREM', KEYS[3], redis.call('RPOP', KEYS[4]))
+  end
+end
 if produced > accounted then
   redis.call('HINCRBY', KEYS[1], 'lost', produced - accounted)
 end
@@ -119,20 +126,33 @@ class Ledger:
       ledger: key of the hash with the totals.
       sequences: key of the hash with each open incarnation's two numbers.
       closed: key of the set of closed incarnations, whose late reports are ignored.
+      closings: key of the list of the same incarnations, the last one closed first.
       owner: key of the incarnation of the run's learner.
       token: what `owner` must hold, or be lost, for this ledger to be changed; empty for any.
+      closed_kept: how many closed incarnations are remembered.
     """
 
-    def __init__(self, client: Any, ledger: str, sequences: str, closed: str, owner: str, token: str = "") -> None:
-        self._client, self._owner, self._token = client, owner, token
-        self._keys = (ledger, sequences, closed)
+    def __init__(
+        self,
+        client: Any,
+        ledger: str,
+        sequences: str,
+        closed: str,
+        closings: str,
+        owner: str,
+        token: str = "",
+        *,
+        closed_kept: int = CLOSED_KEPT,
+    ) -> None:
+        self._client, self._owner, self._token, self._closed_kept = client, owner, token, closed_kept
+        self._keys = (ledger, sequences, closed, closings)
         self._guarded = (*self._keys, owner) if token else self._keys
         scripts = (_PRODUCE, _OWNED + _ACCOUNT, _OWNED + _CLOSE, _OWNED + _REWIND)
         self._produce, self._account, self._close, self._rewind = map(client.register_script, scripts)
 
     def of(self, token: str) -> "Ledger":
         """Returns the same ledger for the run's learner, which can change it only while it owns the run."""
-        return Ledger(self._client, *self._keys, self._owner, token)
+        return Ledger(self._client, *self._keys, self._owner, token, closed_kept=self._closed_kept)
 
     def produced(self, incarnation: str, sequence: int) -> bool:
         """Records that an actor has produced everything up to a sequence number; call it before sending.
@@ -153,7 +173,7 @@ class Ledger:
 
     def close(self, incarnation: str) -> int:
         """Closes an incarnation and returns how many of its unrolls are lost: produced, but not accounted for."""
-        return self._change(self._close, incarnation)
+        return self._change(self._close, incarnation, self._closed_kept)
 
     def rewind(self, trained: int) -> None:
         """Records that the learner resumed from a checkpoint with that many unrolls trained."""

@@ -44,9 +44,9 @@ _RIGHTS = {
     "learner": f"~RUN:* +@read +@write -@dangerous -@blocking {_SCRIPT} {_CONNECT}",
     "actor": (
         "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:phi* %R~RUN:pool* %R~RUN:progress %R~RUN:worker:* "
-        "~RUN:worker:actor:* ~RUN:starts ~RUN:events ~RUN:ledger ~RUN:sequences ~RUN:closed "
-        "+get +hget +hgetall +zrange +scan +hset +hincrby +hdel +pexpire +del +xadd +sadd +sismember "
-        f"{_SCRIPT} {_CONNECT}"
+        "~RUN:worker:actor:* ~RUN:starts ~RUN:events ~RUN:ledger ~RUN:sequences ~RUN:closed ~RUN:closings "
+        "+get +hget +hgetall +zrange +scan +hset +hincrby +hdel +pexpire +del +xadd +sadd +srem +sismember "
+        f"+lpush +rpop {_SCRIPT} {_CONNECT}"
     ),
     "distiller": (
         "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:observations %R~RUN:progress %R~RUN:worker:* "

@@ -205,7 +205,7 @@ def table(document: str, section: str) -> dict[str, list[str]]:
 
 
 def _commands() -> list[str]:
-    return [row[-1].strip("` |") for name, row in table("redis.md", "").items() if name != "closed"]
+    return [row[-1].strip("` |") for name, row in table("redis.md", "").items() if name not in ("closed", "closings")]
 
 
 def test_every_redis_key_is_documented_with_its_type(run: Run) -> None:

@@ -141,6 +141,31 @@ def test_late_reports_of_a_closed_incarnation_are_ignored(store: Store) -> None:
     assert ledger.incarnations() == {}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_newest_closed_incarnations_are_remembered_and_no_more(store: Store, seed: int) -> None:
+    """Actors come and go for ever: what the ledger holds of them stays small, and it goes on as the model does."""
+    rng, kept = random.Random(seed), 5
+    keys = [store.key(name) for name in ("ledger", "sequences", "closed", "closings", "owner")]
+    ledger, model = Ledger(store.client, *keys, closed_kept=kept), Model()
+    ended: list[str] = []
+    for life in range(200):
+        name = f"a-{life}"
+        for sequence in range(1, rng.randint(2, 5)):
+            assert ledger.produced(name, sequence) and model.produced(name, sequence)
+        ledger.account([(name, 1, "trained", "")])
+        model.account(name, 1, "trained", "")
+        for _ in range(1 + (rng.random() < 0.3)):  # a broken connection closes it twice
+            assert ledger.close(name) == model.close(name)
+        ended.append(name)
+        assert store.client.lrange(keys[3], 0, -1) == [name.encode() for name in reversed(ended[-kept:])]
+        assert store.client.smembers(keys[2]) == {name.encode() for name in ended[-kept:]}
+        late = rng.choice(ended[-kept:])
+        assert not ledger.produced(late, 99)
+        ledger.account([(late, 99, "trained", "")])
+        assert totals(ledger.balance()) == model.totals() and ledger.incarnations() == {}
+    assert ledger.produced(ended[0], 1), "nobody remembers it"
+
+
 def test_accounts_ahead_of_the_production_are_repaired(store: Store) -> None:
     ledger = store.ledger
     ledger.account([("a-1", 1, "trained", ""), ("a-1", 2, "stale", "lag")])
@@ -178,7 +203,7 @@ def test_the_identity_survives_a_redis_that_lost_its_last_second(store: Store, s
     # one earlier moment, while the roles carry on from where they are.
     rng = random.Random(seed)
     ledger, client = store.ledger, store.client
-    keys = [store.key(name) for name in ("ledger", "sequences", "closed")]
+    keys = [store.key(name) for name in ("ledger", "sequences", "closed", "closings")]
     reported: dict[str, int] = {}
     snapshot: dict[str, bytes | None] = {}
     for event in range(300):
