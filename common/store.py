@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from common import phi as phi_versions
 from common.config import Config
 from common.connection import PATIENCE_S, connect, shown
 from common.errors import StoreError
@@ -30,8 +31,7 @@ STREAM_LENGTH = 10_000
 
 def runs(client: Any) -> list[str]:
     """Returns the names of the runs in Redis."""
-    keys = client.scan_iter(match=f"{PREFIX}:*:config", count=1000)
-    return sorted(key.decode().split(":")[1] for key in keys)
+    return sorted(key.decode().split(":")[1] for key in client.scan_iter(match=f"{PREFIX}:*:config", count=1000))
 
 
 class Store:
@@ -108,27 +108,22 @@ class Store:
         """Publishes a version of `theta` or a pooled policy atomically."""
         self.client.hset(self.key(name), mapping=weights.pack())
 
-    def publish_phi(self, phi: Weights, keep: int) -> None:
-        """Publishes a version of phi atomically as `phi` and as `phi:VERSION`; only the newest `keep` of those stay."""
-        fields, kept = phi.pack(), self.key("phis")
-        dropped = [name for name in self.phis() if name != f"{PHI_VERSION}{phi.version}"][: 1 - keep or None]
-        with self.client.pipeline(transaction=True) as pipe:
-            for name in (f"{PHI_VERSION}{phi.version}", PHI):
-                pipe.hset(self.key(name), mapping=fields)
-            pipe.zadd(kept, {str(phi.version): phi.version})
-            for name in dropped:
-                pipe.zrem(kept, name.removeprefix(PHI_VERSION))
-                pipe.delete(self.key(name))
-            pipe.execute()
+    def publish_phi(self, phi: Weights, keep: int, since: int | None = None) -> bool:
+        """Publishes a version of phi atomically as `phi` and as `phi:VERSION`; only the newest `keep` of those stay.
+
+        With `since`, those from that version on go too. Returns False and does nothing if Redis has a newer phi.
+        """
+        with self._reading(PHI):
+            return phi_versions.publish(self.client, self.key, phi, keep, since)
 
     def phis(self) -> dict[str, float]:
         """Returns the kept versions of phi by name, oldest first."""
         versions: Any = self.client.zrange(self.key("phis"), 0, -1)
         return {PHI_VERSION + version.decode(): float(version) for version in versions}
 
-    def version(self, name: str) -> int | None:
-        """Returns the published version of `theta` or `phi`, or None."""
-        value = self.client.hget(self.key(name), "version")
+    def version(self, name: str, field: str = "version") -> int | None:
+        """Returns the published version of `theta` or `phi`, or its `source_version`; None if there is none."""
+        value = self.client.hget(self.key(name), field)
         with self._reading(name):
             return int(value) if value is not None else None
 
@@ -171,6 +166,12 @@ class Store:
     def put_observations(self, observations: Observations) -> None:
         """Publishes D for the distiller; only the newest two are kept."""
         self.client.xadd(self.key("observations"), observations.pack(), maxlen=2, approximate=False)
+
+    def drop_observations(self, after: int) -> None:
+        """Removes every D that comes from a later update than the given one."""
+        entries = self.client.xrange(self.key("observations"))
+        for entry in (e for e, fields in entries if fields.get(b"update", b"").rjust(20, b"0") > b"%020d" % after):
+            self.client.xdel(self.key("observations"), entry)
 
     def observations(self, other_than: int) -> Observations | None:
         """Returns the newest D unless it comes from the given update; it may be older if the learner was rewound.

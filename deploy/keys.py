@@ -41,7 +41,7 @@ _CONNECT = "+ping +echo +hello +auth +select +client|setname +multi +exec"
 _SCRIPT = "+eval +evalsha +script|load"
 # `RUN:` stands for the run's prefix. Rights to keys need Redis 7; `%R~` is for reading only.
 _RIGHTS = {
-    "learner": f"~RUN:* +@read +@write -@dangerous -@blocking {_SCRIPT} {_CONNECT}",
+    "learner": f"~RUN:* +@read +@write -@dangerous -@blocking +watch +unwatch {_SCRIPT} {_CONNECT}",
     "actor": (
         "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:phi* %R~RUN:pool* %R~RUN:progress %R~RUN:worker:* "
         "~RUN:worker:actor:* ~RUN:starts ~RUN:events ~RUN:ledger ~RUN:sequences ~RUN:closed ~RUN:closings "
@@ -51,7 +51,7 @@ _RIGHTS = {
     "distiller": (
         "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:observations %R~RUN:progress %R~RUN:worker:* "
         "~RUN:phi* ~RUN:worker:distiller:* ~RUN:events "
-        f"+get +hget +hgetall +xrevrange +zrange +zadd +zrem +scan +hset +pexpire +del +xadd {_CONNECT}"
+        f"+get +hget +hgetall +xrevrange +zrange +zadd +zrem +scan +hset +pexpire +del +xadd +watch +unwatch {_CONNECT}"
     ),
     "viewer": f"%R~RUN:* +@read -@dangerous -@blocking +info {_CONNECT}",
 }

@@ -100,6 +100,11 @@ class Distiller:
             self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=self._config.reverse_learning_rate)
         load_optimiser(self._optimiser, self.phi, tensors["optimiser"])
 
+    def adopt(self, phi: Mapping[str, Tensor]) -> None:
+        """Goes on from another phi, with a new optimiser."""
+        self.phi.load_state_dict(dict(phi))
+        self._last = None
+
     def _descend(self, data: "_Data", teacher: Tensor) -> int:
         """Forward: phi <- phi - eta_f grad L(phi), with theta smoothed in L."""
         uniform = math.log(self._config.forward_smoothing or 1e-45) - math.log(teacher.shape[-1])

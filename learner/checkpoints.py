@@ -55,7 +55,28 @@ class Checkpoints:
             log.error("%s", error)
             self._store.put_event("learner", "learner", "unsaved", message=str(error)[:500])
             return
+        if phi is not None:  # the distiller keeps its own checkpoints back to this one
+            self._store.put_progress({"checkpoint_phi_version": phi.version})
         self._store.put_event("learner", "learner", "checkpoint", path=str(path), updates=learner.updates)
+
+    def take_phi_back(self, saved: Checkpoint | None, keep: int) -> None:
+        """Publishes a checkpoint's phi anew if that in Redis was distilled from a theta that is lost.
+
+        It gets a higher version, because versions never go back; those since the checkpoint make room for it.
+
+        Args:
+          saved: what the learner resumed from.
+          keep: how many of phi's versions the method draws from.
+        """
+        if saved is None:
+            return
+        self._store.drop_observations(after=saved.state["updates"])
+        while "phi" in saved.tensors and (self._store.version(PHI, "source_version") or 0) > saved.state["version"]:
+            # The distiller may have saved the next version and not yet published it.
+            version = (self._store.version(PHI) or 0) + 2
+            phi = Weights(**{**saved.state["phi"], "version": version}, parameters=saved.tensors["phi"])
+            if self._store.publish_phi(phi, keep, since=saved.state["phi"]["version"]):
+                log.info("phi is version %d again, published as version %d", saved.state["phi"]["version"], version)
 
     def restore_phi(self, saved: Checkpoint | None) -> None:
         """Publishes a checkpoint's phi, if it has one and Redis has none."""

@@ -210,6 +210,7 @@ class LearnerService:
         self._ranks.share_state(self.learner.tensors(), self.learner.counters())
         on_exit(self._ranks.share_batch, None)
         self._ledger.rewind(self.learner.unrolls)
+        self._checkpoints.take_phi_back(saved, method.phi_versions)
         self._announce(saved)
         tensorboard = self._folder.tensorboard / "learner"
         self._metrics = MetricsLog(self._folder.metrics, tensorboard, "updates", self.learner.updates)
