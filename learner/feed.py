@@ -66,6 +66,8 @@ class Feed:
             lost = self._ledger.close(incarnation)
             self.inbox.forget(incarnation)
             log.info("actor incarnation %s is gone; %d of its unrolls are lost", incarnation, lost)
+        for incarnation in self.inbox.peers.keys() - living - waiting - heard:  # those that never produced any
+            self.inbox.forget(incarnation)
 
     def finish(self, timeout_s: float) -> None:
         """Tells the actors that the run is over, and records what is still in flight as stale."""

@@ -161,6 +161,22 @@ def test_an_incarnation_is_closed_once_nothing_of_it_is_left(
     assert (store.ledger.balance().trained, store.ledger.balance().lost) == (2, 3)
 
 
+def test_an_actor_that_never_produced_anything_is_forgotten(ends: tuple[Feed, Outbox]) -> None:
+    feed, outbox = ends
+    deadline = time.monotonic() + PATIENCE_S
+    while not feed.inbox.peers:
+        assert time.monotonic() < deadline
+        outbox.pump(0.01)
+        feed.inbox.poll()
+    feed.sweep(set())
+    assert feed.inbox.peers.keys() == {"a-1"}, "it has just said hello"
+    fall_silent(feed)
+    feed.sweep({"a-1"})
+    assert feed.inbox.peers.keys() == {"a-1"}, "it has a heartbeat"
+    feed.sweep(set())
+    assert not feed.inbox.peers
+
+
 def test_a_learner_that_finishes_records_what_is_left_as_stale_until_every_actor_has_left(
     ends: tuple[Feed, Outbox], store: Store
 ) -> None:
