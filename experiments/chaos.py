@@ -25,7 +25,7 @@ from common.errors import BidistError
 from common.ledger import Balance
 from common.run_folder import RunFolder
 from common.store import Store
-from common.weights import THETA
+from common.weights import PHI, THETA
 from deploy.processes import bidist
 from deploy.redis_server import RedisServer
 from deploy.supervisor import FAST_DEATHS, FAST_DEATHS_S
@@ -79,7 +79,9 @@ class Report:
     learners: int = 0
     updates: int = 0
     theta_version: int = 0
+    phi_version: int = 0
     versions_went_back: int = 0
+    """Of theta or phi."""
     unrolls_in_checkpoint: int = 0
     ledger: dict[str, Any] = field(default_factory=dict)
     exit_status: int | None = None
@@ -95,7 +97,7 @@ class Report:
             f"{sides['trained']} unrolls are trained in the ledger, {self.unrolls_in_checkpoint} in the checkpoint": (
                 sides["trained"] != self.unrolls_in_checkpoint
             ),
-            f"the version of theta went back {self.versions_went_back} times": self.versions_went_back > 0,
+            f"a version went back {self.versions_went_back} times": self.versions_went_back > 0,
             f"the run ended with status {self.exit_status}": self.exit_status != 0,
             "nothing was trained": sides["trained"] == 0,
         }
@@ -227,9 +229,10 @@ class Chaos:
     def _look(self) -> None:
         """Notes how far the run is."""
         with contextlib.suppress(BidistError, redis.RedisError):
-            version = self._store.version(THETA) or 0
-            self.report.versions_went_back += version < self.report.theta_version
-            self.report.theta_version = version
+            theta, phi = (self._store.version(name) or 0 for name in (THETA, PHI))
+            self.report.versions_went_back += theta < self.report.theta_version
+            self.report.versions_went_back += phi < self.report.phi_version
+            self.report.theta_version, self.report.phi_version = theta, phi
             self.report.updates = self.updates()
             owner = self._store.client.get(self._store.key("learner")) or b""
             if owner.decode() != self._learner:

@@ -30,7 +30,7 @@ def test_a_run_in_which_all_was_accounted_for_has_no_problems() -> None:
         ({"ledger": WHOLE | {"lost": 2}}, "-1 unrolls are unaccounted for"),
         ({"ledger": WHOLE | {"trained": 5, "lost": 0}}, "5 unrolls are trained in the ledger, 4 in the checkpoint"),
         ({"ledger": WHOLE | {"rejected": 1, "lost": 0}}, "1 unrolls were rejected"),
-        ({"versions_went_back": 2}, "the version of theta went back 2 times"),
+        ({"versions_went_back": 2}, "a version went back 2 times"),
         ({"exit_status": 3}, "the run ended with status 3"),
     ],
 )
