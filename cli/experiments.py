@@ -55,6 +55,13 @@ def add_parsers(commands: Commands) -> None:
     chaos = commands.add("many runs", "chaos", summary, _chaos)
     chaos.add_argument("--minutes", type=minutes, default=10.0, metavar="N", help="how long (default: 10)")
     chaos.add_argument("--seed", type=count, default=0, metavar="N", help="what is hit and when (default: 0)")
+    chaos.add_argument(
+        "--actors",
+        type=count,
+        default=0,
+        metavar="N",
+        help="instead: N synthetic actors that come and go, and a learner that is stopped now and then; checks memory",
+    )
     chaos.add_argument("--out", type=Path, metavar="FILE.json", help="write the report as JSON")
 
 
@@ -80,9 +87,17 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _chaos(arguments: argparse.Namespace) -> int:
-    from experiments import chaos
+    from experiments import chaos, load
 
-    report = chaos.run(60 * arguments.minutes, arguments.seed, arguments.out, lambda line: print(line, flush=True))
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    seconds, seed, out = 60 * arguments.minutes, arguments.seed, arguments.out
+    report: chaos.Report | load.Report
+    if arguments.actors:
+        report = load.run(arguments.actors, seconds, seed, out, say)
+    else:
+        report = chaos.run(seconds, seed, out, say)
     sides = {name: value for name, value in report.ledger.items() if name != "reasons"}
     print("ledger: " + ", ".join(f"{name} {value}" for name, value in sides.items()))
     print("\n".join(report.problems) or "every promise was kept")

@@ -1,0 +1,225 @@
+"""`bidist chaos --actors N`: a learner under load for long, with actors that come and go, and stopped now and then.
+
+A real learner and a real distiller train on what a crowd of synthetic actors sends. Memory, file handles and Redis'
+memory have to stay where they are, the ledger has to agree with the actors' own counts, and after each stop of the
+learner (SIGSTOP) traffic has to come back while the policy lag stays within its bound.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from common import checkpoint
+from common.errors import BidistError
+from common.run_folder import RunFolder
+from common.store import Store
+from common.weights import PHI
+from deploy.redis_server import RedisServer
+from deploy.supervisor import Role
+from experiments.chaos import SETTINGS, STOPPED_S
+from experiments.crowd import Crowd
+from learner.service import unroll_spec
+from reports.provenance import circumstances
+
+RUN = "load"
+SAMPLES = 100
+LIFE_S = 60.0
+STOPS, LONGEST_STOP_S = 6, 10.0
+BACK_S = 5.0
+START_S = 180.0
+STREAMS = ("metrics", "events", "observations")
+"""Redis keeps at most so many entries of these, which takes longer to fill than most runs of this."""
+ALLOWED = {"_handles": (0.05, 8.0), "_bytes": (0.1, 8e6)}
+"""By how much a quantity may grow from the second quarter to the last: a share of it, and something on top."""
+
+
+@dataclass
+class Report:
+    """What was measured."""
+
+    actors: int
+    seconds: float
+    seed: int
+    stops: int = 0
+    stopped_s: float = 0.0
+    back_s: list[float] = field(default_factory=list)
+    """From each end of a stop until the learner had trained on something."""
+    produced_while_stopped: list[int] = field(default_factory=list)
+    """Unrolls produced in the second half of each stop, but for the first of a life: the actors should be waiting."""
+    lives: int = 0
+    taken_for_dead: int = 0
+    produced: int = 0
+    closed: int = 0
+    policy_lag_max: float = 0.0
+    policy_lag_bound: int = 0
+    unbalanced_samples: int = 0
+    unrolls_in_checkpoint: int = 0
+    ledger: dict[str, Any] = field(default_factory=dict)
+    samples: list[dict[str, float]] = field(default_factory=list)
+
+    def growth(self) -> dict[str, tuple[float, float]]:
+        """Returns the medians of the second quarter and of the last, of every quantity that should stay the same."""
+        names = [name for name in (self.samples or [{}])[0] if name.endswith(tuple(ALLOWED))]
+        quarter = len(self.samples) // 4
+        parts = self.samples[quarter : 2 * quarter], self.samples[-quarter:]
+        return {name: _medians(parts, name) for name in names} if quarter else {}
+
+    @property
+    def problems(self) -> list[str]:
+        """Every promise that was broken, in words."""
+        sides = self.ledger
+        found = {
+            f"the ledger did not balance in {self.unbalanced_samples} samples": self.unbalanced_samples > 0,
+            f"{self.produced} unrolls were produced, {sides['produced']} are in the ledger": (
+                sides["produced"] != self.produced
+            ),
+            f"{sides['trained']} unrolls are trained in the ledger, {self.unrolls_in_checkpoint} in the checkpoint": (
+                sides["trained"] != self.unrolls_in_checkpoint
+            ),
+            f"{sides['rejected']} unrolls were rejected": sides["rejected"] > 0,
+            f"{self.taken_for_dead} living actors were taken for dead": self.taken_for_dead > 0,
+            f"the policy lag reached {self.policy_lag_max:.0f}": self.policy_lag_max > self.policy_lag_bound,
+            f"actors produced {self.produced_while_stopped} unrolls for a learner that was stopped": any(
+                self.produced_while_stopped
+            ),
+            f"it took up to {max(self.back_s, default=0.0):.1f} s until the learner trained again": any(
+                seconds > BACK_S for seconds in self.back_s
+            ),
+            "nothing was trained": sides["trained"] == 0,
+        }
+        for name, (before, after) in self.growth().items():
+            share, extra = next(allowed for end, allowed in ALLOWED.items() if name.endswith(end))
+            found[f"{name} grew from {before:,.0f} to {after:,.0f}"] = after > before * (1 + share) + extra
+        return [text for text, broken in found.items() if broken]
+
+    def record(self) -> dict[str, Any]:
+        """The report as plain values."""
+        growth = {name: {"second_quarter": a, "last_quarter": b} for name, (a, b) in self.growth().items()}
+        return {**asdict(self), "growth": growth, "problems": self.problems}
+
+
+def run(actors: int, seconds: float, seed: int, out: Path | None, say: Callable[[str], None]) -> Report:
+    """Runs the experiment.
+
+    Args:
+      actors: how many synthetic actors live at a time.
+      seconds: for how long.
+      seed: what they send, and when they die, derives from it.
+      out: where the report is written, as JSON.
+      say: called with a line of progress after every sample.
+    """
+    report = Report(actors, seconds, seed)
+    with tempfile.TemporaryDirectory(prefix="bidist-load-") as parent, RedisServer(Path(parent) / "redis") as server:
+        store = Store(server.url, RUN)
+        with _roles(Path(parent), server.url) as processes:
+            store.wait_for_weights(PHI, START_S)
+            config = store.config()
+            report.policy_lag_bound = config.learner.max_policy_lag
+            with Crowd(store, config, unroll_spec(config), actors, LIFE_S, seed) as crowd:
+                _Load(store, crowd, processes, report, say).run()
+                processes["learner"].send_signal(signal.SIGTERM)
+                while processes["learner"].poll() is None:
+                    crowd.play(0.1)
+                report.produced, report.lives, report.taken_for_dead = crowd.produced, crowd.lives, crowd.refused
+        balance = store.ledger.balance()
+        report.ledger = {**asdict(balance), "reasons": dict(balance.reasons)}
+        saved = checkpoint.newest(RunFolder(Path(parent) / RUN).checkpoints)
+        report.unrolls_in_checkpoint = 0 if saved is None else int(saved.state["unrolls"])
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({**report.record(), "circumstances": circumstances()}, indent=1) + "\n")
+    return report
+
+
+class _Load:
+    """One run of the experiment."""
+
+    def __init__(
+        self,
+        store: Store,
+        crowd: Crowd,
+        processes: dict[str, "subprocess.Popen[bytes]"],
+        report: Report,
+        say: Callable[[str], None],
+    ) -> None:
+        self._store, self._crowd, self._report, self._say = store, crowd, report, say
+        self._processes = {name: psutil.Process(process.pid) for name, process in processes.items()}
+
+    def run(self) -> None:
+        """Samples until the time is over, and stops the learner a few times, evenly spaced."""
+        report, started = self._report, time.monotonic()
+        while (elapsed := time.monotonic() - started) < report.seconds:
+            if elapsed > (report.stops + 1) * report.seconds / (STOPS + 1):
+                self._stop(min(LONGEST_STOP_S, report.seconds / (4 * STOPS)))
+            self._crowd.play(report.seconds / SAMPLES)
+            report.samples.append(sample := self._sample(time.monotonic() - started))
+            self._say(
+                f"{sample['s']:5.0f} s of {report.seconds:.0f} s  {self._crowd.lives} lives, {sample['produced']:.0f} "
+                f"unrolls, {report.stops} stops, learner {sample['learner_bytes'] / 1e6:.0f} MB, Redis without "
+                f"streams {sample['redis_bytes'] / 1e6:.1f} MB"
+            )
+
+    def _stop(self, seconds: float) -> None:
+        """Stops the learner for a time while the actors go on, and measures how soon it trains again."""
+        learner, report = self._processes["learner"], self._report
+        os.kill(learner.pid, signal.SIGSTOP)
+        self._crowd.play(seconds / 2)
+        before = self._crowd.produced - self._crowd.lives
+        self._crowd.play(seconds / 2)
+        report.produced_while_stopped.append(max(0, self._crowd.produced - self._crowd.lives - before))
+        trained, ended = self._store.ledger.balance().trained, time.monotonic()
+        os.kill(learner.pid, signal.SIGCONT)
+        while self._store.ledger.balance().trained == trained and time.monotonic() - ended < START_S:
+            self._crowd.play(0.05)
+        report.back_s.append(round(time.monotonic() - ended, 2))
+        report.stops += 1
+        report.stopped_s += seconds
+
+    def _sample(self, elapsed_s: float) -> dict[str, float]:
+        store, report, client = self._store, self._report, self._store.client
+        balance = store.ledger.balance()
+        report.unbalanced_samples += not balance.holds
+        report.closed = client.scard(store.key("closed"))
+        lags = [float(fields["policy_lag_max"]) for _, fields in store.stream("metrics", 100)]
+        report.policy_lag_max = max(report.policy_lag_max, *lags, 0.0)
+        streams = sum(client.memory_usage(store.key(name), samples=0) or 0 for name in STREAMS)
+        found = {"s": round(elapsed_s, 1), "produced": balance.produced, "trained": balance.trained}
+        for name, process in self._processes.items():
+            found |= {f"{name}_bytes": process.memory_info().rss, f"{name}_handles": process.num_fds()}
+        return {**found, "redis_bytes": client.info("memory")["used_memory"] - streams, "streams": streams}
+
+
+@contextlib.contextmanager
+def _roles(parent: Path, url: str) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
+    """The learner and the distiller of a matrix game that nobody plays."""
+    settings = [f"--set={setting}" for setting in (*SETTINGS, "run.heartbeat_s=2", "learner.batch_unrolls=64")]
+    options = {"learner": ["--folder", str(parent), "--steps", str(10**12), *settings], "distiller": []}
+    roles = [Role(name, name, ["--run", RUN, *more], 1, url, []) for name, more in options.items()]
+    try:
+        for role in roles:
+            role.start(parent)
+        yield {role.name: role.process for role in roles if role.process is not None}
+    except BidistError as error:
+        logs = "\n".join((parent / f"{role.name}.log").read_text()[-1000:] for role in roles)
+        raise BidistError(f"{error}; the ends of the logs:\n{logs}") from None
+    finally:
+        for role in roles:
+            role.stop()
+        for role in roles:
+            role.wait(STOPPED_S)
+
+
+def _medians(parts: Sequence[Sequence[dict[str, float]]], name: str) -> tuple[float, float]:
+    first, last = (statistics.median(sample[name] for sample in part) for part in parts)
+    return first, last
