@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -27,11 +28,29 @@ def new_incarnation(name: str) -> str:
 class Presence:
     """Keeps `worker:{role}:{name}` alive in Redis from a background thread.
 
-    A context manager: adds a `start` event on entering, and `stop` or `error` on leaving.
+    A context manager: adds a `start` event on entering, and `stop` or `error` on leaving. The wall clock may be set, so
+    its times are for people only and decide nothing.
+
+    Args:
+      store: the run's keys.
+      role: `learner`, `actor` or `distiller`.
+      name: unique among the role's living processes.
+      incarnation: of this start of it.
+      heartbeat_s: seconds between heartbeats.
+      clock: seconds since any moment; never set.
     """
 
-    def __init__(self, store: Store, role: str, name: str, incarnation: str, heartbeat_s: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        role: str,
+        name: str,
+        incarnation: str,
+        heartbeat_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store, self._role, self._name, self._heartbeat_s = store, role, name, heartbeat_s
+        self._clock, self._advanced_at = clock, clock()
         self._fields: dict[str, str | int | float] = {
             "incarnation": incarnation,
             "host": socket.gethostname(),
@@ -49,6 +68,7 @@ class Presence:
 
     def advanced(self) -> None:
         """Records that the role has just made progress, and is not only alive."""
+        self._advanced_at = self._clock()
         self.say(advanced=round(time.time(), 3))
 
     def __enter__(self) -> Self:
@@ -79,7 +99,8 @@ class Presence:
                 log.warning("could not send a heartbeat to Redis: %s", error)
 
     def _report(self, first: bool = False) -> None:
-        fields = dict(self._fields, reported=round(time.time(), 3))
+        idle_s = round(self._clock() - self._advanced_at, 1)
+        fields = dict(self._fields, reported=round(time.time(), 3), idle_s=idle_s)
         before = self._store.put_worker(self._role, self._name, fields, MISSED_REPORTS * self._heartbeat_s)
         if not (first or self._clashed or before in (None, fields["incarnation"])):
             self._clashed = True

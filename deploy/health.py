@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,8 +38,7 @@ def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host:
     here = [fields for (kind, _), fields in store.workers().items() if kind == role and fields.get("host") == host]
     if not here:
         return f"no {role} of run {run} sends heartbeats from {host}"
-    last = max(float(fields.get("advanced", fields["started"])) for fields in here)
-    if alive or (idle := time.time() - last) <= patience_s:
+    if alive or (idle := min(float(fields.get("idle_s", 0)) for fields in here)) <= patience_s:
         return None
     state = ", ".join(sorted({fields.get("state", "?") for fields in here}))
     return f"the {role} has made no progress for {idle:.0f} s: {state}"

@@ -82,12 +82,14 @@ class Sweep:
         self._running: list[_Running] = []
         self._tried: set[str] = set()
         self._resumed: Counter[str] = Counter()
-        self._started = time.time()
+        self._failed_before: dict[str, float | None] = {}
         self._console = Console()
 
     def run(self) -> bool:
         """Runs trials until each is done or has failed; returns whether all are done."""
         clock, shown = Clock(), 0.0
+        records = {trial.name: Notes.of(self._folder, trial).read() for trial in self._trials}
+        self._failed_before = {name: record.get("failed_at") for name, record in records.items()}
         every = LIVE_EVERY_S if self._console.is_terminal else PLAIN_EVERY_S
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while not self._stopping.is_set():
@@ -147,7 +149,7 @@ class Sweep:
     def _settled(self, trial: Trial) -> bool:
         """Returns whether a trial is done, or has failed since this process started."""
         record = Notes.of(self._folder, trial).read()
-        failed = bool(record.get("error")) and record["failed_at"] > self._started
+        failed = bool(record.get("error")) and record["failed_at"] != self._failed_before.get(trial.name)
         return failed or progress(self._folder, trial).state == "done"
 
     def _start(self, trial: Trial, notes: Notes, evaluating: bool) -> "subprocess.Popen[bytes]":

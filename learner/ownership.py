@@ -39,10 +39,12 @@ class Ownership:
     Args:
       store: the run's keys.
       incarnation: the learner's.
+      silence_s: after so many seconds without a new heartbeat another learner is dead, whenever Redis, whose clock may
+        be set back, thinks that the last one expires.
     """
 
-    def __init__(self, store: Store, incarnation: str) -> None:
-        self._store, self._incarnation = store, incarnation
+    def __init__(self, store: Store, incarnation: str, silence_s: float) -> None:
+        self._store, self._incarnation, self._silence_s = store, incarnation, silence_s
         self._owner, self._heartbeat = store.key("learner"), store.key("worker:learner:learner")
 
     def claim(self) -> None:
@@ -52,7 +54,7 @@ class Ownership:
           SetupError: if another learner is alive.
         """
         claim = self._store.client.register_script(_CLAIM)
-        dead, seen = "", None
+        dead, seen, since = "", None, time.monotonic()
         while True:
             now = int(time.time())
             arguments = [self._incarnation, dead, int(OPENING_S), socket.gethostname(), os.getpid(), now]
@@ -68,7 +70,7 @@ class Ownership:
                     "stop it first, or start another --run"
                 )
             seen = incarnation, reported
-            if _gone(host, pid):
+            if _gone(host, pid) or time.monotonic() - since > self._silence_s:
                 dead = incarnation
             elif self._store.stopping.wait(POLL_S):
                 raise SetupError(f"stopped while waiting for another learner of run {self._store.run} to leave")

@@ -17,7 +17,7 @@ from common.config import Config, LearnerConfig, learner_threads
 from common.errors import ConfigError, SetupError
 from common.inbox import Inbox
 from common.keys import LearnerKeys
-from common.lifecycle import Presence, new_incarnation
+from common.lifecycle import MISSED_REPORTS, Presence, new_incarnation
 from common.metrics import MetricsLog
 from common.run_folder import RunFolder
 from common.store import Store
@@ -28,7 +28,7 @@ from learner.checkpoints import Checkpoints
 from learner.feed import Feed
 from learner.gauges import Gauges
 from learner.learner import Learner
-from learner.ownership import Ownership
+from learner.ownership import OPENING_S, Ownership
 from learner.pool import Pool
 from learner.ranks import Launch, Ranks, device_of
 from learner.timers import Every
@@ -106,7 +106,9 @@ class LearnerService:
         self._keys = keys
         self.store, self.config = store, config
         self.incarnation = new_incarnation("learner")
-        self._owned, self._ledger = Ownership(store, self.incarnation), store.ledger.of(self.incarnation)
+        silence_s = max(OPENING_S, MISSED_REPORTS * config.run.heartbeat_s)
+        self._owned = Ownership(store, self.incarnation, silence_s)
+        self._ledger = store.ledger.of(self.incarnation)
         self._listen, self._host, self._ranks, self._on_batch = listen, host, ranks, on_batch
         self._folder = RunFolder.of(config.run)
         self._checkpoints = Checkpoints(store, self._folder.checkpoints, config.run.keep_checkpoints)

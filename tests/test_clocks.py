@@ -1,0 +1,73 @@
+"""Clocks that are set forward or back an hour: nobody who lives is taken for dead, and nobody waits for the dead."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from test_learner_service import BATCH, Sender, configuration, learning
+
+from common.errors import SetupError
+from common.lifecycle import Presence
+from common.store import Store
+from learner.ownership import Ownership
+
+HOUR_MS = 3_600_000
+
+
+def set_redis_clock_forward(store: Store) -> None:
+    """What an hour does to keys that expire: Redis computes when they do by the clock of its machine."""
+    for key in store.client.scan_iter(match=store.key("*")):
+        if store.client.pttl(key) >= 0:
+            store.client.delete(key)
+
+
+def test_an_actor_is_not_closed_because_every_heartbeat_expires_at_once(store: Store, tmp_path: Path) -> None:
+    config = configuration(store, tmp_path)
+    with learning(store, config) as learner:
+        sender = Sender(store, config)
+        with Presence(store, "actor", "a", "a-1", heartbeat_s=0.1):
+            sender.update(learner)
+            sender.batch(learner.learner.version)
+            set_redis_clock_forward(store)
+            assert not store.workers()
+            learner.report()
+            assert "a-1" in store.ledger.incarnations(), "the learner still hears from it"
+            while not learner.step(timeout_s=0.01):
+                sender.outbox.pump(0.01)
+            deadline = time.monotonic() + 30
+            while ("actor", "a") not in store.workers():
+                assert time.monotonic() < deadline, "its next heartbeat brings it back"
+                time.sleep(0.01)
+        balance = store.ledger.balance()
+        assert (balance.trained, balance.lost) == (2 * BATCH, 0)
+        sender.outbox.close()
+
+
+def test_a_dead_learner_is_replaced_although_its_heartbeat_would_last_for_an_hour(store: Store) -> None:
+    """Redis' clock was set back after the last heartbeat of a learner on another machine."""
+    dead: dict[str, str | int | float] = {"incarnation": "learner-dead", "host": "elsewhere", "pid": 1, "reported": 1}
+    store.put_worker("learner", "learner", dead, ttl_s=HOUR_MS / 1000)
+    Ownership(store, "learner-next", silence_s=0.5).claim()
+    assert store.workers()["learner", "learner"]["incarnation"] == "learner-next"
+
+
+def test_a_living_learner_is_not_replaced_while_its_clock_is_set_to_and_fro(store: Store) -> None:
+    over = threading.Event()
+
+    def live() -> None:
+        for beat in range(10_000):
+            clock = (-3600, 3600)[beat % 2]  # each heartbeat says another time
+            fields: dict[str, str | int | float] = {"incarnation": "x", "host": "elsewhere", "pid": 1}
+            store.put_worker("learner", "learner", fields | {"reported": time.time() + clock}, ttl_s=60)
+            if over.wait(0.05):
+                return
+
+    thread = threading.Thread(target=live, daemon=True)
+    thread.start()
+    try:
+        with pytest.raises(SetupError, match="has a learner already"):
+            Ownership(store, "learner-next", silence_s=5.0).claim()
+    finally:
+        over.set()
+        thread.join()
