@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from environments.symmetries import Symmetry
+from environments.symmetries import Symmetry, turn_colours
 from networks.players import Players
 
 
@@ -48,6 +48,6 @@ class Sight:
         if not self._known:
             return players.act(rgb, features)
         drawn = self._drawn.ravel()
-        rgb = np.take_along_axis(rgb, self._colours[drawn][:, None, None], -1)
+        rgb = turn_colours(rgb, self._colours[drawn])
         action, log_prob = players.act(rgb, np.take_along_axis(features, self._features[drawn], -1))
         return self._actions[drawn, action].astype(np.int32), log_prob

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.interface import Environment, Observation, Step
-from environments.symmetries import Symmetry
+from environments.symmetries import Symmetry, turn_colours
 
 
 class OtherPlay:
@@ -49,8 +49,7 @@ class OtherPlay:
         self._game.close()
 
     def _seen(self, observation: Observation) -> Observation:
-        colours = self._colours[self._drawn][:, None, None]
         return observation._replace(
-            rgb=np.take_along_axis(observation.rgb, colours, -1),
+            rgb=turn_colours(observation.rgb, self._colours[self._drawn]),
             features=np.take_along_axis(observation.features, self._features[self._drawn], -1),
         )

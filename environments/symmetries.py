@@ -26,7 +26,7 @@ class Symmetry:
     """What a player sees and does in place of what is there: an index into each axis.
 
     Attributes:
-      colours: [3], of the image.
+      colours: [3], of what is purely red, green or blue in the image; see `turn_colours`.
       features: [F].
       actions: [A]; a player that takes action a takes `actions[a]` in the game.
     """
@@ -49,6 +49,20 @@ def symmetries(config: EnvironmentConfig, spec: EnvironmentSpec) -> list[Symmetr
     raise ConfigError(
         f"no symmetries of {spec.name} are known: environments/symmetries.py has those of {MATRIX} and {COLOURED}*"
     )
+
+
+def turn_colours(rgb: NDArray[np.uint8], colours: Index) -> NDArray[np.uint8]:
+    """Shows images through symmetries.
+
+    Only what is purely red, green or blue changes, as resources are. Walls and players stay: by their colours a policy
+    could tell through which symmetry it looks, and undo it.
+
+    Args:
+      rgb: [R, H, W, 3].
+      colours: [R, 3], the `colours` of each image's symmetry.
+    """
+    turned = np.take_along_axis(rgb, colours[:, None, None], -1)
+    return np.where((rgb > 0).sum(-1, keepdims=True) == 1, turned, rgb)
 
 
 def _turn_colours(by: int, spec: EnvironmentSpec) -> Symmetry:

@@ -18,7 +18,7 @@ from common.weights import THETA, Weights
 from deploy.serial import Serial
 from environments.other_play import OtherPlay
 from environments.substrates import lab2d_settings, substrate_config
-from environments.symmetries import COLOURED, Symmetry, symmetries
+from environments.symmetries import COLOURED, Symmetry, symmetries, turn_colours
 from networks.network import Network
 from networks.players import Players
 
@@ -96,6 +96,29 @@ def test_the_resources_of_pure_coordination_are_red_green_and_blue() -> None:
     assert second.colours.tolist() == second.features[:3].tolist() == [2, 0, 1]
     assert second.features[3:].tolist() == list(range(3, spec.features))
     assert second.actions.tolist() == list(range(spec.actions))
+
+
+def test_nothing_in_an_image_tells_through_which_symmetry_it_is_seen() -> None:
+    """Seen through a symmetry, the game has the colours that it always has, and red, green and blue changed places."""
+    game = config(f"{COLOURED}arena")
+    environment, rng = environments.build(game, 3), np.random.default_rng(0)
+    _, second, third = symmetries(game, environment.spec)
+    images = [environment.reset().rgb]
+    for _ in range(150):
+        action = rng.integers(environment.spec.actions, size=environment.spec.players).astype(np.int32)
+        images.append(environment.step(action).observation.rgb)
+    environment.close()
+    plain = np.concatenate(images)
+    palette = {tuple(colour) for colour in np.unique(plain.reshape(-1, 3), axis=0).tolist()}
+    red, green, blue = (next(c for c in palette if np.argmax(c) == i and sum(c) == max(c) > 0) for i in range(3))
+    assert len(palette) > 6, "walls and players are there"
+    for symmetry, becomes in ((second, (green, blue, red)), (third, (blue, red, green))):
+        turned = turn_colours(plain, np.repeat(symmetry.colours[None], len(plain), 0))
+        assert {tuple(colour) for colour in np.unique(turned.reshape(-1, 3), axis=0).tolist()} == palette
+        for before, after in zip((red, green, blue), becomes, strict=True):
+            assert ((plain == before).all(-1) == (turned == after).all(-1)).all()
+        others = (plain > 0).sum(-1) != 1
+        assert (turned[others] == plain[others]).all()
 
 
 def test_a_game_without_known_symmetries_is_refused() -> None:
