@@ -222,6 +222,8 @@ class Actor:
 
     def _draw_drivers(self) -> list[str]:
         """Draws who drives the players of an episode, and loads them; redraws if one has just left the pool."""
+        if self.players.version(THETA) < self._method.alone_until:
+            return [THETA] * self._shape[1]
         while True:
             drivers = draw_drivers(self._method, self._rng, self._shape[1], self._pool)
             for name in {name for name in drivers if self.players.version(name) < 0}:

@@ -35,12 +35,14 @@ from reports.provenance import circumstances
 
 LENGTH = 16
 # By label: the method, and settings that differ from the defaults. The game has no images, so RandNet would be MAPPO.
-LUCK = "method.luck=episode"
-TRIED = {name: (name, list[str]()) for name in METHODS if name != "randnet"} | {
-    "bidist, luck by episode": ("bidist", [LUCK]),
-    "bidist, luck by episode, not smoothed": ("bidist", [LUCK, "distiller.forward_smoothing=0"]),
-    "bidist-no-distillation, luck by episode": ("bidist-no-distillation", [LUCK]),
-    "bidist-forward-only, luck by episode": ("bidist-forward-only", [LUCK]),
+# Fictitious players are there from the start: theta needs fewer updates to settle on a convention than it has alone.
+EARLY, LUCK = "method.alone_until=0", "method.luck=episode"
+ALONE = ("bidist", "bidist-forward-only", "bidist-no-distillation", "bidist-symmetric")
+TRIED = {name: (name, [EARLY] if name in ALONE else []) for name in METHODS if name != "randnet"} | {
+    "bidist, luck by episode": ("bidist", [EARLY, LUCK]),
+    "bidist, luck by episode, not smoothed": ("bidist", [EARLY, LUCK, "distiller.forward_smoothing=0"]),
+    "bidist-no-distillation, luck by episode": ("bidist-no-distillation", [EARLY, LUCK]),
+    "bidist-forward-only, luck by episode": ("bidist-forward-only", [EARLY, LUCK]),
 }
 # An unroll is an episode, and a quarter of it is burn-in, as by default. The network is small; everything else, such as
 # step sizes, epochs and k_d, has its default.

@@ -52,6 +52,11 @@ class Method:
     # Who plays.
 
     @property
+    def alone_until(self) -> int:
+        """The update until which theta drives everybody, whatever `drivers` says."""
+        return 0
+
+    @property
     def phi_versions(self) -> int:
         """How many of phi's newest versions `drivers` may choose from."""
         return 1

@@ -23,9 +23,9 @@ class BiDist(Method):
         versions: int = Field(2, ge=1, le=64)
         """K: each player with v_i = 0 is driven by one of phi's newest K versions, drawn for the episode; 2 are the
         newest after a forward and after a reverse event, if directions alternate."""
-        fictitious_from: int = Field(0, ge=0)
-        """The version of phi from which on there are fictitious players; before it, all players learn among themselves,
-        so that phi is worth meeting. There is one version per distillation event."""
+        alone_until: int = Field(64, ge=0)
+        """The update from which on there are fictitious players. Until then all players learn among themselves: a phi
+        of a theta that knows little is worth meeting by nobody."""
         luck: Literal["episode", "step"] = "step"
         """When the randomness of a player driven by phi is drawn. `episode`: once, so that the same observations lead
         to the same action until it ends, as with a stranger who has a convention; `step`: at every step."""
@@ -39,6 +39,11 @@ class BiDist(Method):
     directions: tuple[Direction, ...] = ("forward", "reverse")
 
     @property
+    def alone_until(self) -> int:
+        """By the setting."""
+        return self.settings.alone_until
+
+    @property
     def phi_versions(self) -> int:
         """K."""
         return self.settings.versions
@@ -50,13 +55,11 @@ class BiDist(Method):
 
     def drivers(self, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:
         """v_i ~ Bernoulli(p), redrawn if all are 0: theta would learn nothing from such an episode."""
-        versions = [name for name in pool if is_phi_version(name)]
-        if max((pool[name] for name in versions), default=0) < self.settings.fictitious_from:
-            return [THETA] * players
         while True:
             learning = rng.random(players) < self.settings.learning_probability
             if learning.any():
-                return [THETA if v else str(rng.choice(versions or [PHI])) for v in learning]
+                versions = [name for name in pool if is_phi_version(name)] or [PHI]
+                return [THETA if v else str(rng.choice(versions)) for v in learning]
 
     def phi_policies(self, players: int) -> int:
         """Returns one for each player, if they are not shared."""

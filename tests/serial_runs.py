@@ -18,6 +18,15 @@ SMALL = [
 ]
 
 
+FICTITIOUS = ("bidist", "bidist-forward-only", "bidist-no-distillation", "bidist-symmetric")
+
+
+def early(method: str) -> list[str]:
+    """Lets fictitious players play from the start, for these runs are short."""
+    return ["method.alone_until=0"] if method in FICTITIOUS else []
+
+
 def configuration(folder: Path, name: str, *overrides: str) -> Config:
     common = ["environment.substrate=matrix_coordination", f"run.name={name}", f"run.folder={folder}"]
-    return load_config(overrides=[*common, *SMALL, *overrides], environ={})
+    method = next((o.partition("=")[2] for o in overrides if o.startswith("method.name=")), "bidist")
+    return load_config(overrides=[*common, *SMALL, *early(method), *overrides], environ={})

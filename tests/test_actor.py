@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from serial_runs import configuration
 
 import environments
 from actors import actor as actor_module
@@ -44,6 +45,7 @@ def played(
         "network.core_size=8",
         *([f"network.core={request.param}"] if request.param == "lstm" else [f"network.parameters={request.param}"]),
         "method.learning_probability=0.6",
+        "method.alone_until=0",
         f"run.folder={tmp_path_factory.mktemp('runs')}",
         f"run.name=actor-{request.param}",
     ]
@@ -186,6 +188,7 @@ def short(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         "network.core_size=8",
         "run.player_steps=64",
         "run.heartbeat_s=0.5",
+        "method.alone_until=0",
         "distiller.burn_in=1",
         f"run.folder={tmp_path}",
         f"run.name=short-{tmp_path.name}",
@@ -194,6 +197,21 @@ def short(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     RunFolder.of(config.run).create(config)
     with Serial(config, redis_url) as serial:
         yield serial
+
+
+def test_all_players_learn_among_themselves_until_the_update_that_the_method_names(
+    redis_url: str, tmp_path: Path
+) -> None:
+    config = configuration(tmp_path, "alone", "method.alone_until=3", "environment.players=4")
+    RunFolder.of(config.run).create(config)
+    unrolls: list[Unroll] = []
+    with Serial(config, redis_url, unrolls.extend) as serial:
+        for _ in range(8):
+            serial.update()
+    fictitious = {False: 0, True: 0}
+    for header in (unroll.header for unroll in unrolls):
+        fictitious[header.theta_version >= 3] += not all(header.learning)
+    assert fictitious[False] == 0 < fictitious[True]
 
 
 def test_an_actor_that_joins_a_finished_run_leaves_without_playing(short: Serial) -> None:

@@ -150,7 +150,7 @@ def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         *("environment.substrate=matrix_prisoners_dilemma", "environment.episode_length=6"),
         *("run.name=documented", f"run.folder={folder}", "run.player_steps=400", "run.checkpoint_s=0.01"),
         *("actor.environments=4", "actor.unroll_length=6", "learner.batch_unrolls=8", "learner.epochs=1"),
-        *("distiller.every=1", "distiller.burn_in=2", "network.dense=8", "network.core_size=8"),
+        *("distiller.every=1", "distiller.burn_in=2", "network.dense=8", "network.core_size=8", "method.alone_until=0"),
     ]
     store = Store(redis_url, "documented")
     head = store.key("")

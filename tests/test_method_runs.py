@@ -38,7 +38,7 @@ SEEING = ["environment.substrate=pettingzoo:seeing_game:environment", "environme
 def configuration(folder: Path, method: str, *overrides: str) -> Config:
     names = [f"method.name={method}", f"run.name={folder.name}", f"run.folder={folder}"]
     game = "environment.substrate=matrix_coordination"
-    return resolve(load_config(overrides=[game, *names, *SMALL, *overrides], environ={}))
+    return resolve(load_config(overrides=[game, *names, *SMALL, *serial_runs.early(method), *overrides], environ={}))
 
 
 class Watched(Serial):

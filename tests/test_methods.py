@@ -59,13 +59,6 @@ def test_theta_may_learn_from_the_steps_of_phi_too() -> None:
     assert made("bidist", "method.train_on_phi=true").training_mask(learning).all()
 
 
-def test_fictitious_players_may_join_once_phi_is_worth_meeting() -> None:
-    chosen, rng = made("bidist", "method.fictitious_from=4"), np.random.default_rng(0)
-    before, after = ({f"phi:{n}:x": float(n) for n in kept} for kept in ((2, 3), (3, 4)))
-    assert {name for _ in range(50) for name in chosen.drivers(rng, 5, before)} == {THETA}
-    assert {name for _ in range(50) for name in chosen.drivers(rng, 5, after)} == {THETA, *after}
-
-
 @pytest.mark.parametrize("name", ["mappo", "pp", "randnet", "opre", "bidist-no-fictitious"])
 def test_learning_policies_play_among_themselves(name: str) -> None:
     assert (drawn(made(name), 5) == THETA).all()
