@@ -181,6 +181,8 @@ class Actor:
         self.players = Players(network, e * game.players, int(self._rng.integers(2**62)))
         spec = UnrollSpec(game, config.actor.unroll_length, network.state_size, policies)
         self._recorder = Recorder(spec, e)
+        updates = config.run.player_steps // (config.learner.batch_unrolls * spec.unroll_length * game.players)
+        self._alone_until = min(self._method.alone_until, updates // 2)
         known = symmetries(config.environment, game) if self._method.symmetric else []
         self._sight = Sight(known, self._shape, self._rng)
         endpoint = self.store.wait_for_endpoint()
@@ -222,7 +224,7 @@ class Actor:
 
     def _draw_drivers(self) -> list[str]:
         """Draws who drives the players of an episode, and loads them; redraws if one has just left the pool."""
-        if self.players.version(THETA) < self._method.alone_until:
+        if self.players.version(THETA) < self._alone_until:
             return [THETA] * self._shape[1]
         while True:
             drivers = draw_drivers(self._method, self._rng, self._shape[1], self._pool)

@@ -53,7 +53,7 @@ class Method:
 
     @property
     def alone_until(self) -> int:
-        """The update until which theta drives everybody, whatever `drivers` says."""
+        """The update until which theta drives everybody, whatever `drivers` says, but for half of a run at the most."""
         return 0
 
     @property

@@ -24,8 +24,8 @@ class BiDist(Method):
         """K: each player with v_i = 0 is driven by one of phi's newest K versions, drawn for the episode; 2 are the
         newest after a forward and after a reverse event, if directions alternate."""
         alone_until: int = Field(64, ge=0)
-        """The update from which on there are fictitious players. Until then all players learn among themselves: a phi
-        of a theta that knows little is worth meeting by nobody."""
+        """The update from which on there are fictitious players, or the middle of a shorter run. Until then all players
+        learn among themselves: nobody learns much from the phi of a theta that knows little."""
         luck: Literal["episode", "step"] = "step"
         """When the randomness of a player driven by phi is drawn. `episode`: once, so that the same observations lead
         to the same action until it ends, as with a stranger who has a convention; `step`: at every step."""

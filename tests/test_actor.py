@@ -199,14 +199,16 @@ def short(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         yield serial
 
 
-def test_all_players_learn_among_themselves_until_the_update_that_the_method_names(
-    redis_url: str, tmp_path: Path
+@pytest.mark.parametrize("settings", [["method.alone_until=3"], ["method.alone_until=64", "run.player_steps=1536"]])
+def test_all_players_learn_among_themselves_until_the_update_that_is_set_or_half_of_the_run(
+    redis_url: str, tmp_path: Path, settings: list[str]
 ) -> None:
-    config = configuration(tmp_path, "alone", "method.alone_until=3", "environment.players=4")
+    """1,536 player steps are six updates of eight unrolls, each of eight steps of four players."""
+    config = configuration(tmp_path, "alone", *settings, "environment.players=4")
     RunFolder.of(config.run).create(config)
     unrolls: list[Unroll] = []
     with Serial(config, redis_url, unrolls.extend) as serial:
-        for _ in range(8):
+        for _ in range(6):
             serial.update()
     fictitious = {False: 0, True: 0}
     for header in (unroll.header for unroll in unrolls):
