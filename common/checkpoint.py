@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from common import tensors as tensor_bytes
 from common.errors import CheckpointError
 from common.files import write
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Checkpoint:
     """
 
     path: Path
-    tensors: dict[str, dict[str, Tensor]]
+    tensors: "dict[str, dict[str, Tensor]]"
     state: dict[str, Any]
     digests: dict[str, str]
 
@@ -43,7 +44,7 @@ class Checkpoint:
 def save(
     folder: Path,
     number: int,
-    tensors: Mapping[str, Mapping[str, Tensor]],
+    tensors: "Mapping[str, Mapping[str, Tensor]]",
     state: Mapping[str, Any],
     keep: int | None,
 ) -> Path:
@@ -67,7 +68,7 @@ def save(
 
 
 def _write(
-    target: Path, temporary: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+    target: Path, temporary: Path, tensors: "Mapping[str, Mapping[str, Tensor]]", state: Mapping[str, Any]
 ) -> None:
     folder = target.parent
     for abandoned in folder.glob(".[0-9]*"):  # left by a process that was killed while saving

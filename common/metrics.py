@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-
-from tensorboardX import SummaryWriter
-from tensorboardX.summary import hparams
+from typing import TYPE_CHECKING
 
 from common.config import Config
 from common.errors import worth_logging
 from common.files import append_line, cut_lines, last_record
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +92,12 @@ class _Board:
     def __init__(self, folder: Path, purge_step: int | None) -> None:
         self._folder = folder
         self._failed_at = 0.0
-        self._writer: SummaryWriter | None = SummaryWriter(str(folder), purge_step=purge_step)
+        self._writer: SummaryWriter | None = _open(folder, purge_step)
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
         if self._writer is None and time.monotonic() - self._failed_at > RETRY_S:
             try:
-                self._writer = SummaryWriter(str(self._folder))
+                self._writer = _open(self._folder)
             except OSError:
                 self._failed_at = time.monotonic()
         for name, value in scalars.items():
@@ -104,6 +105,8 @@ class _Board:
                 writer.add_scalar(name, value, step)
 
     def describe(self, config: Config) -> None:
+        from tensorboardX.summary import hparams
+
         if (writer := self._living()) is not None:
             for summary in hparams(flat(config), {tag("return_learning"): 0.0}):
                 writer.file_writer.add_summary(summary)
@@ -115,7 +118,7 @@ class _Board:
             except OSError as error:
                 log.error("TensorBoard's files are incomplete: %s", error)
 
-    def _living(self) -> SummaryWriter | None:
+    def _living(self) -> "SummaryWriter | None":
         if self._writer is None:
             return None
         events = self._writer.file_writer.event_writer
@@ -125,3 +128,10 @@ class _Board:
         events._event_queue.cancel_join_thread()  # or this process would never end
         self._writer, self._failed_at = None, time.monotonic()
         return None
+
+
+def _open(folder: Path, purge_step: int | None = None) -> "SummaryWriter":
+    """Imports the writer, which loads torch, only where something is written."""
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=purge_step)

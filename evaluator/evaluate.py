@@ -30,7 +30,7 @@ from evaluator.foreign import build_policy, whole_images
 from evaluator.play import OnStep
 from evaluator.progress import EpisodeProgress
 from evaluator.puppets import puppet
-from evaluator.results import AVERAGED, episode_key, rows_of
+from evaluator.results import AVERAGED, episode_key, lock_of, rows_of
 from evaluator.scenario_table import ScenarioResult
 from evaluator.scenarios import Scenario, models_of, require_bots, scenario, scenarios_of
 from evaluator.self_play import read_checkpoint
@@ -185,11 +185,6 @@ def evaluate(
     except TimeoutError:
         raise ConfigError(f"{out}: another evaluation is writing to it; give this one another --out") from None
     return not stopping.is_set()
-
-
-def lock_of(out: Path) -> Path:
-    """The lock file that an evaluation holds while it writes to a results file."""
-    return out.with_name(f".{out.name}.lock")
 
 
 def follow(

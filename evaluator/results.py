@@ -23,6 +23,11 @@ def episode_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in KEYS)
 
 
+def lock_of(out: Path) -> Path:
+    """The lock file that an evaluation holds while it writes to a results file."""
+    return out.with_name(f".{out.name}.lock")
+
+
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """Reads one file of results.
 

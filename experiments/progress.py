@@ -13,8 +13,7 @@ import numpy as np
 
 from common.files import is_locked, read_lines, write
 from common.run_folder import RunFolder, training_return
-from evaluator.evaluate import lock_of
-from evaluator.results import AVERAGED
+from evaluator.results import AVERAGED, lock_of
 from experiments.trial import Trial
 from reports.lengths import adjusted
 

@@ -5,20 +5,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from common import checkpoint
 from common.errors import CheckpointError
 from common.files import write
 from common.run_folder import RunFolder
-from evaluator.self_play import ENVIRONMENTS, play, read_checkpoint
 from reports.curves import draw_run
 from reports.provenance import circumstances
-from reports.statistics import Interval, interval
+
+if TYPE_CHECKING:
+    from reports.statistics import Interval
 
 EPISODES = 16
 # Only a stop and a resumption leave a longer gap between two updates.
@@ -52,8 +53,8 @@ class Summary:
     player_steps_per_s: float
     return_learning: float | None
     return_others: float | None
-    trained: Interval | None
-    random: Interval | None
+    trained: "Interval | None"
+    random: "Interval | None"
     checkpoint: str
     ledger: str
     circumstances: dict[str, Any]
@@ -73,22 +74,7 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
     config, lines = folder.read_config(), folder.updates()
     if not lines:
         raise CheckpointError(f"{folder.metrics}: no updates to summarise")
-    saved = read_checkpoint(folder)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # more threads slow such small batches down
-    try:
-        played: dict[str, Interval | None] = dict.fromkeys(("trained", "random"))
-        with _progress() as progress:
-            for name, theta in (("trained", saved.tensors["theta"]), ("random", None)) if episodes else ():
-                # Without a forward pass to share, one game at a time makes better use of the processor's cache.
-                games = play(config, theta, episodes, config.run.seed, copies=ENVIRONMENTS if theta else 1)
-                what = f"playing {episodes} episodes of the {name} population"
-                if progress.disable:
-                    print(what, flush=True)
-                shown = progress.track(games, episodes, description=what)
-                played[name] = interval([episode.mean_return for episode in shown])
-    finally:
-        torch.set_num_threads(threads)
+    saved, played = _play(folder, episodes) if episodes else (_newest(folder), {"trained": None, "random": None})
     last, wall_s = lines[-1], wall_time_s(lines)
     summary = Summary(
         run=config.run.name,
@@ -102,13 +88,13 @@ def write_summary(folder: RunFolder, episodes: int = EPISODES, ledger: str = "")
         return_learning=last.get("return_learning"),
         return_others=last.get("return_others"),
         **played,
-        checkpoint=saved.path.name,
+        checkpoint=saved.name,
         ledger=ledger,
         circumstances=circumstances(),
     )
     write(folder.summary, json.dumps(asdict(summary), indent=1).encode())
     draw_run(folder, folder.learning_curve)
-    _print(summary, folder, saved.path)
+    _print(summary, folder, saved)
     return summary
 
 
@@ -122,6 +108,39 @@ def wall_time_s(lines: Sequence[dict[str, Any]]) -> float:
     gaps = [after["time_s"] - before["time_s"] for before, after in zip(lines, lines[1:], strict=False)]
     own = (gap if gap < took + PAUSE_S else took for gap, took in zip(gaps, busy[1:], strict=True))
     return float(busy[0] + sum(own))
+
+
+def _newest(folder: RunFolder) -> Path:
+    """Returns the newest checkpoint without loading it."""
+    if not (saved := checkpoint.checkpoints(folder.checkpoints)):
+        raise CheckpointError(f"{folder.checkpoints}: no complete checkpoint; a run writes its first after a minute")
+    return saved[-1]
+
+
+def _play(folder: RunFolder, episodes: int) -> "tuple[Path, dict[str, Interval | None]]":
+    """Plays; returns the checkpoint and the returns. It alone needs torch and scipy, which take seconds to load."""
+    import torch
+
+    from evaluator.self_play import ENVIRONMENTS, play, read_checkpoint
+    from reports.statistics import interval
+
+    config, saved = folder.read_config(), read_checkpoint(folder)
+    played: dict[str, Interval | None] = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more threads slow such small batches down
+    try:
+        with _progress() as progress:
+            for name, theta in (("trained", saved.tensors["theta"]), ("random", None)):
+                # Without a forward pass to share, one game at a time makes better use of the processor's cache.
+                games = play(config, theta, episodes, config.run.seed, copies=ENVIRONMENTS if theta else 1)
+                what = f"playing {episodes} episodes of the {name} population"
+                if progress.disable:
+                    print(what, flush=True)
+                shown = progress.track(games, episodes, description=what)
+                played[name] = interval([episode.mean_return for episode in shown])
+    finally:
+        torch.set_num_threads(threads)
+    return saved.path, played
 
 
 def _progress() -> Progress:

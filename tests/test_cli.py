@@ -217,6 +217,14 @@ def test_help_imports_nothing_slow() -> None:
     assert done.stdout.split() == []
 
 
+def test_what_only_starts_and_watches_processes_does_not_load_torch() -> None:
+    """It would take longer than everything else that `bidist train`, `sweep`, `watch` and `track` do at first."""
+    modules = ["deploy.supervisor", "deploy.views", "experiments.sweep", "experiments.sweep_folder", "reports.tracking"]
+    program = f"import sys; import {', '.join(modules)}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=command.ROOT)
+    assert done.stdout.split() == ["False"]
+
+
 def test_signal_handlers_are_restored_when_a_command_ends() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     assert main(["evaluate", "--random", "coins", "--follow"]) == 2, "refused after its handlers were installed"

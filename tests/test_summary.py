@@ -151,8 +151,15 @@ def test_a_run_without_updates_or_checkpoints_has_no_summary(tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match="no updates"):
         write_summary(folder)
     folder.metrics.write_text('{"updates": 1}\n')
-    with pytest.raises(CheckpointError, match="no complete checkpoint"):
-        write_summary(folder)
+    for episodes in (3, 0):
+        with pytest.raises(CheckpointError, match="no complete checkpoint"):
+            write_summary(folder, episodes)
+
+
+def test_a_summary_without_games_names_the_newest_checkpoint(runs: list[RunFolder]) -> None:
+    summary = write_summary(runs[1], episodes=0)
+    assert (summary.trained, summary.random) == (None, None)
+    assert summary.checkpoint == f"{summary.updates:08d}"
 
 
 def test_wall_time_excludes_pauses() -> None:

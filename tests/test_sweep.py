@@ -18,7 +18,7 @@ from common.config import Config, EnvironmentConfig, MethodConfig
 from common.errors import ConfigError
 from common.files import append_line, locked, read_lines, write
 from common.run_folder import RunFolder
-from evaluator.evaluate import lock_of
+from evaluator.results import lock_of
 from experiments.plan import make_plan, parse_seeds, read_plan
 from experiments.progress import NOTES, TRIALS, Notes, area_under_curve, progress, row, write_rows
 from experiments.sweep_folder import open_sweep
