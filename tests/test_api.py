@@ -13,6 +13,7 @@ from typing import Any
 import dm_env
 import numpy as np
 import pytest
+from short_games import Shortened
 from trained import needs_bots, trained
 
 import bidist
@@ -104,9 +105,9 @@ def test_a_population_acts_as_the_evaluator_lets_it(tmp_path: Path, substrate: s
     assert theta is not None
     shadow = Shadow(population, episode_seeds(9, played, 0)[2])
     table = ScenarioTable(iter([(played, 0)]), config.environment, 9, policies=3)
-    (result,) = loop.play([table], [Bots(), Driver(FOCAL, config, theta, 1), shadow])
+    (result,) = loop.play([table], [Bots(), Driver(FOCAL, config, theta, 1), shadow], [Shortened(400)])
     assert shadow.state.policy == result.policies[0]
-    assert len(shadow.played) == result.env_steps > 100
+    assert len(shadow.played) == result.env_steps == 400
     assert shadow.shadowed == shadow.played
     assert len(set(shadow.played)) > 2, "a player without preferences would prove nothing"
 

@@ -37,6 +37,7 @@ def names() -> list[str]:
     return [f"{method}-commands" for method in METHODS]
 
 
+@pytest.mark.slow
 def test_crossplay(runs: Path, names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["crossplay", *names, "--random", "--episodes", "2", "--workers", "1"]
     command += ["--folder", str(runs), "--out", str(tmp_path)]
@@ -93,7 +94,7 @@ def test_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The population plays all seats, without bots; the film has a frame at the start and one after each step."""
     pytest.importorskip("meltingpot")
     config = Config(
-        environment=EnvironmentConfig(substrate="coins"),
+        environment=EnvironmentConfig(substrate="running_with_scissors_in_the_matrix__one_shot"),  # short episodes
         network=NetworkConfig(dense=8, core_size=8),
         method=MethodConfig(name="mappo"),
     )

@@ -90,6 +90,7 @@ def test_an_episode_does_not_depend_on_what_is_played_beside_it() -> None:
     assert sorted(other) != sorted(p.focal_return for p in together.values())
 
 
+@pytest.mark.slow
 def test_a_whole_cross_play_resumes_and_reports(tmp_path: Path) -> None:
     people = [person("dove", 0), person("hawk", 1), person("random", None)]
     assert crossplay_all(people, 2, tmp_path, workers=1)
@@ -137,6 +138,7 @@ def test_heat_maps_show_focal_returns_by_row_and_leave_gaps(tmp_path: Path) -> N
     assert texts(panels[0].get_xticklabels()) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_stopped_cross_play_keeps_its_episodes_and_plays_none_twice(tmp_path: Path) -> None:
     people = [person("a", 0), person("b", 1)]
     many = 40

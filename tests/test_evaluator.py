@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from short_games import Shortened
 
 import environments
 from common import checkpoint
@@ -96,18 +97,17 @@ def test_bots_are_drawn_uniformly_with_replacement() -> None:
 
 
 @needs_bots
-@pytest.mark.slow
 def test_the_draws_of_an_episode_depend_on_its_seed_alone() -> None:
     jobs = [(scenario(name), 4) for name in ("coins_0", "coins_3")]
-    theta = population()
-    alone = [next(iter(rollout.play([job], CONFIG, theta, 5, tables=1))) for job in jobs]
-    beside = list(rollout.play(reversed(jobs), CONFIG, theta, 5, tables=3))
+    theta, short = population(), [Shortened(50)]
+    alone = [next(rollout.play([job], CONFIG, theta, 5, tables=1, observers=short)) for job in jobs]
+    beside = list(rollout.play(reversed(jobs), CONFIG, theta, 5, tables=3, observers=short))
 
     def drawn(e: ScenarioResult) -> tuple[str, int, list[str], list[int]]:
         return e.scenario, e.episode, e.bots, e.policies
 
     assert sorted(map(drawn, alone)) == sorted(map(drawn, beside))
-    assert all(e.env_steps > 100 and len(e.policies) == len(e.bots) == 1 for e in alone)
+    assert all(e.env_steps == 50 and len(e.policies) == len(e.bots) == 1 for e in alone)
 
 
 @needs_bots
@@ -215,9 +215,9 @@ def test_a_stopped_evaluation_finishes_the_episodes_in_progress(tmp_path: Path) 
         def is_set(self) -> bool:
             return out.exists()
 
-    assert not evaluate([person], ["coins_1"], 40, out, workers=1, tables=4, stopping=AtTheFirstRow())
+    assert not evaluate([person], ["coins_1"], 40, out, workers=1, tables=2, stopping=AtTheFirstRow())
     begun = sorted(row["episode"] for row in read_lines(out))
-    assert begun == list(range(len(begun))) and 4 <= len(begun) < 40
+    assert begun == list(range(len(begun))) and 2 <= len(begun) < 40
 
 
 def test_the_map_of_coins_depends_on_the_seed() -> None:

@@ -16,6 +16,9 @@ from common.run_folder import RunFolder
 from evaluator.evaluate import populations
 from evaluator.films import TAG, film_training
 
+# A game with a picture whose episodes are short: two players, at most 1,000 steps.
+GAME = "running_with_scissors_in_the_matrix__one_shot"
+
 
 def frames(data: bytes | Path) -> int:
     with av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data), "r") as film:
@@ -32,7 +35,7 @@ def again(run: RunFolder, number: int) -> None:
 
 @pytest.mark.slow
 def test_a_run_is_filmed_until_it_ends(tmp_path: Path) -> None:
-    run = trained(tmp_path / "run", "coins", 1, "run.player_steps=900")
+    run = trained(tmp_path / "run", GAME, 1, "run.player_steps=900")
 
     class Between(threading.Event):
         """Saves the run's last checkpoint while the filming waits."""
@@ -46,7 +49,7 @@ def test_a_run_is_filmed_until_it_ends(tmp_path: Path) -> None:
     films = {e.step: v for e in events(run.tensorboard / "films") for v in e.summary.value if v.tag == TAG}
     assert films.keys() == {700, 900}
     steps = frames(run.path / "training-00000005.mp4") - 1
-    assert steps > 100
+    assert steps > 10
     assert frames(films[700].image.encoded_image_string) == steps // 4 + 1
     assert films[700].image.width >= films[700].image.height > 50
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
@@ -88,15 +91,15 @@ def test_only_games_with_a_picture_are_filmed(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.slow
 def test_training_is_filmed_on_request(tmp_path: Path) -> None:
     """The whole system, with a checkpoint every second and a film of each that it gets round to."""
-    options = ["--run", "run", "--folder", str(tmp_path), "--substrate", "coins", "--method", "mappo", "--actors", "1"]
+    options = ["--run", "run", "--folder", str(tmp_path), "--substrate", GAME, "--method", "mappo", "--actors", "1"]
     settings = ["run.checkpoint_s=1", "actor.environments=2", "network.dense=16", "network.core_size=16"]
-    budget = ["--steps", "30000", "--games", "0", "--film-every", "0.01"]
+    budget = ["--steps", "8000", "--games", "0", "--film-every", "0.01"]
     assert main(["train", *options, *budget, *settings]) == 0
     run = RunFolder(tmp_path / "run")
     films = sorted(run.path.glob("training-*.mp4"))
-    assert all(frames(film) > 100 for film in films)
+    assert all(frames(film) > 10 for film in films)
     assert films[-1].stem == f"training-{checkpoint.checkpoints(run.checkpoints)[-1].name}"
     assert "training-" in (run.logs / "films.log").read_text()
     assert not list(run.path.glob(".*.mp4"))
     x = {v.tag: e.step for e in events(run.tensorboard / "learner") for v in e.summary.value}
-    assert x["play/return_learning"] >= 30000
+    assert x["play/return_learning"] >= 8000

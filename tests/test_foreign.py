@@ -65,6 +65,7 @@ def test_a_policy_trained_elsewhere_sees_what_melting_pot_shows() -> None:
 
 
 @needs_bots
+@pytest.mark.slow
 def test_each_player_of_a_foreign_policy_has_a_state_of_its_own() -> None:
     recorder = Recorder()
     rows = bidist.evaluate(recorder, "prisoners_dilemma_in_the_matrix__repeated_0", episodes=3)

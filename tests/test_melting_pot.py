@@ -238,6 +238,7 @@ def test_a_restarted_game_equals_one_that_is_built(name: str) -> None:
     assert environment.lab2d.builds == 2
 
 
+@pytest.mark.slow
 def test_coop_mining_is_built_again_for_each_episode() -> None:
     # Restarted in the middle of an episode, it breaks in more than half of its builds.
     environment = MeltingPot("coop_mining", seed=5)
