@@ -76,10 +76,8 @@ def equal(x: Any, y: Any) -> bool:
 
 
 # The others differ in who plays and when phi moves, which is tested below; RandNet learns below, MAPPO in test_serial.
-SLOWER = ("pp", "rpm", "opre", "bidist-all-fictitious")
-
-
-@pytest.mark.parametrize("method", ["bidist", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOWER)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["bidist", "pp", "rpm", "opre", "bidist-all-fictitious"])
 def test_it_learns_to_coordinate(redis_url: str, tmp_path: Path, method: str) -> None:
     """Two random players act alike a third of the time; players that have learnt to coordinate always do."""
     more = ["environment.players=2", "actor.environments=16", "learner.batch_unrolls=16"]
@@ -344,7 +342,8 @@ def test_the_example_method_is_trained_and_evaluated_by_the_commands(redis_url: 
     folder = ["--folder", str(tmp_path)]
     small = [f"--set={setting}" for setting in ("actor.environments=1", "network.dense=16", "network.core_size=16")]
     name = ["--method", "past_selves:PastSelves", "--set=method.most=10", "--run", "mine", "--substrate", "coins"]
-    assert main(["train", "--serial", "--redis", redis_url, *folder, *name, *small, "--steps", "2100"]) == 0
+    budget = ["--steps", "2100", "--games", "0"]
+    assert main(["train", "--serial", "--redis", redis_url, *folder, *name, *small, *budget]) == 0
     evaluation = ["--scenario", "coins_0", "--episodes", "1", "--workers", "1"]
     assert main(["evaluate", *folder, "mine", *evaluation]) == 0
     (row,) = read_lines(RunFolder(tmp_path / "mine").evaluation)
