@@ -7,12 +7,13 @@ from cli.arguments import count, minutes
 from cli.commands import Commands
 from common.errors import ConfigError
 
-BENCHES = ("throughput", "methods", "scenarios")
+BENCHES = ("throughput", "methods", "scenarios", "core")
 EXAMPLES = """\
 measurements:
   throughput   the bare game, one actor, the whole system (default)
   methods      the cost of each method relative to MAPPO
   scenarios    the evaluator relative to Melting Pot's own loop
+  core         the hand-written GRU relative to torch's
 """
 
 
@@ -81,6 +82,10 @@ def _bench(arguments: argparse.Namespace) -> int:
         from experiments import scenario_speed
 
         return scenario_speed.run(arguments.scenarios or [s.name for s in scenarios_of(substrate)], *how)
+    if what == "core":
+        from experiments import core_speed
+
+        return core_speed.run(substrate, *how)
     from experiments import throughput
 
     return throughput.run(substrate, *how)

@@ -195,6 +195,7 @@ def whole_system(config: Config, seconds: float) -> System:
         folder = RunFolder(Path(parent) / RUN)
         named = ["--run", RUN, "--substrate", config.environment.substrate, "--method", config.method.name]
         parameters = ["--set", f"network.parameters={config.network.parameters}"]
+        parameters += ["--network", config.network.name] if config.network.name else []
         command = bidist("train", "--folder", parent, *named, "--steps", str(10**12), *parameters)
         with (Path(parent) / "output").open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output)

@@ -69,6 +69,10 @@ class StackedCore(nn.Module):
             inputs = torch.baddbmm(self.input_bias[:, None], x.flatten(1, 2), self.input_weight.transpose(1, 2))
             hidden = gru(inputs.unflatten(1, x.shape[1:3]), state, self.hidden_weight, self.hidden_bias)
             return hidden, hidden[:, -1]
+        return self.one_by_one(x, state)
+
+    def one_by_one(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, with torch's own kernels, which compute one policy at a time."""
         outputs, states = zip(*(self._one(p, x[p], state[p][None]) for p in range(len(x))), strict=True)
         return stack(outputs), stack(states)
 
