@@ -1,13 +1,17 @@
 """What a figure was measured on: processor, versions, commit."""
 
+import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from common.cores import core_count
 
+DRIVERS = ("/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
+"""Of NVIDIA's and AMD's GPUs, and of Windows' Linux."""
 PACKAGES = ("bidist", "torch", "numpy", "dm-meltingpot", "dmlab2d")
 
 
@@ -16,17 +20,25 @@ def circumstances() -> dict[str, Any]:
     return {"hardware": hardware(), "versions": versions(), "commit": commit()}
 
 
-def hardware() -> dict[str, Any]:
-    """The number of usable cores, the processor's name, and the GPU's if torch finds one."""
-    import torch
+def hardware(drivers: Sequence[str] = DRIVERS) -> dict[str, Any]:
+    """The number of usable cores, the processor's name, and the GPU's if torch finds one.
 
+    Args:
+      drivers: files of which one exists where there is a GPU; without any, torch, which takes seconds to load, is not
+        asked.
+    """
     model = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():
         named = [line for line in information.read_text().splitlines() if line.startswith("model name")]
         model = named[0].partition(":")[2].strip() if named else model
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cores": core_count(), "processor": model, "gpu": gpu}
+    return {"cores": core_count(), "processor": model, "gpu": _gpu() if any(map(os.path.exists, drivers)) else None}
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def versions() -> dict[str, str]:

@@ -219,8 +219,11 @@ def test_help_imports_nothing_slow() -> None:
 
 def test_what_only_starts_and_watches_processes_does_not_load_torch() -> None:
     """It would take longer than everything else that `bidist train`, `sweep`, `watch` and `track` do at first."""
-    modules = ["deploy.supervisor", "deploy.views", "experiments.sweep", "experiments.sweep_folder", "reports.tracking"]
-    program = f"import sys; import {', '.join(modules)}; print('torch' in sys.modules)"
+    modules = ["deploy.supervisor", "deploy.views", "experiments.sweep", "experiments.sweep_folder", "reports.summary"]
+    program = (
+        f"import sys; import reports.tracking, {', '.join(modules)}\n"
+        "from reports.provenance import hardware; hardware(drivers=()); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=command.ROOT)
     assert done.stdout.split() == ["False"]
 
