@@ -1,9 +1,9 @@
 """Plays bots through Melting Pot's own classes and records the inputs and outputs of their networks.
 
-    python puppet_reference.py STEPS OUT.npz SCENARIO...
+    python puppet_reference.py STEPS FOLDER SCENARIO...
 
-It runs in a process of its own, because Melting Pot imports TensorFlow. Every seat of the scenarios' game is played by
-one of their bots, so the networks see what they see in play.
+It runs in a process of its own, because Melting Pot imports TensorFlow. Every seat of a scenario's game is played by
+one of the bots of its scenarios, so the networks see what they see in play. FOLDER gets a file for each game.
 """
 
 import random
@@ -18,16 +18,27 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def main() -> None:
-    steps, out, names = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-    from meltingpot import bot, scenario, substrate
+    """Plays the games of the scenarios named on the command line."""
+    steps, folder, names = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    from meltingpot import scenario
+
+    games: dict[str, list[Any]] = {}
+    for config in map(scenario.get_config, names):
+        games.setdefault(config.substrate, []).append(config)
+    for name, configs in games.items():
+        play(configs, steps, folder / f"{name}.npz")
+
+
+def play(configs: list[Any], steps: int, out: Path) -> None:
+    """Plays the game of some scenarios and records it."""
+    from meltingpot import bot, substrate
 
     random.seed(0)
-    configs = [scenario.get_config(name) for name in names]
     known = sorted({name for config in configs for bots in config.bots_by_role.values() for name in bots})
     environment = substrate.build(configs[0].substrate, roles=configs[0].roles)
     timestep = environment.reset()
-    policies = {name: bot.build(name) for name in known}
     players = [random.choice(known) for _ in timestep.reward]
+    policies = {name: bot.build(name) for name in sorted(set(players))}
     states = [policies[name].initial_state() for name in players]
     log: dict[str, list[Any]] = {}
     for _ in range(steps):
@@ -49,6 +60,7 @@ def main() -> None:
         timestep = environment.step(actions)
     shape = (steps, len(players))
     arrays = {what: np.stack(values).reshape(*shape, *np.shape(values[0])) for what, values in log.items()}
+    environment.close()
     np.savez(out, **{"bots": np.array(players), **arrays})  # type: ignore[arg-type]
     tree.map_structure(lambda p: p.close(), policies)
 

@@ -162,7 +162,8 @@ def test_reverse_leaves_thetas_action_only_if_phi_is_less_certain_of_it() -> Non
 
 
 def test_forward_distils_theta_mixed_with_the_uniform_distribution() -> None:
-    made, d = distiller(directions=("forward",), forward_epochs=400, forward_smoothing=0.3), observations(1)
+    made = distiller(directions=("forward",), forward_epochs=100, forward_learning_rate=0.01, forward_smoothing=0.3)
+    d = observations(1)
     teacher = {name: torch.zeros_like(p) for name, p in made.phi.named_parameters()}
     teacher["policy.bias"][:] = torch.tensor([5.0, 1.0, 0.0, 0.0])
     made.event(teacher, d)
