@@ -1,4 +1,4 @@
-"""Run by each rank of `test_ranks.py`: updates from made-up batches, and writes its parameters to a folder."""
+"""Run by each rank of `test_ranks.py`: makes updates from made-up batches and writes its parameters to a folder."""
 
 import json
 import sys

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import rank_updates
 import safetensors.torch
 import torch
 
@@ -31,17 +32,16 @@ def torchrun(ranks: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", [("method.name=bidist",), ("method.name=opre", "network.parameters=per_player")])
 def test_two_ranks_end_with_the_parameters_of_one(tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    outcomes = {}
-    for ranks in (1, 2):
-        out = tmp_path / str(ranks)
-        out.mkdir()
-        finished = torchrun(ranks, str(TESTS / "rank_updates.py"), str(out), *overrides)
-        assert finished.returncode == 0, finished.stderr[-3000:]
-        outcomes[ranks] = [safetensors.torch.load_file(out / f"{rank}.safetensors") for rank in range(ranks)]
-        if ranks == 2:
-            losses = [json.loads((tmp_path / str(n) / "0.json").read_text()) for n in (1, 2)]
-            assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=1e-5)
-    (alone,), (first, second) = outcomes[1], outcomes[2]
+    one, two = tmp_path / "1", tmp_path / "2"
+    one.mkdir()
+    two.mkdir()
+    rank_updates.main(one, list(overrides))
+    finished = torchrun(2, str(TESTS / "rank_updates.py"), str(two), *overrides)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    losses = [json.loads((out / "0.json").read_text()) for out in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=1e-5)
+    paths = (one / "0.safetensors", two / "0.safetensors", two / "1.safetensors")
+    alone, first, second = map(safetensors.torch.load_file, paths)
     assert all(torch.equal(first[name], second[name]) for name in first), "the ranks have to agree exactly"
     for name, parameter in alone.items():
         torch.testing.assert_close(first[name], parameter, rtol=1e-4, atol=1e-5)
