@@ -5,23 +5,39 @@ The learner writes a run's configuration to Redis, and the other roles read it f
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from common.cores import core_count
+
+MOST = 2**63
+LONGEST_NAME = 200
+"""Of a run, in characters: it names files and travels in every message."""
 
 
 class Section(BaseModel):
     """Part of the configuration: immutable; unknown settings are an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # Infinity would not survive the way through Redis, since JSON has none.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses what Python takes for a number: YAML reads `yes` as true, which would be 1."""
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise ValueError("Input should not be true or false")
+        if isinstance(value, int) and abs(value) >= MOST:
+            raise ValueError("Input should be a number of at most 63 bits")
+        return value
 
 
 class RunConfig(Section):
     """The run: its name, its length and where it is kept."""
 
-    name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$")
+    name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$", max_length=LONGEST_NAME)
     """Name of the run, its folder and its keys in Redis; derived from method, substrate and time if empty."""
     seed: int = Field(0, ge=0)
     """Seeds parameters, environments, player draws and shuffling; actors derive theirs from it and their name."""
@@ -59,7 +75,7 @@ class NetworkConfig(Section):
     """`module:Class` for your own network; empty for the one that the other settings describe."""
     parameters: Literal["shared", "per_player"] = "shared"
     """`per_player`: a theta_i for each player i, as in the paper; `shared`: one theta for all."""
-    channels: tuple[int, int] = (16, 32)
+    channels: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = (16, 32)
     """Output channels of the two 3x3 convolutions; the second has stride 2."""
     dense: int = Field(128, gt=0)
     """Width of the dense layer after the convolutions, which makes the embedding."""

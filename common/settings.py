@@ -19,6 +19,8 @@ from common.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
 ENVIRONMENT_PREFIX = "BIDIST_"
+LONGEST = 200
+"""Characters of a wrong value that a message shows."""
 # Where a role finds its run if the command line does not say. Variables with two underscores are settings.
 REDIS_VARIABLE, RUN_VARIABLE = "BIDIST_REDIS", "BIDIST_RUN"
 # The code from outside BiDist that a role may run.
@@ -202,6 +204,11 @@ def _parse(text: str) -> Any:
         return text
 
 
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+
+
 def _explain(error: Any, model: type[Section], path: str) -> str:
     path = ".".join([*filter(None, [path]), *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
@@ -217,5 +224,5 @@ def _explain(error: Any, model: type[Section], path: str) -> str:
             return f"{path}: no such setting; did you mean {' or '.join(near)}? there are {', '.join(fields)}"
         return f"{path}: no such setting; there are {', '.join(fields) or 'none'}"
     message = error["msg"].removeprefix("Value error, ")
-    found = "" if not path else f", found {error['input']!r}"
+    found = "" if not path else f", found {_short(error['input'])}"
     return f"{path}: {message}{found}" if path else message
