@@ -36,6 +36,8 @@ FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
 # In the order of leaving: the actors before the learner, so that they can hand over their unrolls.
 LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0, "record": 10.0, "track": 30.0}
 LAST_FILM_S = 300.0
+HURRIED_S = 1.0
+"""How long the supervisor waits for Redis: if it waited longer for a server that died, nobody would restart it."""
 
 
 class Extras(NamedTuple):
@@ -161,10 +163,11 @@ class Supervisor:
                 f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {shown(url)}", soft_wrap=True
             )
             store.put_progress({"state": "starting"})
+            hurried = Store(url, self._config.run.name, self._stopping, HURRIED_S)
             try:
-                self._supervise(store, roles)
+                self._supervise(hurried, roles)
             finally:
-                self._leave(store, roles)
+                self._leave(hurried, roles)
             finished = store.finished
             self._console.print(views.render(views.snapshot(store)))
             return str(store.ledger.balance()) if finished else None
@@ -220,7 +223,8 @@ class Supervisor:
             elif now >= role.due:
                 role.due = 0.0
                 role.start(self._folder.logs)
-                store.put_event("supervisor", role.name, "restart")
+                with contextlib.suppress(BidistError, redis.RedisError):
+                    store.put_event("supervisor", role.name, "restart")
 
     def _leave(self, store: Store, roles: list[Role]) -> None:
         for kind, timeout_s in LEAVE_S.items():
