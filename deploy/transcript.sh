@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # Records runs in containers from build to down, with every command and its output: deploy/transcript.sh > FILE
-# Needs a Docker engine and docker-compose, and takes about twenty minutes. The second run is evaluated if BOTS names an archive
+# Needs a Docker engine and docker-compose, and takes about half an hour. The second run is evaluated if BOTS names an archive
 # in deploy/bots/.
 set -u
 cd "$(dirname "$0")/.."
-ENVIRONMENT=$(mktemp) ARCHIVE=${BOTS:-}
-unset BOTS # the first run needs no bots
+ENVIRONMENT=$(mktemp)
 compose() { docker-compose --env-file "$ENVIRONMENT" "$@" 2>&1 | grep -vE '^(Creat|Start|Stopp|Remov|Recreat).* \.\.\.[^a-z]*$|legacy builder|BuildKit|buildx'; }
 say() { printf '\n# %s\n' "$*"; }
 shown() { printf '\n$ %s\n' "$*"; "$@"; }
@@ -28,7 +27,8 @@ crash() {
 }
 settings() { # writes the settings of the first run, and more NAME=VALUE lines
     printf '%s\n' COMPOSE_PROJECT_NAME=trial RUN=trial METHOD=bidist SUBSTRATE=pure_coordination_in_the_matrix__arena \
-        STEPS=100000000 SEED=0 LEARNER_ARGS='--set run.checkpoint_s=20' "$@" >"$ENVIRONMENT"
+        STEPS=100000000 SEED=0 BOTS="${BOTS:-}" "$@" \
+        LEARNER_ARGS='--set run.checkpoint_s=20 --set learner.batch_unrolls=8 --set distiller.every=4' >"$ENVIRONMENT"
 }
 
 settings
@@ -44,6 +44,16 @@ run up -d
 sleep 60
 run ps
 run exec -T learner bidist status
+say "Each role has keys of its own, made by the service keys, and a user of its own in Redis"
+run logs --no-color keys
+run exec -T actor ls -l /keys
+run exec -T actor env
+printf '\n$ redis-cli as the user of the actors\n'
+theirs=$(compose exec -T actor cat /keys/redis-password)
+for words in "hget bidist:trial:theta version" "hset bidist:trial:theta version 9" "hget bidist:other:theta version" flushall; do
+    printf '> %s\n' "$words"
+    compose exec -T -e REDISCLI_AUTH="$theirs" redis redis-cli --user actor $words
+done
 say "Scale up while it runs, and down again"
 run up -d --no-recreate --scale actor=4
 sleep 60
@@ -90,18 +100,29 @@ run stop learner distiller
 left actor_1 actor_2 distiller_1 learner_1
 pairs hgetall bidist:trial:ledger
 pairs hgetall bidist:trial:sequences
+say "Backup: stop, pack the volumes, and lose them"
+run stop
+volumes() { compose ps -aq learner redis | sed 's/^/--volumes-from /'; }
+printf '\n$ docker run --rm --user 0 --entrypoint tar $(docker-compose ps -aq learner redis | sed "s/^/--volumes-from /") \\\n'
+printf '      bidist:cpu -C / -cz runs data > backup.tar.gz\n'
+docker run --rm --user 0 --entrypoint tar $(volumes) bidist:cpu -C / -cz runs data >"$ENVIRONMENT.tar.gz"
+du -h "$ENVIRONMENT.tar.gz" | cut -f 1
 run down -v
-
-say "A short run to its end${ARCHIVE:+, with an evaluator}"
-settings STEPS=60000 ${ARCHIVE:+BOTS="$ARCHIVE" IMAGE=bidist:bots}
-tail -n "+9" "$ENVIRONMENT"
-run build -q
-[[ -n ${ARCHIVE} ]] && shown docker images --format '{{.Repository}}:{{.Tag}} {{.Size}}' bidist
+say "Restore into new volumes, and go on"
+run up --no-start
+printf '\n$ docker run --rm -i --user 0 --entrypoint tar $(docker-compose ps -aq learner redis | sed "s/^/--volumes-from /") \\\n'
+printf '      bidist:cpu -C / -xz < backup.tar.gz\n'
+docker run --rm -i --user 0 --entrypoint tar $(volumes) bidist:cpu -C / -xz <"$ENVIRONMENT.tar.gz"
 run up -d
-[[ -n ${ARCHIVE} ]] && run --profile evaluator up -d
-for name in learner actor distiller ${ARCHIVE:+evaluator}; do docker wait "trial_${name}_1" >/dev/null; done
-left learner_1 actor_1 distiller_1 ${ARCHIVE:+evaluator_1}
-[[ -n ${ARCHIVE} ]] && run logs --no-color evaluator
+sleep 60
+ledger
+run down -v
+rm -f "$ENVIRONMENT.tar.gz"
+
+say "A short run to its end${BOTS:+, with an evaluator}: up returns when Redis, too, has left"
+settings STEPS=60000
+run ${BOTS:+--profile evaluator} up --no-color
+left learner_1 actor_1 distiller_1 redis_1 ${BOTS:+evaluator_1}
 say "A finished run stays finished"
 run up -d
 sleep 30

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -91,6 +92,38 @@ def test_the_image_contains_no_secrets_and_does_not_run_as_root() -> None:
     assert not re.search(r"RUN --mount|<<", text), "the classic builder does not support these"
     kept = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in kept, "only what is named gets into the image"
+
+
+LACKING = """
+import importlib.metadata, sys
+
+removed = set(sys.argv[1].split())
+for module, packages in importlib.metadata.packages_distributions().items():
+    if removed & set(packages) and module not in ("google", "_distutils_hack", "pkg_resources"):
+        sys.modules[module] = None  # its import raises
+
+import actors.actor, cli.roles
+from cli.main import main
+from common.settings import load_config
+from environments import build
+
+for game in ("matrix_coordination", "coins", "chemistry__two_metabolic_cycles"):
+    build(load_config(overrides=[f"environment.substrate={game}"], environ={}).environment, seed=1).close()
+for command in ("actor", "status", "health"):
+    try:
+        main([command, "--help"])
+    except SystemExit as end:
+        assert not end.code
+from deploy import health, views
+"""
+
+
+def test_actors_do_without_what_their_image_lacks() -> None:
+    text = (ROOT / "deploy" / "Dockerfile").read_text().replace("\\\n", " ")
+    removed = [name for names in re.findall(r"pip uninstall --quiet --yes ([^&\n]*)", text) for name in names.split()]
+    assert {"matplotlib", "tensorboard", "scipy"} <= set(removed)
+    done = subprocess.run([sys.executable, "-c", LACKING, " ".join(removed)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_stack_has_only_what_swarm_supports() -> None:
@@ -257,6 +290,14 @@ class Project:
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 
+    def shell(self, lines: list[str]) -> None:
+        """Carries out commands as documented."""
+        client = f"docker-compose --env-file {self._environment}"
+        for line in lines:
+            command = line.replace("docker compose", client).replace("backup.tar.gz", f"{self._environment}.tar.gz")
+            done = subprocess.run(["bash", "-euc", command], cwd=ROOT, capture_output=True, text=True, timeout=900)
+            assert done.returncode == 0, (line, done.stderr[-2000:])
+
     def redis(self, *arguments: str) -> str:
         looking = 'REDISCLI_AUTH="$(cat /keys/viewer-password)" exec redis-cli --user viewer "$@"'
         return self("exec", "-T", "redis", "sh", "-c", looking, "redis-cli", *arguments).strip()
@@ -325,6 +366,30 @@ def test_a_run_in_containers_scales_recovers_and_stops_in_order(project: Project
     assert adds_up(project.ledger())
 
 
+def backup_commands() -> tuple[list[str], list[str]]:
+    """What the documentation says to do to back a run up and to restore it."""
+    text = (ROOT / "docs" / "containers.md").read_text().partition("## Backup and restore")[2]
+    backup, restore = re.findall(r"```\n(.*?)```", text, re.DOTALL)[:2]
+    return backup.splitlines(), restore.splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_run_is_restored_from_its_backup(project: Project) -> None:
+    backup, restore = backup_commands()
+    project("up", "-d")
+    project.goes_on()
+    project.shell(backup)
+    project("up", "-d", "--no-deps", "redis")
+    version, produced = project.version("theta"), project.ledger()["produced"]
+    project("down", "-v", "-t", "5")
+    project.shell(restore)
+    project.goes_on()
+    assert project.version("theta") > version > 3, "it did not start anew"
+    assert project.ledger()["produced"] > produced
+    assert "produced" in project("exec", "-T", "learner", "bidist", "status")  # status 0: the ledger balances
+
+
 def adds_up(ledger: dict[str, int]) -> bool:
     ends = ("trained", "stale", "rejected", "rewound", "lost")
     return ledger["produced"] == sum(ledger.get(name, 0) for name in ends) > 0
@@ -344,8 +409,9 @@ def test_a_finished_run_stays_finished_until_its_steps_are_raised(project: Proje
     assert (project.ledger(), project.updates()) == (before, updates)
     events = project.version("phi")
     project.set_budget(120_000)
-    project("up", "-d")
-    assert project.left(*roles) == [0, 0, 0]
+    project("up")  # returns
+    assert project.left(*roles, "redis_1") == [0, 0, 0, 0]
+    project("up", "-d", "redis")
     assert project.updates() > updates
     assert project.version("phi") > events, "the distiller resumes, too"
     assert adds_up(project.ledger())
