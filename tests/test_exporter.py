@@ -141,6 +141,20 @@ def test_rules_and_dashboard_use_metrics_that_there_are() -> None:
     assert len(set(places)) == len(places)
 
 
+def test_grafana_is_told_where_prometheus_and_the_dashboard_are() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    provisioning = FILES / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090" and "prometheus" in services
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "bidist.yml").read_text())["providers"]
+    folder = provider["options"]["path"]
+    assert f"./deploy/prometheus/grafana/dashboards:{folder}:ro" in services["grafana"]["volumes"]
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{folder}/bidist.json"
+    board = (FILES / "grafana" / "dashboards" / "bidist.json").read_text()
+    assert set(re.findall(r'"uid": "(\w+)"', board)) == {source["uid"], json.loads(board)["uid"]}
+
+
 def test_promtool_finds_the_rules_right_and_sees_each_alert_fire() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
