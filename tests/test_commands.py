@@ -15,6 +15,7 @@ from common import checkpoint
 from common.config import Config, EnvironmentConfig, MethodConfig, NetworkConfig
 from common.files import append_line, read_lines
 from common.run_folder import RunFolder
+from environments.lengths import expected_length
 from networks.network import Network
 
 METHODS = ("mappo", "bidist")
@@ -75,7 +76,13 @@ def test_report(runs: Path, names: list[str], tmp_path: Path, capsys: pytest.Cap
     for seed, (name, method) in enumerate(zip(names, METHODS, strict=True)):
         config = RunFolder(runs / name).read_config()
         for number in range(6):
-            played = {"scenario": f"coins_{number % 2}", "substrate": "coins", "episode": number // 2, "env_steps": 10}
+            length = expected_length("coins")  # so that returns need no adjusting
+            played = {
+                "scenario": f"coins_{number % 2}",
+                "substrate": "coins",
+                "episode": number // 2,
+                "env_steps": length,
+            }
             population = {"run": name, "method": method, "seed": config.run.seed, "checkpoint": "00000009"}
             state = {"updates": 9, "player_steps": 900, "weights": "", "evaluation_seed": 0, "reference": False}
             result = {**played, **population, **state, "focal_return": 10.0 * seed + number}
