@@ -29,6 +29,7 @@ def bots_are_installed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("substrates", "steps"), [(FEW, 200), (MANY, 100)])
 def test_networks_match_the_saved_models_over_hundreds_of_steps_of_play(
     tmp_path: Path, substrates: list[str], steps: int
