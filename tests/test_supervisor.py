@@ -93,7 +93,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Training]]:
 
 
 def test_a_run_on_a_real_substrate_recovers_stops_in_order_and_resumes(start: Callable[..., Training]) -> None:
-    training = start("--substrate", "coins", "--actors", "2", *QUICK)
+    game = "running_with_scissors_in_the_matrix__one_shot"  # its episodes are short, for the games at the end
+    training = start("--substrate", game, "--actors", "2", *QUICK)
     training.until("it updates", lambda: training.updates() > 3)
     for role in ("actor", "distiller", "learner"):
         training.kill(role, signal.SIGKILL)
@@ -107,7 +108,7 @@ def test_a_run_on_a_real_substrate_recovers_stops_in_order_and_resumes(start: Ca
     lines = read_lines(training.folder / "metrics.jsonl")
     assert [line["updates"] for line in lines] == list(range(1, len(lines) + 1))
 
-    resumed = start("--steps", str(lines[-1]["player_steps"] + 3000))
+    resumed = start("--steps", str(lines[-1]["player_steps"] + 3000), "--games", "2")
     assert resumed.process.wait(PATIENCE_S) == 0, resumed.output()
     more = read_lines(resumed.folder / "metrics.jsonl")
     assert [line["updates"] for line in more] == list(range(1, len(more) + 1))
