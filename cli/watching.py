@@ -33,17 +33,17 @@ def add_parsers(commands: Commands) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from deploy import views
+    from deploy import watching
 
     _require_runs(arguments)
-    return views.status(arguments.redis, arguments.run, arguments.folder)
+    return watching.status(arguments.redis, arguments.run, arguments.folder)
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    from deploy import views
+    from deploy import watching
 
     _require_runs(arguments)
-    return views.watch(arguments.redis, arguments.run, arguments.folder)
+    return watching.watch(arguments.redis, arguments.run, arguments.folder)
 
 
 def _require_runs(arguments: argparse.Namespace) -> None:

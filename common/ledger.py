@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from common.errors import SetupError
+from common.errors import SetupError, StoreError
 
 Outcome = Literal["trained", "stale", "rejected"]
 
@@ -205,4 +205,7 @@ class Ledger:
 
 
 def _integers(fields: Any) -> dict[str, int]:
-    return {name.decode(): int(value) for name, value in fields.items()}
+    try:
+        return {name.decode(): int(value) for name, value in fields.items()}
+    except ValueError as error:
+        raise StoreError(f"the ledger in Redis is damaged: {error}") from None

@@ -89,7 +89,7 @@ class Store:
     def endpoint(self) -> str | None:
         """Returns where the learner listens, or None if that is not known yet."""
         value = self.client.get(self.key("endpoint"))
-        return value.decode() if value else None
+        return value.decode(errors="replace") if value else None
 
     def wait_for_endpoint(self, timeout_s: float = 120.0) -> str:
         """Returns where the learner listens, waiting until it has been published.
@@ -118,8 +118,8 @@ class Store:
 
     def phis(self) -> dict[str, float]:
         """Returns the kept versions of phi by name, oldest first."""
-        versions: Any = self.client.zrange(self.key("phis"), 0, -1)
-        return {PHI_VERSION + version.decode(): float(version) for version in versions}
+        with self._reading("phis"):
+            return {PHI_VERSION + v.decode(): float(v) for v in self.client.zrange(self.key("phis"), 0, -1)}
 
     def version(self, name: str, field: str = "version") -> int | None:
         """Returns the published version of `theta` or `phi`, or its `source_version`; None if there is none."""
@@ -161,7 +161,7 @@ class Store:
     def pool(self) -> dict[str, float]:
         """Returns the score of each of the pool's past policies, by name."""
         entries: Any = self.client.zrange(self.key("pool"), 0, -1, withscores=True)
-        return {f"pool:{number.decode()}": score for number, score in entries}
+        return {f"pool:{number.decode(errors='replace')}": score for number, score in entries}
 
     def put_observations(self, observations: Observations) -> None:
         """Publishes D for the distiller; only the newest two are kept."""
@@ -232,7 +232,7 @@ class Store:
             pipe.hset(key, mapping=dict(fields))
             pipe.pexpire(key, int(ttl_s * 1000))
             before = pipe.execute()[0]
-        return None if before is None else str(before.decode())
+        return None if before is None else str(before.decode(errors="replace"))
 
     def remove_worker(self, role: str, name: str) -> None:
         """Removes the heartbeat of a role that has stopped."""
@@ -250,7 +250,7 @@ class Store:
         for key, fields in zip(keys, hashes, strict=True):
             role, _, name = key.decode().removeprefix(head).partition(":")
             if fields:
-                found[role, name] = {k.decode(): v.decode() for k, v in fields.items()}
+                found[role, name] = _text(fields)
         return found
 
     def put_metrics(self, metrics: Mapping[str, float]) -> None:
@@ -266,15 +266,11 @@ class Store:
     def stream(self, name: str, count: int) -> list[tuple[float, dict[str, str]]]:
         """Returns the newest entries of `metrics` or `events`, oldest first, as (Unix time, fields)."""
         entries: Any = self.client.xrevrange(self.key(name), count=count)
-        return [
-            (int(key.split(b"-")[0]) / 1000, {k.decode(): v.decode() for k, v in fields.items()})
-            for key, fields in reversed(entries)
-        ]
+        return [(int(key.split(b"-")[0]) / 1000, _text(fields)) for key, fields in reversed(entries)]
 
     def hash(self, name: str) -> dict[str, str]:
         """Returns a hash of short text fields, such as `queue`."""
-        fields: Any = self.client.hgetall(self.key(name))
-        return {k.decode(): v.decode() for k, v in fields.items()}
+        return _text(self.client.hgetall(self.key(name)))
 
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:
@@ -298,3 +294,7 @@ class Store:
                 )
             time.sleep(0.1)
         return value
+
+
+def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}

@@ -1,32 +1,40 @@
-"""What a run looks like: one screen from its data in Redis, for `train`, `status` and `watch`."""
+"""What a run looks like: one screen from its data in Redis, for `train`, `status` and `watch`.
+
+Whoever looks may find damaged data: that is a `StoreError`, in whichever function it shows.
+"""
 
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from common.config import Config
-from common.connection import connect, refusal, shown
-from common.errors import ConfigError
-from common.files import read_lines
+from common.errors import StoreError
 from common.foreign import foreign
 from common.ledger import Balance
-from common.run_folder import RunFolder, renamed
-from common.store import Store, runs
+from common.run_folder import renamed
+from common.store import Store
 from methods import make_method
 
 TICK_S = 1.0
 POINTS = 60
 BARS = "▁▂▃▄▅▆▇█"
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StoreError(f"the run's data in Redis is damaged: {type(error).__name__} {reason}") from None
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class Snapshot:
         return [role for role in needed if role not in roles]
 
 
+@_reading()
 def snapshot(store: Store) -> Snapshot:
     """Reads a run's state."""
     text = store.client.get(store.key("config"))
@@ -94,6 +103,7 @@ def snapshot(store: Store) -> Snapshot:
     )
 
 
+@_reading()
 def plain(s: Snapshot) -> str:
     """Returns one line for logs."""
     if not s.metrics:
@@ -104,8 +114,8 @@ def plain(s: Snapshot) -> str:
         f"{int(s.progress.get('player_steps_per_s', 0)):,}/s",
         f"left {_duration(s.seconds_left)}",
         f"return {_returns(s)}",
-        f"lag {_number(s.metrics, 'policy_lag_mean', 1)}",
-        f"entropy {_number(s.metrics, 'entropy_nats')}",
+        f"lag {number(s.metrics, 'policy_lag_mean', 1)}",
+        f"entropy {number(s.metrics, 'entropy_nats')}",
     ]
     if s.distillation:
         d = s.distillation
@@ -115,6 +125,7 @@ def plain(s: Snapshot) -> str:
     return " | ".join(parts)
 
 
+@_reading()
 def render(s: Snapshot) -> RenderableType:
     """Returns one screen."""
     if not s.metrics:
@@ -131,10 +142,10 @@ def render(s: Snapshot) -> RenderableType:
     m = s.metrics
     rows.add_row(
         "learner",
-        f"update {s.progress.get('updates', '?')}: {_number(m, 'update_s')} s, waited {_number(m, 'wait_s')} s; "
-        f"entropy {_number(m, 'entropy_nats')} nats",
+        f"update {s.progress.get('updates', '?')}: {number(m, 'update_s')} s, waited {number(m, 'wait_s')} s; "
+        f"entropy {number(m, 'entropy_nats')} nats",
     )
-    lag = "/".join(_number(m, f"policy_lag_{name}", 1) for name in ("min", "mean", "max"))
+    lag = "/".join(number(m, f"policy_lag_{name}", 1) for name in ("min", "mean", "max"))
     rows.add_row("policy lag", f"{lag} versions (min/mean/max)")
     queue = s.queue
     rows.add_row("queue", f"{queue.get('unrolls', '?')} of {queue.get('capacity_unrolls', '?')} unrolls")
@@ -151,82 +162,6 @@ def render(s: Snapshot) -> RenderableType:
     return Panel(Group(rows, *warnings), title=s.run, border_style="dim")
 
 
-def status(url: str | None, run: str | None, folder: Path) -> int:
-    """Prints one screen; returns 1 if the ledger does not balance."""
-    store = _find(url, run, folder)
-    if store is None:
-        return 0
-    s = snapshot(store)
-    Console().print(render(s))
-    return 0 if s.ledger.holds else 1
-
-
-def watch(url: str | None, run: str | None, folder: Path) -> int:
-    """Shows the screen until Ctrl-C or the end of the run."""
-    store = _find(url, run, folder)
-    if store is None:
-        return 0
-    with contextlib.suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
-        while True:
-            s = snapshot(store)
-            live.update(render(s), refresh=True)
-            if s.progress.get("state") == "finished":
-                break
-            time.sleep(TICK_S)
-    return 0
-
-
-def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
-    """Returns the requested run; if it is not running, prints what its folder contains and returns None."""
-    if url is not None:
-        if (reason := refusal(url)) is not None:
-            raise ConfigError(f"no Redis answers at {shown(url)}: {reason}")
-        names = runs(connect(url))
-        if run is None and len(names) != 1:
-            raise ConfigError(
-                f"Redis at {shown(url)} has {len(names)} runs: choose one with --run ({', '.join(names)})"
-            )
-        run = run or names[0]
-        if run not in names:
-            raise ConfigError(f"Redis at {shown(url)} knows no run {run!r}; it knows {', '.join(names) or 'none'}")
-        return Store(url, run)
-    found = [p for p in folder.glob("*/config.yaml") if run is None or p.parent.name == run]
-    if not found:
-        raise ConfigError(f"no run {run or ''} in {folder}: give its --folder, or --redis for one that runs elsewhere")
-    run_folder = RunFolder(max(found, key=lambda p: p.stat().st_mtime).parent)
-    address = run_folder.redis / "url"
-    if address.exists():
-        url = address.read_text().strip()
-        if refusal(url) is None:
-            return Store(url, run_folder.path.name)
-    _print_folder(run_folder)
-    return None
-
-
-def _print_folder(folder: RunFolder) -> None:
-    from common.checkpoint import checkpoints
-
-    lines = read_lines(folder.metrics)
-    saved = checkpoints(folder.checkpoints)
-    console = Console()
-    finished = folder.summary.exists()
-    console.print(f"run [bold]{folder.path.name}[/] is {'finished' if finished else 'not running'}")
-    if lines:
-        last = lines[-1]
-        console.print(f"  {last['player_steps']:,} player steps, return {_number(last, 'return_learning')} in training")
-    if finished:
-        summary = json.loads(folder.summary.read_text())
-        for name in ("trained", "random"):
-            if (found := summary[name]) is None:
-                continue
-            interval = f"95% interval {found['low']:.2f} to {found['high']:.2f}, {found['episodes']} episodes"
-            console.print(f"  return of the {name} population among itself: {found['mean']:.2f} ({interval})")
-        console.print(f"  ledger: {summary['ledger']}")
-    console.print(f"  newest checkpoint: {saved[-1] if saved else 'none'}", soft_wrap=True)
-    more = " --steps N, with a larger N" if finished else ""
-    console.print(f"  resume with: bidist train --resume {folder.path.name}{more}")
-
-
 def _starting(s: Snapshot) -> str:
     if not s.workers:
         return "starting: waiting for the roles to come up"
@@ -241,7 +176,7 @@ def _env_steps(s: Snapshot) -> str:
 
 
 def _returns(s: Snapshot) -> str:
-    text = f"{_number(s.metrics, 'return_learning')} learning"
+    text = f"{number(s.metrics, 'return_learning')} learning"
     return f"{text}, {s.metrics['return_others']:.2f} others" if "return_others" in s.metrics else text
 
 
@@ -267,7 +202,8 @@ def _worker(fields: Mapping[str, str]) -> str:
     return ", ".join(parts)
 
 
-def _number(values: Mapping[str, float], name: str, digits: int = 2) -> str:
+def number(values: Mapping[str, float], name: str, digits: int = 2) -> str:
+    """Returns a value as text, a dash if there is none."""
     value = values.get(name)
     return "–" if value is None else f"{value:.{digits}f}"
 

@@ -165,7 +165,7 @@ class LearnerService:
         elif endpoint != self.endpoint:
             raise SetupError(f"another learner, at {endpoint}, took run {self.store.run} over; a run has only one")
         workers = self.store.workers()
-        actors = {fields["incarnation"] for (role, _), fields in workers.items() if role == "actor"}
+        actors = {fields.get("incarnation", "") for (role, _), fields in workers.items() if role == "actor"}
         self.feed.sweep(actors)
         self._gauges.report(len(actors))
 

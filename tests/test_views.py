@@ -1,5 +1,6 @@
 """What the views show of a run in each of its states."""
 
+import io
 import re
 import threading
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 from rich.console import Console
 from serial_runs import configuration
 
+from common.errors import StoreError
 from common.run_folder import RunFolder
 from common.store import Store
-from deploy import views
+from deploy import views, watching
+from deploy.redis_server import RedisServer
 from deploy.serial import Serial
 
 
@@ -62,7 +65,7 @@ def test_watch_ends_with_the_run(run: Store, redis_url: str) -> None:
     ended = threading.Event()
 
     def watch() -> None:
-        assert views.watch(redis_url, run.run, Path()) == 0
+        assert watching.watch(redis_url, run.run, Path()) == 0
         ended.set()
 
     run.put_progress({"state": "running"})
@@ -71,6 +74,61 @@ def test_watch_ends_with_the_run(run: Store, redis_url: str) -> None:
     assert not ended.wait(1.5)
     run.put_progress({"state": "finished"})
     assert ended.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (["CONFIG", "SET", "maxmemory", "1"], "Redis is out of memory"),
+        (["REPLICAOF", "127.0.0.1", "1"], "Redis is a replica and takes no writes"),
+        (["FLUSHALL"], "Redis has nothing of this run, or has lost it"),
+    ],
+    ids=["out of memory", "read-only", "empty"],
+)
+def test_what_is_wrong_with_redis_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: list[str], words: str
+) -> None:
+    config = configuration(tmp_path, "spoilt")
+    folder = RunFolder.of(config.run)
+    folder.create(config)
+    with RedisServer(folder.redis) as server:
+        folder.put_url(server.url)
+        store = Store(server.url, "spoilt")
+        store.put_config(config)
+        assert watching.trouble(store) is None
+        store.client.execute_command(*spoil)
+        assert words in (watching.trouble(store) or "")
+        if spoil[0] == "CONFIG":
+            with pytest.raises(StoreError, match=words):
+                watching.status(None, "spoilt", tmp_path)
+        else:
+            assert watching.status(None, "spoilt", tmp_path) == 0
+            assert words in capsys.readouterr().out
+    with folder.held("train"), pytest.raises(StoreError, match=r"is running, but its Redis is away: .*wait for up to"):
+        watching.status(None, "spoilt", tmp_path)
+    assert watching.status(None, "spoilt", tmp_path) == 0
+    assert "not running" in capsys.readouterr().out
+
+
+def test_watch_goes_on_while_redis_is_away(tmp_path: Path) -> None:
+    config, seen = configuration(tmp_path, "away"), io.StringIO()
+    with RedisServer(tmp_path / "redis") as server:
+        Store(server.url, "away").put_config(config)
+        ended = threading.Event()
+
+        def watch() -> None:
+            assert watching.watch(server.url, "away", Path(), Console(file=seen, force_terminal=True)) == 0
+            ended.set()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        assert not ended.wait(1.5)
+        server.stop()
+        assert not ended.wait(4), "it waits for Redis"
+        server.start()
+        Store(server.url, "away").put_progress({"state": "finished"})
+        assert ended.wait(30)
+    assert "was unreachable" in seen.getvalue()
 
 
 def test_a_sparkline_spans_lowest_to_highest() -> None:
