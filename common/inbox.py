@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 GONE_S = 10.0
 MAX_FRAMES = 16
+CLOSED_KEPT = 1000
 CURVE_BYTES = 33
 """By which encryption enlarges a frame: a command's name, a nonce, a code of authentication, flags (ZeroMQ RFC 26)."""
 
@@ -82,6 +83,7 @@ class Inbox:
         self.arrivals: deque[Arrival] = deque()
         self.malformed: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
+        self._closed: deque[str] = deque(maxlen=CLOSED_KEPT)
         self.finished = False
 
     def __enter__(self) -> Self:
@@ -150,8 +152,13 @@ class Inbox:
         for incarnation in self.peers:
             self._answer(incarnation)
 
-    def forget(self, incarnation: str) -> None:
-        """Drops an incarnation that is gone, along with its unrolls that were not taken."""
+    def forget(self, incarnation: str, closed: bool = False) -> None:
+        """Drops an incarnation that is gone, along with its unrolls that were not taken.
+
+        If the ledger has closed it, its later unrolls are not taken either: they count as lost.
+        """
+        if closed:
+            self._closed.append(incarnation)
         self.peers.pop(incarnation, None)
         self.arrivals = deque(a for a in self.arrivals if a.incarnation != incarnation)
 
@@ -192,7 +199,8 @@ class Inbox:
         peer = self.peers[incarnation]
         peer.heard = time.monotonic()
         peer.leaving |= message.kind == "leaving"
-        if isinstance(message, UnrollHeader) and message.sequence == peer.received + 1:
+        due = peer.received + 1
+        if isinstance(message, UnrollHeader) and message.sequence == due and incarnation not in self._closed:
             peer.received += 1
             self.arrivals.append(self._open(message, frames[1:]))
         return incarnation

@@ -42,8 +42,8 @@ class Crowd:
         self._due: dict[str, float] = {}
         self._beats = self._looked = 0.0
         self._theta = 0
-        self.produced = self.lives = self.refused = 0
-        """Unrolls produced, incarnations so far, and how many of these were taken for dead while they lived."""
+        self.produced = self.further = self.lives = self.refused = 0
+        """Unrolls produced, all but the first of each life, incarnations so far, and those taken for dead."""
 
     def __enter__(self) -> Self:
         self._endpoint = self._store.wait_for_endpoint()
@@ -92,6 +92,7 @@ class Crowd:
             self._due[name] = 0.0
             return False
         self.produced += 1
+        self.further += sequence > 1
         unroll = next(self._unrolls)
         header = unroll.header.model_copy(
             update={

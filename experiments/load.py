@@ -175,9 +175,9 @@ class _Load:
         learner, report = self._processes["learner"], self._report
         os.kill(learner.pid, signal.SIGSTOP)
         self._crowd.play(seconds / 2)
-        before = self._crowd.produced - self._crowd.lives
+        before = self._crowd.further
         self._crowd.play(seconds / 2)
-        report.produced_while_stopped.append(max(0, self._crowd.produced - self._crowd.lives - before))
+        report.produced_while_stopped.append(self._crowd.further - before)
         trained, ended = self._store.ledger.balance().trained, time.monotonic()
         os.kill(learner.pid, signal.SIGCONT)
         while self._store.ledger.balance().trained == trained and time.monotonic() - ended < START_S:

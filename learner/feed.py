@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Collection
 
 from common.inbox import GONE_S, Arrival, Inbox
 from common.ledger import Entry, Ledger, Outcome
@@ -57,14 +58,20 @@ class Feed:
         self._outcomes = []
         self.inbox.answer_all()
 
-    def sweep(self, living: set[str]) -> None:
-        """Closes incarnations that are gone: without a heartbeat, silent, and with no unroll waiting here."""
+    def sweep(self, living: set[str], known: Collection[str] | None = None) -> None:
+        """Closes incarnations that are gone: without a heartbeat, silent, and with no unroll waiting here.
+
+        Args:
+          living: those with a heartbeat.
+          known: those in the ledger before `living` was read, since one that has just joined is not in it; None reads.
+        """
         now = time.monotonic()
         waiting = {a.incarnation for a in self.inbox.arrivals} | {incarnation for incarnation, *_ in self._outcomes}
         heard = {name for name, peer in self.inbox.peers.items() if now - peer.heard < GONE_S}
-        for incarnation in self._ledger.incarnations().keys() - living - waiting - heard:
+        known = self._ledger.incarnations() if known is None else known
+        for incarnation in set(known) - living - waiting - heard:
             lost = self._ledger.close(incarnation)
-            self.inbox.forget(incarnation)
+            self.inbox.forget(incarnation, closed=True)
             log.info("actor incarnation %s is gone; %d of its unrolls are lost", incarnation, lost)
         for incarnation in self.inbox.peers.keys() - living - waiting - heard:  # those that never produced any
             self.inbox.forget(incarnation)

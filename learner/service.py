@@ -164,9 +164,10 @@ class LearnerService:
             self._announce(self._checkpoints.newest())
         elif endpoint != self.endpoint:
             raise SetupError(f"another learner, at {endpoint}, took run {self.store.run} over; a run has only one")
+        known = self._ledger.incarnations()
         workers = self.store.workers()
         actors = {fields.get("incarnation", "") for (role, _), fields in workers.items() if role == "actor"}
-        self.feed.sweep(actors)
+        self.feed.sweep(actors, known)
         self._gauges.report(len(actors))
 
     def save(self) -> None:

@@ -161,6 +161,36 @@ def test_an_incarnation_is_closed_once_nothing_of_it_is_left(
     assert (store.ledger.balance().trained, store.ledger.balance().lost) == (2, 3)
 
 
+def test_an_actor_that_joins_while_the_heartbeats_are_read_is_not_closed(
+    ends: tuple[Feed, Outbox], store: Store
+) -> None:
+    feed, _ = ends
+    known, living = store.ledger.incarnations(), set[str]()
+    store.ledger.produced("b-1", 1)
+    feed.sweep(living, known)
+    assert "b-1" in store.ledger.incarnations()
+    feed.sweep(living, store.ledger.incarnations())
+    assert "b-1" not in store.ledger.incarnations()
+
+
+def test_what_the_ledger_has_closed_is_not_trained_on(ends: tuple[Feed, Outbox], store: Store) -> None:
+    """Its first unroll was on its way when the actor was closed: it counts as lost, and must not count twice."""
+    feed, outbox = ends
+    store.ledger.produced("a-1", 1)
+    feed.sweep(set())
+    assert store.ledger.balance().lost == 1
+    outbox.put(make_unroll(sequence=1))
+    deadline = time.monotonic() + PATIENCE_S
+    while not feed.inbox.peers:
+        assert time.monotonic() < deadline
+        outbox.pump(0.01)
+        feed.inbox.poll()
+    for _ in range(20):
+        outbox.pump(0.01)
+        assert feed.next_batch(ACTED_ON, timeout_s=0.0) is None
+    assert outbox.sent == 1 and feed.waiting == 0
+
+
 def test_an_actor_that_never_produced_anything_is_forgotten(ends: tuple[Feed, Outbox]) -> None:
     feed, outbox = ends
     deadline = time.monotonic() + PATIENCE_S
