@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from common.cores import core_count
 from common.store import Store
@@ -16,6 +17,11 @@ _NUMBERS = itertools.count()
 
 # Each process of pytest takes half a gigabyte: torch, a Redis server, and what its tests start.
 MAX_PROCESSES = 8
+# `pytest tests/test_garbage.py --hypothesis-profile long` tries as many as docs/guarantees.md says, each time others.
+_QUICK = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("short", _QUICK, max_examples=1_000, derandomize=True)
+settings.register_profile("long", _QUICK, max_examples=100_000)
+settings.load_profile("short")
 
 # The networks of the tests are so small that threads cost more than they save.
 torch.set_num_threads(1)
