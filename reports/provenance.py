@@ -13,6 +13,7 @@ from common.cores import core_count
 DRIVERS = ("/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
 """Of NVIDIA's and AMD's GPUs, and of Windows' Linux."""
 PACKAGES = ("bidist", "torch", "numpy", "dm-meltingpot", "dmlab2d")
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def circumstances() -> dict[str, Any]:
@@ -52,9 +53,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str | None:
-    """The checked-out commit, with `-dirty` appended if files were changed; None outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+def commit(root: Path = ROOT) -> str | None:
+    """The checked-out commit, with `-dirty` appended if files were changed; None outside a checkout.
+
+    An installed package is outside of one, even if its virtual environment lies in a repository of the user's.
+
+    Args:
+      root: the folder of this project's packages.
+    """
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,12 @@ def test_interval_covers_the_mean_95_times_in_100() -> None:
 def test_circumstances_are_plain_json() -> None:
     assert json.loads(json.dumps(circumstances())).keys() == {"hardware", "versions", "commit"}
     assert commit() is None or len(str(commit())) >= 7
+
+
+def test_the_commit_is_not_that_of_a_repository_around_the_installation(tmp_path: Path) -> None:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(["git", "-C", tmp_path, *identity, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    installed = tmp_path / ".venv" / "site-packages"
+    installed.mkdir(parents=True)
+    assert commit(tmp_path) is not None and commit(installed) is None
