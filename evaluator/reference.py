@@ -46,7 +46,10 @@ def play(
     try:
         from meltingpot import scenario as scenarios
     except ImportError as error:
-        raise SetupError(f"Melting Pot's own scenarios need {error.name}: `make setup-test` installs it") from None
+        raise SetupError(
+            f"Melting Pot's own scenarios need {error.name}: run `make setup-test` in a checkout, "
+            "pip install 'bidist[meltingpot]' elsewhere"
+        ) from None
 
     for scenario, number in jobs:
         require_bots([scenario])

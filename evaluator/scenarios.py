@@ -122,7 +122,8 @@ def require_bots(scenarios: list[Scenario]) -> None:
         bots = sorted({bot for bots in missing.values() for bot in bots})
         raise SetupError(
             f"{', '.join(lacking)}: these bots are not installed: {', '.join(bots)}; set BIDIST_MELTINGPOT_ASSETS to "
-            "Melting Pot's asset archive and run `make setup` (see bidist doctor); training needs no bots"
+            "Melting Pot's asset archive and run `make setup` in a checkout; elsewhere, see docs/install.md; training "
+            "needs no bots"
         )
 
 
