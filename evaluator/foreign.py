@@ -3,7 +3,7 @@
 They see what Melting Pot's scenarios show to focal players: whole images, the same names, shapes and numbers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -25,6 +25,14 @@ class Policy(Protocol):
 
     def step(self, timestep: Any, prev_state: Any) -> tuple[int, Any]:
         """Returns the action, from 0, and the next state; `timestep` is a `dm_env.TimeStep` of one player."""
+
+
+@runtime_checkable
+class BatchedPolicy(Policy, Protocol):
+    """A policy that also chooses the actions of many players of many games in one call."""
+
+    def step_batch(self, timesteps: Sequence[Any], prev_states: Sequence[Any]) -> Sequence[tuple[int, Any]]:
+        """Returns what `step` would for each timestep and state, in the same order."""
 
 
 def as_policy(found: Any) -> Policy:
@@ -63,7 +71,7 @@ def whole_images(substrate: str) -> EnvironmentConfig:
 
 
 class Foreign:
-    """Drives the focal seats of scenarios by a foreign policy, one call per player and step.
+    """Drives the focal seats of scenarios by a foreign policy: one call per player and step, or per step if batched.
 
     The tables must show `whole_images`.
     """
@@ -81,17 +89,26 @@ class Foreign:
         """Chooses the actions of the focal seats.
 
         Raises:
-          ConfigError: if the policy returns what is not one of the game's actions.
+          ConfigError: if the policy returns what is not one of the game's actions, or not one for each player.
         """
-        for i, table in tables.items():
-            actions = table.game.spec.actions
-            for seat in table.seating[FOCAL].seats.tolist():
-                chosen, self._states[i, seat] = self._policy.step(
-                    timestep=timestep(cast(ScenarioTable, table), seat), prev_state=self._states[i, seat]
-                )
-                if not 0 <= (action := int(chosen)) < actions:
-                    raise ConfigError(f"the policy chose action {chosen}; this game's are 0 to {actions - 1}")
-                table.action[seat] = action
+        players = [(i, seat) for i, table in tables.items() for seat in table.seating[FOCAL].seats.tolist()]
+        seen = [timestep(cast(ScenarioTable, tables[i]), seat) for i, seat in players]
+        for (i, seat), (chosen, state) in zip(players, self._choose(seen, players), strict=True):
+            actions = tables[i].game.spec.actions
+            if not 0 <= (action := int(chosen)) < actions:
+                raise ConfigError(f"the policy chose action {chosen}; this game's are 0 to {actions - 1}")
+            tables[i].action[seat], self._states[i, seat] = action, state
+
+    def _choose(self, seen: list[Any], players: list[tuple[int, int]]) -> Sequence[tuple[int, Any]]:
+        """Asks the policy for the action and the next state of each player."""
+        states = [self._states[player] for player in players]
+        if not isinstance(self._policy, BatchedPolicy):
+            both = zip(seen, states, strict=True)
+            return [self._policy.step(timestep=shown, prev_state=state) for shown, state in both]
+        chosen = self._policy.step_batch(timesteps=seen, prev_states=states)
+        if len(chosen) != len(players):
+            raise ConfigError(f"step_batch returned {len(chosen)} actions and states for {len(players)} players")
+        return chosen
 
 
 def timestep(table: ScenarioTable, seat: int) -> Any:

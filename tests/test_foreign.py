@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,31 @@ def test_each_player_of_a_foreign_policy_has_a_state_of_its_own() -> None:
     rows = bidist.evaluate(recorder, "prisoners_dilemma_in_the_matrix__repeated_0", episodes=3)
     assert sorted(recorder.counts) == sorted(n for row in rows for n in range(row["env_steps"]))
     assert recorder.seen[0].observation["INVENTORY"].shape == (2,)
+
+
+class Batched(Recorder):
+    """The same for the players of all games at once, who are two at first."""
+
+    def __init__(self, forgotten: int = 0) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.forgotten = forgotten
+
+    def step_batch(self, timesteps: Sequence[Any], prev_states: Sequence[int]) -> list[tuple[int, int]]:
+        self.sizes.append(len(timesteps))
+        both = zip(timesteps, prev_states, strict=True)
+        return [self.step(timestep, state) for timestep, state in both][self.forgotten :]
+
+
+@needs_bots
+def test_a_batched_policy_is_asked_once_for_all_players() -> None:
+    batched = Batched()
+    rows = bidist.evaluate(batched, "coins_1", episodes=2)
+    steps = [row["env_steps"] for row in rows]
+    assert sorted(batched.counts) == sorted(n for count in steps for n in range(count))
+    assert batched.sizes == [2] * min(steps) + [1] * (max(steps) - min(steps))
+    with pytest.raises(ConfigError, match="returned 1 actions and states for 2 players"):
+        bidist.evaluate(Batched(forgotten=1), "coins_1", episodes=2)
 
 
 @needs_bots
