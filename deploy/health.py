@@ -1,5 +1,6 @@
 """Health checks of the roles on a host, for container engines: by a command, or over HTTP by the role itself."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -84,6 +85,11 @@ class _Answer(BaseHTTPRequestHandler):
     def __init__(self, check: Callable[[bool], str | None], *arguments: Any) -> None:
         self._check = check
         super().__init__(*arguments)
+
+    def handle(self) -> None:
+        """Answers, unless the client has given up meanwhile, as engines do when a host is busy."""
+        with contextlib.suppress(ConnectionError):
+            super().handle()
 
     def do_GET(self) -> None:
         if self.path not in ("/healthz", "/readyz"):

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -126,6 +127,23 @@ def test_probes_ask_for_life_or_for_progress() -> None:
             health.Probes(found.__getitem__, probes.port).__enter__()
     with pytest.raises(urllib.error.URLError):
         answer(probes.port, "/healthz")
+
+
+def test_a_client_that_gives_up_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    asked, given_up, before = threading.Event(), threading.Event(), threading.active_count()
+
+    def check(alive: bool) -> str:
+        asked.set()
+        given_up.wait(30)
+        return "x" * 10_000_000  # more than a connection's buffers hold
+
+    with health.Probes(check, 0) as probes:
+        with socket.create_connection(("127.0.0.1", probes.port)) as client:
+            client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert asked.wait(30)
+        given_up.set()
+        assert within(30, lambda: threading.active_count() == before + 1), "only the server's own thread is left"
+    assert capfd.readouterr().err == ""
 
 
 def ready(port: int) -> bool:
