@@ -102,17 +102,17 @@ pairs hgetall bidist:trial:ledger
 pairs hgetall bidist:trial:sequences
 say "Backup: stop, pack the volumes, and lose them"
 run stop
-volumes() { compose ps -aq learner redis | sed 's/^/--volumes-from /'; }
-printf '\n$ docker run --rm --user 0 --entrypoint tar $(docker-compose ps -aq learner redis | sed "s/^/--volumes-from /") \\\n'
+printf '\n$ docker run --rm --user 0 --entrypoint tar -v trial_runs:/runs:ro -v trial_redis:/data:ro \\\n'
 printf '      bidist:cpu -C / -cz runs data > backup.tar.gz\n'
-docker run --rm --user 0 --entrypoint tar $(volumes) bidist:cpu -C / -cz runs data >"$ENVIRONMENT.tar.gz"
+docker run --rm --user 0 --entrypoint tar -v trial_runs:/runs:ro -v trial_redis:/data:ro \
+    bidist:cpu -C / -cz runs data >"$ENVIRONMENT.tar.gz"
 du -h "$ENVIRONMENT.tar.gz" | cut -f 1
 run down -v
 say "Restore into new volumes, and go on"
-run up --no-start
-printf '\n$ docker run --rm -i --user 0 --entrypoint tar $(docker-compose ps -aq learner redis | sed "s/^/--volumes-from /") \\\n'
+printf '\n$ docker run --rm -i --user 0 --entrypoint tar -v trial_runs:/runs -v trial_redis:/data \\\n'
 printf '      bidist:cpu -C / -xz < backup.tar.gz\n'
-docker run --rm -i --user 0 --entrypoint tar $(volumes) bidist:cpu -C / -xz <"$ENVIRONMENT.tar.gz"
+docker run --rm -i --user 0 --entrypoint tar -v trial_runs:/runs -v trial_redis:/data \
+    bidist:cpu -C / -xz <"$ENVIRONMENT.tar.gz"
 run up -d
 sleep 60
 ledger

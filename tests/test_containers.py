@@ -294,7 +294,8 @@ class Project:
         """Carries out commands as documented."""
         client = f"docker-compose --env-file {self._environment}"
         for line in lines:
-            command = line.replace("docker compose", client).replace("backup.tar.gz", f"{self._environment}.tar.gz")
+            command = line.replace("docker compose", client).replace("bidist-run_", f"{PROJECT}_")
+            command = command.replace("backup.tar.gz", f"{self._environment}.tar.gz")
             done = subprocess.run(["bash", "-euc", command], cwd=ROOT, capture_output=True, text=True, timeout=900)
             assert done.returncode == 0, (line, done.stderr[-2000:])
 
