@@ -21,6 +21,8 @@ PRESETS = Path(__file__).parent / "presets"
 ENVIRONMENT_PREFIX = "BIDIST_"
 LONGEST = 200
 """Characters of a wrong value that a message shows."""
+LONGEST_NAME, MOST_PROBLEMS = 60, 20
+"""Characters of an unknown name, and wrong settings, that a message shows."""
 # Where a role finds its run if the command line does not say. Variables with two underscores are settings.
 REDIS_VARIABLE, RUN_VARIABLE = "BIDIST_REDIS", "BIDIST_RUN"
 # The code from outside BiDist that a role may run.
@@ -105,7 +107,9 @@ def build(model: type[S], tree: Mapping[str, Any], path: str = "") -> S:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(e, model, path) for e in error.errors())) from None
+        problems = [_explain(e, model, path) for e in error.errors()[:MOST_PROBLEMS]]
+        more = [f"and {error.error_count() - MOST_PROBLEMS} more"] if error.error_count() > MOST_PROBLEMS else []
+        raise ConfigError("; ".join([*problems, *more])) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -210,7 +214,7 @@ def _short(value: Any) -> str:
 
 
 def _explain(error: Any, model: type[Section], path: str) -> str:
-    path = ".".join([*filter(None, [path]), *map(str, error["loc"])])
+    path = ".".join([*filter(None, [path]), *map(_named, error["loc"])])
     if error["type"] == "extra_forbidden":
         fields: Any = model.model_fields
         for part in error["loc"][:-1]:
@@ -226,3 +230,9 @@ def _explain(error: Any, model: type[Section], path: str) -> str:
     message = error["msg"].removeprefix("Value error, ")
     found = "" if not path else f", found {_short(error['input'])}"
     return f"{path}: {message}{found}" if path else message
+
+
+def _named(part: str | int) -> str:
+    """A part of a setting's name, which may come from anywhere: on one line, and not too long."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= LONGEST_NAME else ascii(text[:LONGEST_NAME])

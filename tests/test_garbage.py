@@ -4,9 +4,11 @@ The short form tries a thousand, `--hypothesis-profile long` a hundred thousand.
 what a real run sent and wrote.
 """
 
+import json
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,18 +16,20 @@ import msgpack
 import psutil
 import pytest
 import zmq
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from serial_runs import configuration
 
 from common import checkpoint
 from common.checkpoint import STATE
 from common.config import Config
-from common.errors import CheckpointError, WireError
+from common.errors import BidistError, CheckpointError, WireError
 from common.inbox import MAX_FRAMES, Inbox
 from common.run_folder import RunFolder
+from common.store import Store
 from common.unroll import PROTOCOL, Unroll
 from common.wire import Hello, pack, pack_unroll, unpack_incoming, unpack_status
+from deploy import views
 from deploy.serial import Serial
 from learner.service import unroll_spec
 
@@ -37,6 +41,8 @@ class Corpus(NamedTuple):
 
     config: Config
     messages: list[list[bytes]]
+    redis: dict[str, bytes]
+    """Redis' own dump of each of the run's keys, by its name without the prefix."""
     incarnation: str
     folder: RunFolder
 
@@ -51,12 +57,14 @@ def corpus(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
             serial.update()
         serial.learner.report()
         serial.learner.save()
-        incarnation = serial.actor.incarnation
+        store, incarnation = serial.store, serial.actor.incarnation
+        keys = {key.decode(): store.client.dump(key) for key in store.client.scan_iter(match=store.key("*"))}
     hello = Hello(protocol=PROTOCOL, kind="hello", run=config.run.name, actor="0", incarnation=incarnation)
     greetings = [hello.model_copy(update={"kind": kind}) for kind in ("hello", "leaving", "bye")]
     messages = [[bytes(frame) for frame in pack_unroll(unroll)] for unroll in unrolls[:8]]
+    redis = {name.removeprefix(store.key("")): data for name, data in keys.items() if data is not None}
     return Corpus(
-        config, messages + [[pack(greeting)] for greeting in greetings], incarnation, RunFolder.of(config.run)
+        config, messages + [[pack(greeting)] for greeting in greetings], redis, incarnation, RunFolder.of(config.run)
     )
 
 
@@ -231,6 +239,67 @@ def test_the_learners_port_survives_whatever_it_gets(corpus: Corpus) -> None:
 def replay(port: Port, messages: list[list[bytes]]) -> None:
     for frames in messages:
         port.send(frames)
+
+
+def readers(store: Store) -> Iterator[Callable[[], object]]:
+    """Everything that roles and people read of a run."""
+    yield from (lambda name=name: store.weights(name) for name in ("theta", "phi"))
+    yield from (lambda name=name: store.version(name) for name in ("theta", "phi"))
+    yield from (lambda name=name: store.hash(name) for name in ("queue", "progress"))
+    yield from (lambda name=name: store.stream(name, 10) for name in ("metrics", "events"))
+    yield from (store.phis, store.pool, store.workers, store.endpoint, lambda: store.finished)
+    yield from (store.ledger.balance, store.ledger.incarnations)
+    yield from (lambda: store.config(0.0), lambda: store.observations(-1))
+    yield lambda: views.plain(views.snapshot(store))
+    yield lambda: views.render(views.snapshot(store))
+
+
+def test_whatever_redis_holds_is_read_or_refused_by_name(corpus: Corpus, redis_url: str) -> None:
+    store = Store(redis_url, "garbage")
+    names = sorted(corpus.redis)
+    refused: Counter[str] = Counter()
+
+    @settings(max_examples=settings().max_examples // 5)
+    @given(SHARE, SHARE, EDITS, st.none() | JUNK)
+    def tried(which: float, part: float, edits: list[tuple[str, float, int, bytes]], value: Any) -> None:
+        name = names[int(which * len(names))]
+        for other in names:
+            if other == name or not store.client.exists(store.key(other)):
+                store.client.restore(store.key(other), 0, corpus.redis[other], replace=True)
+        damage(store, name, part, lambda data: edited(data, edits) if value is None else json_of(value))
+        for read in readers(store):
+            try:
+                read()
+            except BidistError as error:
+                refused[name] += 1
+                assert len(str(error)) < 3000 and len(str(error).splitlines()) == 1
+        store.client.restore(store.key(name), 0, corpus.redis[name], replace=True)
+
+    tried()
+    assert {"config", "ledger", "theta"} <= refused.keys(), refused
+    store.client.delete(*store.client.keys(store.key("*")))
+
+
+def json_of(value: Any) -> bytes:
+    return json.dumps(value, default=repr).encode()
+
+
+def damage(store: Store, name: str, part: float, change: Callable[[bytes], bytes]) -> None:
+    """Changes one value of a key, whatever its type."""
+    client, key = store.client, store.key(name)
+    kind = client.type(key).decode()
+    if kind == "string":
+        client.set(key, change(client.get(key)))
+    elif kind == "hash":
+        fields = client.hgetall(key)
+        field = sorted(fields)[int(part * len(fields))]
+        client.hset(key, field, change(fields[field]))
+    elif kind == "stream":
+        fields = client.xrevrange(key, count=1)[0][1]
+        field = sorted(fields)[int(part * len(fields))]
+        client.xadd(key, {**fields, field: change(fields[field])})
+    elif kind == "zset":
+        client.zadd(key, {change(client.zrange(key, 0, 0)[0]): 1.0})
 
 
 def test_a_damaged_checkpoint_is_named_and_never_loaded_as_something_else(corpus: Corpus, tmp_path: Path) -> None:
