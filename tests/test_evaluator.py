@@ -73,7 +73,7 @@ def test_missing_bots_are_named_with_a_remedy(tmp_path: Path) -> None:
     try:
         require_bots(absent)
     except SetupError as error:
-        assert "clean_up/" in str(error) and "bidist doctor" in str(error)
+        assert "clean_up/" in str(error) and "docs/install.md" in str(error)
     else:
         pytest.skip("the bots of clean_up are installed")
     with pytest.raises(SetupError, match="not installed"):
