@@ -118,6 +118,9 @@ def run(actors: int, seconds: float, seed: int, out: Path | None, say: Callable[
       seed: what they send, and when they die, derives from it.
       out: where the report is written, as JSON.
       say: called with a line of progress after every sample.
+
+    Raises:
+      BidistError: if the learner or the distiller ends; the message ends with their logs.
     """
     report = Report(actors, seconds, seed)
     with tempfile.TemporaryDirectory(prefix="bidist-load-") as parent, RedisServer(Path(parent) / "redis") as server:
@@ -196,6 +199,8 @@ class _Load:
         streams = sum(client.memory_usage(store.key(name), samples=0) or 0 for name in STREAMS)
         found = {"s": round(elapsed_s, 1), "produced": balance.produced, "trained": balance.trained}
         for name, process in self._processes.items():
+            if process.status() == psutil.STATUS_ZOMBIE:
+                raise BidistError(f"the {name} ended after {elapsed_s:.0f} s")
             found |= {f"{name}_bytes": process.memory_info().rss, f"{name}_handles": process.num_fds()}
         return {**found, "redis_bytes": client.info("memory")["used_memory"] - streams, "streams": streams}
 
@@ -203,7 +208,9 @@ class _Load:
 @contextlib.contextmanager
 def _roles(parent: Path, url: str) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
     """The learner and the distiller of a matrix game that nobody plays."""
-    settings = [f"--set={setting}" for setting in (*SETTINGS, "run.heartbeat_s=2", "learner.batch_unrolls=64")]
+    # Made-up unrolls teach nothing: by usual steps, parameters diverge after some thousand updates.
+    own = ("run.heartbeat_s=2", "learner.batch_unrolls=64", "learner.learning_rate=1e-9")
+    settings = [f"--set={setting}" for setting in (*SETTINGS, *own)]
     options = {"learner": ["--folder", str(parent), "--steps", str(10**12), *settings], "distiller": []}
     roles = [Role(name, name, ["--run", RUN, *more], 1, url, []) for name, more in options.items()]
     try:
