@@ -7,6 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# Policies are computed together if one has at most this many times the rows of another.
+SIMILAR = 4
+
 
 @dataclass(frozen=True)
 class Arrangement:
@@ -51,3 +54,29 @@ def arrange(policy_index: NDArray[np.int64], policies: int) -> Arrangement:
         index[p, : len(rows)] = rows
         valid[p, : len(rows)] = True
     return Arrangement(torch.from_numpy(index), torch.from_numpy(valid))
+
+
+def batches(policy_index: NDArray[np.int64], policies: int) -> list[tuple[list[int], Arrangement]]:
+    """Sorts rows by their policy, in batches of policies with similar numbers of rows.
+
+    One arrangement of all would pad those that drive a player or two to the length of one that drives most.
+
+    Args:
+      policy_index: [R], each row's policy; negative leaves the row out.
+      policies: P; every one of them has a row.
+
+    Returns: for each batch its policies, those with most rows first, and the arrangement of their rows.
+    """
+    counts = np.bincount(policy_index[policy_index >= 0], minlength=policies)
+    found: list[list[int]] = []
+    for p in np.argsort(-counts, kind="stable").tolist():
+        if not found or counts[p] * SIMILAR < counts[found[-1][0]]:
+            found.append([])
+        found[-1].append(p)
+    own = np.full(policies, -1)
+    made = []
+    for batch in found:
+        own[:] = -1
+        own[batch] = range(len(batch))
+        made.append((batch, arrange(np.where(policy_index < 0, -1, own[policy_index]), len(batch))))
+    return made

@@ -1,5 +1,6 @@
 """The policies that an actor or evaluator holds, and one batched forward pass for all players they drive."""
 
+import functools
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.weights import THETA, Weights
-from networks.arrangement import Arrangement, arrange
+from networks.arrangement import Arrangement, batches
 from networks.network import Network
 
 
@@ -30,7 +31,8 @@ class Players:
         self._times: Tensor | None = None  # of the last draw, [R, A]
         self._weights: dict[str, Weights] = {}
         self._used: list[tuple[str, int]] = []
-        self._arrangement: Arrangement | None = None
+        self._batches: list[tuple[list[int], Arrangement]] = []
+        self._parameters: list[list[Tensor]] = []  # of each batch
 
     def load(self, name: str, weights: Weights) -> None:
         """Loads a set of policies, or a newer version of it."""
@@ -62,7 +64,7 @@ class Players:
         pairs = list(zip([THETA] * len(policy_index) if driver is None else driver, policy_index.tolist(), strict=True))
         self._used = sorted({pair for pair in pairs if pair[1] >= 0})
         number = {pair: i for i, pair in enumerate(self._used)}
-        self._arrangement = arrange(np.array([number.get(pair, -1) for pair in pairs]), len(self._used))
+        self._batches = batches(np.array([number.get(pair, -1) for pair in pairs]), len(self._used))
         self._stack()
 
     def begin(self, rows: slice, keeps_luck: NDArray[np.bool_]) -> None:
@@ -91,14 +93,9 @@ class Players:
 
         Returns: actions [R] and their log-probabilities [R].
         """
-        if self._arrangement is None:
+        if not self._batches:
             raise ValueError("assign has to be called before act")
-        take, rows = self._arrangement.gather, len(self.state)
-        version = torch.full(self._arrangement.index.shape, self.version(THETA))
-        see, sense = (take(torch.from_numpy(x))[:, None] for x in (rgb, features))
-        acts, state = self._network.act(see, sense, take(self.state), version)
-        log_probs = self._arrangement.scatter(acts[:, 0], rows)
-        self.state = self._arrangement.scatter(state, rows)
+        log_probs = self._advance(torch.from_numpy(rgb), torch.from_numpy(features))
         if race is None:
             times = torch.empty_like(log_probs).exponential_(generator=self._generator)
             times = self._with_luck(times)
@@ -107,6 +104,21 @@ class Players:
         action = draw(log_probs, times)
         log_prob = log_probs.gather(-1, action[:, None])[:, 0]
         return action.to(torch.int32).numpy(), log_prob.numpy()
+
+    def _advance(self, rgb: Tensor, features: Tensor) -> Tensor:
+        """Advances the recurrent states; returns the log-probabilities of all actions, [R, A], 0 for idle rows."""
+        parts = []
+        for (_, arrangement), parameters in zip(self._batches, self._parameters, strict=True):
+            for parameter, data in zip(self._network.parameters(), parameters, strict=True):
+                parameter.data = data
+            take = arrangement.gather
+            see, sense = (take(x)[:, None] for x in (rgb, features))
+            version = torch.full(arrangement.index.shape, self.version(THETA))
+            acts, state = self._network.act(see, sense, take(self.state), version)
+            parts.append([arrangement.scatter(x, len(self.state)) for x in (acts[:, 0], state)])
+        log_probs: Tensor
+        log_probs, self.state = (functools.reduce(torch.add, part) for part in zip(*parts, strict=True))
+        return log_probs
 
     def _with_luck(self, times: Tensor) -> Tensor:
         """Replaces the fresh draws of those who keep their luck by their draws of the step before, if there is one."""
@@ -118,9 +130,13 @@ class Players:
         return times
 
     def _stack(self) -> None:
-        """Stacks the parameters of the policies in use along P."""
-        for name, parameter in self._network.named_parameters():
-            parameter.data = torch.stack([self._weights[driver].parameters[name][i] for driver, i in self._used])
+        """Stacks the parameters of each batch of policies along P."""
+        names = [name for name, _ in self._network.named_parameters()]
+        self._parameters = []
+        for numbers, _ in self._batches:
+            used = [self._used[number] for number in numbers]
+            sets = [torch.stack([self._weights[driver].parameters[name][i] for driver, i in used]) for name in names]
+            self._parameters.append(sets)
 
 
 def draw(logits: Tensor, race: Tensor) -> Tensor:

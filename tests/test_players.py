@@ -11,6 +11,7 @@ from torch import Tensor
 from common.config import NetworkConfig
 from common.spec import EnvironmentSpec
 from common.weights import PHI, THETA, Weights
+from networks.arrangement import batches
 from networks.network import Network
 from networks.players import Players, draw
 
@@ -201,3 +202,13 @@ def test_players_remember_and_tell_the_network_the_version_of_theta() -> None:
     )
     _, state = network.act(see, sense[None], torch.zeros(1, 3, 8), torch.full((1, 3), 7))
     torch.testing.assert_close(players.state, state[0].detach())
+
+
+def test_one_policy_that_drives_most_rows_does_not_pad_those_that_drive_few() -> None:
+    rows = np.array([0] * 30 + [1, 2, 2, -1, 3] + [0] * 10)
+    found = batches(rows, 4)
+    assert [numbers for numbers, _ in found] == [[0], [2, 1, 3]]
+    assert sum(arrangement.index.numel() for _, arrangement in found) == 40 + 3 * 2
+    for numbers, arrangement in found:
+        for own, number in zip(range(len(numbers)), numbers, strict=True):
+            assert arrangement.index[own][arrangement.valid[own]].tolist() == np.flatnonzero(rows == number).tolist()
