@@ -33,6 +33,9 @@ from deploy import views
 from deploy.serial import Serial
 from learner.service import unroll_spec
 
+# A second for each example: the long form takes longer than a test may.
+pytestmark = pytest.mark.timeout(settings().max_examples)
+
 REPLAYED, GROWTH_BYTES = 500, 24 << 20
 
 
