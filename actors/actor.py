@@ -23,6 +23,7 @@ from common.outbox import Outbox
 from common.store import Store
 from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader, UnrollSpec
 from common.weights import PHI, THETA, is_phi_version
+from environments.lengths import expected_length
 from environments.symmetries import symmetries
 from methods import make_method
 from networks.players import Players
@@ -178,6 +179,9 @@ class Actor:
         self._policy_index = np.zeros(self._shape, np.int64)
         self._returns = np.zeros(self._shape)
         self._episode_steps = [0] * e
+        # The first episodes end one after another, and so do later ones: building a game for the next may take seconds.
+        length = expected_length(config.environment.substrate) or 0
+        self._cuts = [round(length * i / e) for i in range(1, e)] + [0]
         self.players = Players(network, e * game.players, int(self._rng.integers(2**62)))
         spec = UnrollSpec(game, config.actor.unroll_length, network.state_size, policies)
         self._recorder = Recorder(spec, e)
@@ -202,11 +206,13 @@ class Actor:
         rows["discount"][t, i] = 0.0 if step.terminated else 1.0
         self._returns[i] += step.reward
         self._episode_steps[i] += 1
-        if not (step.terminated or step.truncated):
+        over = step.terminated or step.truncated
+        if not (over or self._episode_steps[i] == self._cuts[i]):
             return False
+        self._cuts[i] = 0
         returns = self._returns[i].tolist()
         summary = EpisodeSummary(env_steps=self._episode_steps[i], returns=returns, statistics=step.statistics)
-        self._ship(i, t + 1, summary)
+        self._ship(i, t + 1, summary if over else None)
         self._begin_episode(i, row=t + 1)
         return True
 

@@ -20,6 +20,7 @@ from common.store import Store
 from common.unroll import Unroll, UnrollHeader
 from common.weights import Weights
 from deploy.serial import Serial
+from environments.lengths import expected_length
 from environments.matrix_game import PAYOFFS
 from networks.network import Network
 
@@ -168,6 +169,27 @@ def test_unrolls_of_an_environment_join_into_episodes(played: Played) -> None:
 
 def test_sequence_numbers_have_no_gaps(played: Played) -> None:
     assert [unroll.header.sequence for unroll in played[1]] == list(range(1, len(played[1]) + 1))
+
+
+def test_first_episodes_are_cut_so_that_the_copies_end_theirs_one_after_another(redis_url: str, tmp_path: Path) -> None:
+    """Of two copies, the first is cut in the middle of an expected episode."""
+    game = "prisoners_dilemma_in_the_matrix__arena"
+    middle = round((expected_length(game) or 0) / 2)
+    config = configuration(
+        tmp_path, "cut", f"environment.substrate={game}", "actor.unroll_length=50", "actor.environments=2"
+    )
+    RunFolder.of(config.run).create(config)
+    unrolls: list[Unroll] = []
+    with Serial(config, redis_url, unrolls.extend) as serial:
+        while sum(unroll.env_steps for unroll in unrolls) < 2 * (middle + 100):
+            serial.update()
+    first, second = ([unroll for unroll in unrolls if unroll.header.environment == i] for i in range(2))
+    lengths = [unroll.env_steps for unroll in first]
+    cut = middle // 50
+    assert lengths[: cut + 2] == [50] * cut + [middle % 50, 50 - middle % 50]
+    assert first[cut].discount.all() and not first[cut + 1].state.any()
+    assert all(unroll.header.episode is None for unroll in unrolls)
+    assert {unroll.env_steps for unroll in second} == {50}
 
 
 # Runs that end.
