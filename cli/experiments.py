@@ -10,7 +10,7 @@ from common.errors import ConfigError
 BENCHES = ("throughput", "methods", "scenarios", "core")
 EXAMPLES = """\
 measurements:
-  throughput   the bare game, one actor, the whole system (default)
+  throughput   the bare game, one actor, one learner, the whole system (default)
   methods      the cost of each method relative to MAPPO
   scenarios    the evaluator relative to Melting Pot's own loop
   core         the hand-written GRU relative to torch's

@@ -15,7 +15,8 @@ from common.errors import ConfigError
 from common.files import write
 from common.settings import load_config
 from common.spec import EnvironmentSpec
-from experiments.throughput import PARAMETERS, RUN, Result, System, whole_system
+from experiments.rates import RUN, System, whole_system
+from experiments.throughput import PARAMETERS, Result
 from methods import resolve
 from networks.layers import StackedCore
 from networks.network import Network

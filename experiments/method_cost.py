@@ -12,7 +12,7 @@ from rich.table import Table
 from common.errors import ConfigError
 from common.files import write
 from common.settings import load_config
-from experiments import throughput
+from experiments.rates import RUN, one_actor, whole_system
 from methods import METHODS, resolve
 from reports.provenance import circumstances
 
@@ -61,15 +61,15 @@ def run(names: Sequence[str], substrate: str, seconds: float, rounds: int, out: 
         raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both must be positive")
     wanted = list(METHODS) if "all" in names else names
     wanted = [BASE, *(name for name in wanted if name != BASE)]
-    values = {"environment.substrate": substrate, "run.name": throughput.RUN}
+    values = {"environment.substrate": substrate, "run.name": RUN}
     configs = {n: resolve(load_config(None, values={**values, "method.name": n}, environ={})) for n in wanted}
     costs = {name: Cost(name) for name in wanted}
     console = Console()
     for number in range(1, rounds + 1):
         for name, config in configs.items():
             cost = costs[name]
-            cost.actor.append(round(throughput.one_actor(config, seconds), 1))
-            system = throughput.whole_system(config, seconds)
+            cost.actor.append(round(one_actor(config, seconds), 1))
+            system = whole_system(config, seconds)
             cost.system.append(round(system.player_steps_per_s, 1))
             cost.update_s.append(round(system.update_s, 3))
             cost.learner_mib.append(system.memory_mib["learner"])

@@ -11,10 +11,13 @@ from cli.main import main
 from common.config import Config
 from common.errors import ConfigError
 from experiments import core_speed, throughput
+from experiments.rates import System
 from methods import make_method
 
 WHAT = ["game alone"] + [
-    f"{part}, {kind} parameters" for part in ("one actor", "whole system") for kind in ("shared", "per_player")
+    f"{part}, {kind} parameters"
+    for part in ("one actor", "one learner", "whole system")
+    for kind in ("shared", "per_player")
 ]
 
 
@@ -24,6 +27,13 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert actor.median == 40
     assert actor.ratio(game) == 0.5
     assert game.ratio(game) == 1
+
+
+def test_the_parts_limit_the_whole_system() -> None:
+    """A step costs 1/4 s of a core in an actor and 1/12 s in a learner: two cores allow six steps a second."""
+    rates = {"one actor": [4.0, 1.0], "one learner": [12.0, 1.0], "whole system": [3.0, 0.5]}
+    results = [throughput.Result(f"{part}, shared parameters", 2, rate) for part, rate in rates.items()]
+    assert throughput.share_of_limit(results, "shared") == 0.5
 
 
 @pytest.mark.parametrize(
@@ -49,6 +59,7 @@ def test_every_part_is_measured_and_saved(tmp_path: Path, capsys: pytest.Capture
     assert [row["what"] for row in document["results"]] == WHAT
     assert all(len(row["player_steps_per_s"]) == 1 and row["player_steps_per_s"][0] > 0 for row in document["results"])
     assert document["hardware"]["cores"] >= 1
+    assert set(document["share_of_limit"]) == {"shared", "per_player"}
     shown = capsys.readouterr().out
     assert all(what in shown for what in WHAT)
 
@@ -69,9 +80,9 @@ def test_cost_of_methods_through_the_command_line(tmp_path: Path, capsys: pytest
 def test_the_gru_is_compared_with_torchs_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tried: list[Config] = []
 
-    def measure(config: Config, seconds: float) -> throughput.System:
+    def measure(config: Config, seconds: float) -> System:
         tried.append(config)
-        return throughput.System(100.0 if config.network.name else 125.0, 0.1, {})
+        return System(100.0 if config.network.name else 125.0, 0.1, {})
 
     out = tmp_path / "core.json"
     assert core_speed.run("matrix_chicken", 2.0, 3, out, measure) == 0
