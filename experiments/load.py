@@ -35,7 +35,7 @@ from reports.provenance import circumstances
 RUN = "load"
 SAMPLES = 100
 LIFE_S = 60.0
-STOPS, LONGEST_STOP_S = 6, 10.0
+STOPS, LONGEST_STOP_S = 6, 60.0
 BACK_S = 5.0
 START_S = 180.0
 STREAMS = ("metrics", "events", "observations")
