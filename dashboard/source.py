@@ -23,7 +23,7 @@ from evaluator.results import rows_of
 
 AWAY = (BidistError, redis.RedisError, OSError)
 """What a read may raise while Redis is away."""
-LONGEST, BLOCK = 10_000, 100
+LONGEST, BLOCK, FEW = 10_000, 100, 4
 
 Entry = tuple[float, Mapping[str, str]]
 """An entry of a stream: when it was written, and its fields."""
@@ -73,7 +73,7 @@ class RunReader:
         """Returns entries of `metrics` or `events` that have not been read before, oldest first."""
         # Entries may share a millisecond, so the number already read of the last one is remembered with it.
         since, known = self._read.get(name, (0.0, 0))
-        count = BLOCK
+        count = FEW if known else BLOCK  # a second brings one or two
         while True:
             found = self._store.stream(name, count)
             if len(found) < count or found[0][0] < since or count >= LONGEST:
