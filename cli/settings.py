@@ -72,7 +72,7 @@ def _settings(arguments: argparse.Namespace) -> int:
 
 
 def groups() -> list[Group]:
-    """The sections of the configuration in order, then the settings of each method that has some."""
+    """Returns the sections of the configuration; after the section `method`, the settings of each method."""
     found = []
     for name, field in Config.model_fields.items():
         section = field.annotation
@@ -84,7 +84,7 @@ def groups() -> list[Group]:
 
 
 def markdown(found: Sequence[Group]) -> str:
-    """The page `docs/settings.md`."""
+    """Returns the page `docs/settings.md`."""
     lines = [INTRODUCTION]
     for group in found:
         lines += [
@@ -148,7 +148,7 @@ def _rows(section: type[Section], path: str) -> Iterator[Setting]:
 
 
 def accepted(field: FieldInfo) -> str:
-    """Says which values a setting accepts."""
+    """Describes the values that a setting accepts."""
     limits = {
         name: getattr(limit, name)
         for limit in field.metadata
@@ -176,7 +176,7 @@ def _kind(annotation: Any, limits: dict[str, Any]) -> str:
 
 
 def _range(limits: dict[str, Any]) -> str:
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
     return " and ".join(f"{word} {limits[name]:g}" for name, word in words.items() if name in limits)
 
 

@@ -30,10 +30,10 @@ def test_every_setting_is_listed_once_with_its_meaning() -> None:
 @pytest.mark.parametrize(
     ("name", "default", "accepted"),
     [
-        ("learner.epochs", "2", "a whole number at least 1"),
-        ("learner.gamma", "0.99", "a number at least 0 and at most 1"),
+        ("learner.epochs", "2", "a whole number of at least 1"),
+        ("learner.gamma", "0.99", "a number of at least 0 and at most 1"),
         ("learner.targets", '"gae"', "`gae` or `vtrace`"),
-        ("learner.final_learning_rate", "null", "a number at least 0 or `null`"),
+        ("learner.final_learning_rate", "null", "a number of at least 0 or `null`"),
         ("learner.device", '"auto"', "text that matches `^(auto|cpu|cuda(:\\d+)?)$`"),
         ("network.channels", "[16, 32]", "a list of 2 whole numbers"),
         ("environment.last_action_and_reward", "true", "`true` or `false`"),
