@@ -13,7 +13,7 @@ from evaluator.scenarios import scenario as find
 def evaluate(
     policy: Population | Policy | Callable[[Any], int], scenario: str, episodes: int = 20, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Plays a policy in one of Melting Pot's scenarios, at all focal seats, in this process.
+    """Plays a policy in all focal seats of one of Melting Pot's scenarios, in this process.
 
     `bidist evaluate` plays on all cores and can be resumed; it gives the same rows.
 
@@ -23,12 +23,12 @@ def evaluate(
         observations that Melting Pot's scenarios show to focal players.
       scenario: its name, such as `coins_3`.
       episodes: how many.
-      seed: of the evaluation: the game, the bots and, for a population, its draws. Other policies draw by themselves.
+      seed: of the evaluation: the game, the bots and, for a population, its draws. Other policies seed themselves.
 
     Returns: one row per episode; docs/evaluation.md explains the columns. `pandas.DataFrame(rows)` makes a table.
 
     Raises:
-      ConfigError: if there is no such scenario, or it is of another game than the population's.
+      ConfigError: if there is no such scenario, or the population plays another game.
       SetupError: if the scenario's bots are not installed.
     """
     played = find(scenario)

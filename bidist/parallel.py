@@ -18,7 +18,7 @@ class Game(ParallelEnv):  # type: ignore[misc]
     """A game of the fast adapter; see `bidist.env` for the arguments.
 
     The agents `player_0`, `player_1`, ... act at once, in `Discrete` spaces, and all stay to the end of an episode.
-    Each observes a dictionary with the names, shapes and numbers of Melting Pot's own API.
+    Each observes a dictionary with the names, shapes and values of Melting Pot's own API.
 
     Attributes:
       possible_agents: all agents.

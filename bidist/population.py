@@ -1,4 +1,4 @@
-"""Populations that were trained, as policies with Melting Pot's own interface."""
+"""Trained populations, as policies with Melting Pot's own interface."""
 
 import copy
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Population:
     leaves its arguments as they are. Players see what they saw in training, and draw actions as in `bidist evaluate`.
 
     Args:
-      source: the checkpoint that is played, and the run that it is from.
+      source: the checkpoint to play, and the run it comes from.
 
     Raises: what building the run's game raises, from which the sizes of the networks follow.
     """
@@ -61,7 +61,7 @@ class Population:
 
     @property
     def source(self) -> evaluate.Population:
-        """Where it comes from: the run's name, method, seed and configuration, the checkpoint, its training steps."""
+        """Where it comes from: the run, with method, seed and configuration, and the checkpoint, with its steps."""
         return self._source
 
     @property
@@ -132,7 +132,7 @@ class Population:
             seen = observe_last(seen, spec.actions, last, np.array([timestep.reward or 0], np.float32))
         if seen.rgb.shape[1:] != spec.rgb_shape or seen.features.shape[1] != spec.features:
             shapes = {name: np.shape(x) for name, x in named.items()}
-            raise ConfigError(f"these are no observations of {self.substrate}: {shapes}")
+            raise ConfigError(f"these are not observations of {self.substrate}: {shapes}")
         return seen
 
 

@@ -89,8 +89,8 @@ def add_allow(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[name for name in (variable(ALLOW_VARIABLE) or "").split(",") if name],
         metavar="CODE",
-        help="run this module:Class or pettingzoo:module:function if the run names it; may be repeated "
-        f"(default: ${ALLOW_VARIABLE}, separated by commas)",
+        help="run this module:Class or pettingzoo:module:function if the run names it; repeatable "
+        f"(default: the comma-separated ${ALLOW_VARIABLE})",
     )
 
 

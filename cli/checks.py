@@ -21,7 +21,7 @@ MIN_MEMORY_GIB = 4.0
 MIN_DISK_GIB = 5.0
 SETUP_ADVICE = "run `make setup` in a checkout; elsewhere install it as docs/install.md says"
 BOTS_ADVICE = (
-    "training works without; to evaluate, set BIDIST_MELTINGPOT_ASSETS to Melting Pot's archive of assets and run "
+    "training works without them; to evaluate, set BIDIST_MELTINGPOT_ASSETS to Melting Pot's asset archive and run "
     "`make setup`, or run `make bots` where Melting Pot's own download works; without a checkout, see docs/install.md"
 )
 # The paper's substrates, with both variants of the games that have two.
@@ -56,7 +56,7 @@ class Check:
 
 
 def check_python(version: tuple[int, ...]) -> Check:
-    """Checks the version of Python."""
+    """Checks that Python is new enough."""
     found = ".".join(map(str, version)) + f" ({sys.executable})"
     if version < MIN_PYTHON:
         return Check("Python", "fail", found, "install Python 3.11 or newer, then run `make clean setup`")
@@ -107,21 +107,21 @@ def check_substrates(folder: Path | None) -> Check:
     missing = [name for name in SUBSTRATES if not (configs / f"{name}.py").is_file()]
     if missing or not (folder / "lua" / "levels").is_dir():
         what = ", ".join(missing) or "the levels"
-        return Check("Melting Pot", "fail", f"without {what}", "run `make clean setup`")
+        return Check("Melting Pot", "fail", f"lacks {what}", "run `make clean setup`")
     version = importlib.metadata.version("dm-meltingpot")
     return Check("Melting Pot", "ok", f"{version}, all {len(SUBSTRATES)} substrates of the paper")
 
 
 def check_bots(folder: Path | None) -> Check:
-    """Checks for which of the paper's substrates bots are installed, which their scenarios need."""
+    """Checks which of the paper's substrates have the bots that their scenarios need."""
     models = folder / "assets" / "saved_models" if folder else None
-    having = [name for name in SUBSTRATES if models and any((models / name).glob("*/saved_model.pb"))]
-    if not having:
+    found = [name for name in SUBSTRATES if models and any((models / name).glob("*/saved_model.pb"))]
+    if not found:
         return Check("bots", "warn", "none: scenarios cannot be played", BOTS_ADVICE)
-    missing = [name for name in SUBSTRATES if name not in having]
+    missing = [name for name in SUBSTRATES if name not in found]
     if missing:
-        return Check("bots", "warn", f"{', '.join(having)}; none for {', '.join(missing)}", BOTS_ADVICE)
-    return Check("bots", "ok", ", ".join(having))
+        return Check("bots", "warn", f"{', '.join(found)}; none for {', '.join(missing)}", BOTS_ADVICE)
+    return Check("bots", "ok", ", ".join(found))
 
 
 def check_redis_server() -> Check:
@@ -144,9 +144,9 @@ def check_redis_server() -> Check:
 
 
 def check_cores(cores: float) -> Check:
-    """Checks the number of cores that this process may use."""
+    """Checks that this process may use enough cores for learner and actors."""
     if cores < MIN_CORES:
-        advice = f"runs work, but slowly: the learner and the actors share less than {MIN_CORES} cores"
+        advice = f"runs work, but slowly: the learner and the actors share fewer than {MIN_CORES} cores"
         return Check("cores", "warn", f"{cores:g}", advice)
     return Check("cores", "ok", f"{cores:g}")
 

@@ -1,4 +1,4 @@
-"""`bidist completion`: a script by which a shell completes commands and options."""
+"""`bidist completion`: a script that makes a shell complete commands and options."""
 
 import argparse
 

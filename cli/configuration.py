@@ -24,8 +24,8 @@ def add_configuration(parser: argparse.ArgumentParser, name: bool = True) -> Non
         metavar="GAME",
         help="a Melting Pot substrate, a matrix game (`bidist list substrates`) or pettingzoo:module:function",
     )
-    group.add_argument("--method", metavar="METHOD", help=f"one of {', '.join(METHODS)}, or module:Class of your own")
-    group.add_argument("--network", metavar="MODULE:CLASS", help="a network of your own (docs/methods.md)")
+    group.add_argument("--method", metavar="METHOD", help=f"one of {', '.join(METHODS)}, or your own module:Class")
+    group.add_argument("--network", metavar="MODULE:CLASS", help="your own network (docs/methods.md)")
     group.add_argument(
         "--preset", metavar="PRESET", help=f"{', '.join(preset_names())} or a YAML file (default: {PRESET})"
     )
@@ -33,7 +33,7 @@ def add_configuration(parser: argparse.ArgumentParser, name: bool = True) -> Non
         "--steps",
         type=steps,
         metavar="N",
-        help="length of the run in player steps, which is env steps times players; 2e6 and 2_000_000 are fine",
+        help="length of the run in player steps, which is env steps times players; 2e6 and 2_000_000 work too",
     )
     group.add_argument("--seed", type=int, metavar="N", help="seed of all randomness (default: 0)")
     group.add_argument(
@@ -50,7 +50,7 @@ def add_configuration(parser: argparse.ArgumentParser, name: bool = True) -> Non
 
 
 def new(arguments: argparse.Namespace) -> Config:
-    """The configuration of a new run, checked and with a name."""
+    """Returns the configuration of a new run, named, and checked: its game, method and network exist."""
     preset, values = arguments.preset or PRESET, _named(arguments)
     config = load_config(preset, arguments.overrides, values)
     if not config.run.name:
@@ -72,13 +72,13 @@ def new(arguments: argparse.Namespace) -> Config:
 
 
 def resolved(arguments: argparse.Namespace) -> Config:
-    """The same without a name of its own if none is given, and without building the game."""
+    """Returns the configuration of a new run without building its game; the name may be empty."""
     return resolve(load_config(arguments.preset or PRESET, arguments.overrides, _named(arguments)))
 
 
 @cache
 def spec_of(environment: EnvironmentConfig) -> EnvironmentSpec:
-    """The spec of a game, which is built once to find out.
+    """Returns the spec of a game, which takes building it once.
 
     Raises:
       BidistError: if the game cannot be built.
@@ -89,7 +89,7 @@ def spec_of(environment: EnvironmentConfig) -> EnvironmentSpec:
 
 
 def resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
-    """The configuration of a run that is there already, with another budget if asked for.
+    """Returns the configuration of an existing run, with another budget if asked for.
 
     Raises:
       ConfigError: if the arguments ask for any other change.

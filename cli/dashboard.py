@@ -30,7 +30,7 @@ def add_parsers(commands: Commands) -> None:
         type=Path,
         default=Path("results"),
         metavar="FOLDER",
-        help="where reports were written to (default: results)",
+        help="where reports are (default: results)",
     )
     page.add_argument(
         "--redis",

@@ -13,7 +13,7 @@ def add_parsers(commands: Commands) -> None:
     diversity = commands.add(
         "evaluate",
         "diversity",
-        "measure how different the policies are that players met in training",
+        "measure how much the policies that players met in training differ",
         _diversity,
         "RUN ...",
     )
@@ -22,7 +22,7 @@ def add_parsers(commands: Commands) -> None:
         "--out", type=Path, default=Path("diversity"), metavar="FOLDER", help="where to write (default: diversity)"
     )
     diversity.add_argument(
-        "--seed", type=count, default=0, metavar="N", help="seed of the games that give the observations (default: 0)"
+        "--seed", type=count, default=0, metavar="N", help="seed of the games that are observed (default: 0)"
     )
     add_folder(diversity)
 

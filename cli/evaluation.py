@@ -1,4 +1,4 @@
-"""The commands that play checkpoints, or a policy of the user's: official scenarios, videos."""
+"""The commands that play checkpoints, or the user's own policy: official scenarios, videos."""
 
 import argparse
 import time
@@ -21,7 +21,7 @@ examples:
   bidist evaluate NAME                            the newest checkpoint, in the game's scenarios 0 to 4
   bidist evaluate NAME --scenario coins_3 --checkpoint all
   bidist evaluate --random coins                  players who act at random, for comparison
-  bidist evaluate --policy module:build --scenario coins_3     a policy of yours, trained anywhere
+  bidist evaluate --policy module:build --scenario coins_3     your own policy, trained anywhere
 
 Repeat an interrupted command to resume it: no episode is played twice.
 """
@@ -147,7 +147,7 @@ def _evaluate_policy(arguments: argparse.Namespace, options: dict[str, Any]) -> 
     evaluate.check(person, arguments.scenarios)
     out = arguments.out or RunFolder(arguments.folder / person.run).evaluation
     if out.exists() and any(row["run"] == person.run for row in rows_of(out)):
-        print(f"{out} holds episodes of {arguments.policy}, which count: if it has changed, give another --out")
+        print(f"{out} has episodes of {arguments.policy} already; if the policy has changed, name another --out")
     return _play({out: [person]}, {**options, "policy": arguments.policy})
 
 

@@ -46,7 +46,7 @@ def add_parsers(commands: Commands) -> None:
 
     summary = "measure whether meeting phi or past policies helps with strangers, in a small game"
     conventions = commands.add("many runs", "conventions", summary, _conventions)
-    conventions.add_argument("--methods", nargs="+", metavar="METHOD", help="labels of methods (default: all)")
+    conventions.add_argument("--methods", nargs="+", metavar="METHOD", help="which methods (default: all)")
     conventions.add_argument("--seeds", type=count, default=10, metavar="N", help="runs per method (default: 10)")
     conventions.add_argument("--updates", type=count, default=300, metavar="N", help="updates per run (default: 300)")
     conventions.add_argument("--workers", type=count, default=2, metavar="N", help="runs at a time (default: 2)")
@@ -55,7 +55,7 @@ def add_parsers(commands: Commands) -> None:
     summary = "kill and stop every part of a real run, in random order, and check its ledger"
     chaos = commands.add("many runs", "chaos", summary, _chaos)
     chaos.add_argument("--minutes", type=minutes, default=10.0, metavar="N", help="how long (default: 10)")
-    chaos.add_argument("--seed", type=count, default=0, metavar="N", help="what is hit and when (default: 0)")
+    chaos.add_argument("--seed", type=count, default=0, metavar="N", help="seed of the faults (default: 0)")
     chaos.add_argument(
         "--actors",
         type=count,

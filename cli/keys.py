@@ -13,7 +13,7 @@ Give each party its own folder and nothing else:
     bidist learner --redis redis://learner@HOST:6379/0 --keys keys/learner --listen tcp://*:5555 ...
   BIDIST_REDIS_PASSWORD_FILE=keys/actor/redis-password \\
     bidist actor --redis redis://actor@HOST:6379/0 --keys keys/actor ...
-To withdraw an actor's key, delete its line in keys/learner/authorized_keys; its connection is dead from then on.
+To withdraw an actor's key, delete its line in keys/learner/authorized_keys; that shuts the actor out at once.
 """
 
 
@@ -25,14 +25,14 @@ def add_parsers(commands: Commands) -> None:
         "--run",
         default=variable(RUN_VARIABLE),
         metavar="NAME",
-        help=f"the only run that they open in Redis (default: ${RUN_VARIABLE}, or that of the keys in FOLDER, "
-        "or all runs)",
+        help=f"the only run whose data in Redis they give access to (default: ${RUN_VARIABLE}, or the run of the keys "
+        "in FOLDER, or all runs)",
     )
     keys.add_argument(
         "--actor",
         action="append",
         metavar="NAME",
-        help="make keys of its own for an actor, or a host of actors; may be repeated (default: actor)",
+        help="make separate keys for this actor, or host of actors; repeatable (default: actor)",
     )
 
 

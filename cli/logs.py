@@ -1,4 +1,4 @@
-"""The log of a command: plain lines for people, or one JSON object per line for whoever collects logs."""
+"""The log of a command: plain lines for people, or one JSON object per line for log collectors."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ class Json(logging.Formatter):
 
 
 def plain(role: str) -> logging.Formatter:
-    """Returns what formats a record as a line of text: time in UTC, role, level, message."""
+    """Returns a formatter of plain lines: time in UTC, role, level, message."""
     formatter = logging.Formatter(f"%(asctime)sZ {role:<9} %(levelname)-7s %(message)s", TIME)
     formatter.converter = time.gmtime
     return formatter

@@ -12,14 +12,14 @@ from common.cores import control_groups
 
 
 def melting_pot_folder() -> Path | None:
-    """Where Melting Pot is installed, None if it is not."""
+    """Returns where Melting Pot is installed; None if it is not."""
     spec = importlib.util.find_spec("meltingpot")
     locations = list(spec.submodule_search_locations or []) if spec else []
     return Path(locations[0]) if locations else None
 
 
 def wheel_tags(name: str) -> str:
-    """The tags of an installed wheel, empty if it is not installed."""
+    """Returns the tags of an installed wheel; empty if it is not installed."""
     try:
         text = importlib.metadata.distribution(name).read_text("WHEEL") or ""
     except importlib.metadata.PackageNotFoundError:
@@ -28,14 +28,14 @@ def wheel_tags(name: str) -> str:
 
 
 def glibc_version() -> tuple[int, int] | None:
-    """This machine's glibc, None if it has another C library."""
+    """Returns the version of this machine's glibc; None if it has another C library."""
     name, version = platform.libc_ver()
     match = re.match(r"(\d+)\.(\d+)", version)
     return (int(match[1]), int(match[2])) if name == "glibc" and match else None
 
 
 def usable_memory() -> tuple[int, int]:
-    """The memory that this process may use, all and free, in bytes, with its control group's limit."""
+    """Returns the memory that this process may use within its control group's limit: total and free, in bytes."""
     memory = psutil.virtual_memory()
     total, free = memory.total, memory.available
     for folder in control_groups():
@@ -47,7 +47,7 @@ def usable_memory() -> tuple[int, int]:
 
 
 def file_cache(folder: Path) -> int:
-    """Bytes that a control group uses for files, and that the kernel gives up when they are wanted."""
+    """Returns the bytes of a control group's file cache, which the kernel frees on demand."""
     try:
         match = re.search(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
     except OSError:
@@ -56,7 +56,7 @@ def file_cache(folder: Path) -> int:
 
 
 def read_numbers(path: Path) -> list[int]:
-    """The whole numbers in a file of the kernel's; none if it is missing or says `max`."""
+    """Returns the whole numbers in a kernel file; none if it is missing or says `max`."""
     try:
         return [int(word) for word in path.read_text().split()]
     except (OSError, ValueError):

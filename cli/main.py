@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """The errors that one line explains; imported here because `--help` needs no Redis client."""
+    """Returns the errors that one line explains; `--help` must not load the Redis client, so it is imported here."""
     import redis
 
     return BidistError, redis.RedisError, OSError

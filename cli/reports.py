@@ -66,7 +66,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _note(folder: Path, arguments: argparse.Namespace) -> None:
-    """Writes down beside a report which command made it."""
+    """Records, next to a report, the command that made it."""
     command = shlex.join(["bidist", "report", *map(str, arguments.results), "--out", str(arguments.out)])
     write(folder / "command.json", f"{json.dumps({'command': command})}\n".encode())
 

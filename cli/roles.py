@@ -73,7 +73,7 @@ def add_parsers(commands: Commands) -> None:
 
 
 def _add_operation(parser: argparse.ArgumentParser) -> None:
-    """Adds what container engines and clusters need of a role."""
+    """Adds the options for container engines and clusters."""
     parser.add_argument(
         "--health-port",
         type=count,
@@ -100,7 +100,7 @@ def _learner(arguments: argparse.Namespace) -> int:
     device_of(config.learner.device)
     launch = Launch.from_environment()
     if launch.rank > 0:
-        stop_on_signals()  # rank 0 says when it is over
+        stop_on_signals()  # rank 0 decides when to stop
         service.follow(config, launch)
         return 0
     keys = None if arguments.keys is None else LearnerKeys.read(arguments.keys)
@@ -150,7 +150,7 @@ def _stack(arguments: argparse.Namespace) -> int:
 
 
 def _probes(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[object]:
-    """Answers probes about the role of a command, if asked to."""
+    """Returns the server that answers probes about a command's role, if it has a port."""
     from deploy import health
 
     if arguments.health_port is None:
@@ -167,7 +167,7 @@ def _status(arguments: argparse.Namespace, store: "Store") -> int:
 
 
 def _store(arguments: argparse.Namespace) -> "Store":
-    """The keys of a role's run, in a Redis that answers."""
+    """Returns the store of a role's run, once its Redis has answered."""
     from common.store import Store
 
     require_redis(arguments.redis)
@@ -176,7 +176,7 @@ def _store(arguments: argparse.Namespace) -> "Store":
 
 
 def require_redis(url: str) -> None:
-    """Checks that a Redis server answers, so that a wrong address fails at once and not after retries.
+    """Checks that a Redis server answers, so that a wrong address fails at once, without retries.
 
     Raises:
       StoreError: if none does.

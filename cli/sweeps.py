@@ -30,7 +30,7 @@ example:
 
 
 def add_parsers(commands: Commands) -> None:
-    """Adds `sweep` and `tune`."""
+    """Adds `sweep`, `reproduce` and `tune`."""
     summary = "train a matrix of methods, variants, substrates and seeds; resumable"
     sweep = commands.add("many runs", "sweep", summary, _sweep, "[PLAN] [SECTION.KEY=VALUE ...]", SWEEP_EXAMPLES)
     _add_plan(sweep)
@@ -39,7 +39,7 @@ def add_parsers(commands: Commands) -> None:
         "--archive",
         type=Path,
         metavar="FOLDER",
-        help="keep what each trial measured in a small file here, without checkpoints; trials found here count as done",
+        help="keep each trial's measurements here, in a small file without checkpoints; trials here count as done",
     )
     sweep.add_argument("--slurm", type=int, metavar="N", help="submit N workers to SLURM and exit")
     sweep.add_argument(
@@ -52,14 +52,14 @@ def add_parsers(commands: Commands) -> None:
     )
 
     summary = "train and evaluate everything behind the paper's Table 1 and Figure 1; resumable"
-    again = commands.add("many runs", "reproduce", summary, _reproduce, notes=REPRODUCE_NOTES)
-    again.add_argument("--small", action="store_true", help="short runs of two games, in about twenty minutes")
-    again.add_argument(
+    reproduce = commands.add("many runs", "reproduce", summary, _reproduce, notes=REPRODUCE_NOTES)
+    reproduce.add_argument("--small", action="store_true", help="short runs of two games, in about twenty minutes")
+    reproduce.add_argument(
         "--out", type=Path, metavar="FOLDER", help="tables, figures and archive (default: results/table-1)"
     )
-    again.add_argument("--work", type=Path, metavar="FOLDER", help="where runs are made (default: sweeps/table-1)")
-    again.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
-    again.add_argument("--actors", type=int, metavar="N", help="actor processes of each run")
+    reproduce.add_argument("--work", type=Path, metavar="FOLDER", help="where runs are kept (default: sweeps/table-1)")
+    reproduce.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    reproduce.add_argument("--actors", type=int, metavar="N", help="actor processes of each run")
 
     summary = "search for settings with Optuna; resumable"
     tune = commands.add("many runs", "tune", summary, _tune, "[PLAN] [SECTION.KEY=RANGE ...]", TUNE_EXAMPLES)

@@ -97,7 +97,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def budget(config: Config) -> str:
-    """A run's length in both units."""
+    """Describes a run's length in both units."""
     steps, count = config.run.player_steps, spec_of(config.environment).players
     return f"budget: {steps:,} player steps, which is {steps // count:,} env steps of {count} players"
 

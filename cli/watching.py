@@ -47,10 +47,10 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _require_runs(arguments: argparse.Namespace) -> None:
-    """Tells a newcomer what to do.
+    """Checks that there may be a run to look at.
 
     Raises:
-      ConfigError: if there is no run to look at.
+      ConfigError: if there is none; the message tells a newcomer how to start one.
     """
     folder = arguments.folder
     if arguments.redis is None and not any(folder.glob("*/config.yaml")):

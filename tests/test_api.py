@@ -129,7 +129,7 @@ def test_stepping_changes_nothing_but_the_state(population: bidist.Population) -
     assert population.step(seen._replace(observation={"RGB": means}), start)[0] == action
     for game in (env, small):
         game.close()
-    with pytest.raises(ConfigError, match=r"no observations of coins.*'FEATURES': \(7,\)"):
+    with pytest.raises(ConfigError, match=r"not observations of coins.*'FEATURES': \(7,\)"):
         population.step(seen._replace(observation={"FEATURES": np.zeros(7)}), start)
 
 

@@ -101,7 +101,7 @@ def test_substrates(tmp_path: Path) -> None:
     folder = make_melting_pot(tmp_path)
     assert checks.check_substrates(folder).status == "ok"
     (folder / "configs" / "substrates" / "coins.py").unlink()
-    assert checks.check_substrates(folder).found == "without coins"
+    assert checks.check_substrates(folder).found == "lacks coins"
 
 
 def test_bots(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def number():
 
 @pytest.fixture
 def my_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A module of the user's on the path."""
+    """The user's own module, on the path."""
     (tmp_path / "my_policies.py").write_text(BUILDER)
     (tmp_path / "broken.py").write_text("def build(:\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -152,9 +152,11 @@ def test_the_command_evaluates_a_policy_of_the_users(
 ) -> None:
     command = ["evaluate", "--policy", f"{my_policies}:build", "--folder", str(tmp_path), "--scenario", "coins_1"]
     assert main([*command, "--episodes", "2"]) == 0
-    assert "which count" not in capsys.readouterr().out
+    warning = "if the policy has changed, name another --out"
+    assert warning not in capsys.readouterr().out
     out = tmp_path / "my_policies.build-coins" / "evaluation.jsonl"
     assert main([*command, "--episodes", "3"]) == 0
+    assert warning in capsys.readouterr().out
     rows = read_lines(out)
     assert sorted(row["episode"] for row in rows) == [0, 1, 2]
     assert {(row["method"], row["scenario"]) for row in rows} == {("my_policies:build", "coins_1")}
