@@ -1,7 +1,7 @@
 """Who may talk to the learner's port: the answers that libzmq asks for at each handshake (ZeroMQ RFC 27, ZAP).
 
 libzmq checks that a client holds the secret of the key that it shows; whether that key is admitted is answered here.
-The key stays attached to every message of the connection, so that a key that is withdrawn later is out at once.
+The key stays attached to every message of the connection, so withdrawing it shuts the client out at once.
 """
 
 import logging

@@ -19,13 +19,13 @@ LONGEST_NAME = 200
 class Section(BaseModel):
     """Part of the configuration: immutable; unknown settings are an error."""
 
-    # Infinity would not survive the way through Redis, since JSON has none.
+    # Settings travel through Redis as JSON, which has no infinity.
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses what Python takes for a number: YAML reads `yes` as true, which would be 1."""
+        """Refuses what only Python takes for a number: YAML reads `yes` as true, which would be 1."""
         field = cls.model_fields[str(info.field_name)]
         if isinstance(value, bool) and field.annotation is not bool:
             raise ValueError("Input should not be true or false")
@@ -50,7 +50,7 @@ class RunConfig(Section):
     checkpoint_s: float = Field(60.0, gt=0)
     """Seconds between checkpoints; another is written at the end and at an orderly stop."""
     keep_checkpoints: int = Field(5, ge=1)
-    """How many of the newest checkpoints are kept."""
+    """Number of newest checkpoints to keep."""
 
 
 class EnvironmentConfig(Section):
@@ -106,14 +106,14 @@ class ActorConfig(Section):
     threads: int = Field(1, ge=1)
     """Threads per actor process."""
     hang_s: float = Field(180.0, gt=0)
-    """Seconds without a step after which an actor hangs and ends; more than the 60 s that it waits for Redis."""
+    """Seconds without a step after which an actor counts as hung and ends; more than the 60 s it waits for Redis."""
 
 
 class LearnerConfig(Section):
     """The update: recurrent PPO with a centralised critic."""
 
     plain_tcp: bool = False
-    """Whether it may listen beyond this machine without keys: then anybody who reaches the port can send it unrolls."""
+    """Whether the learner may listen beyond this machine without keys; anyone who reaches it can then send unrolls."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """Where the learner computes: `auto` uses a GPU if there is one."""
     threads: int = Field(0, ge=0)

@@ -20,7 +20,7 @@ from common.errors import SetupError, StoreError
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 60.0
-# A server that is gone, loads its file, is out of memory, or is a replica that takes no writes: it may recover.
+# The server is gone, is loading its file, is out of memory, or is a replica that takes no writes: it may recover.
 UNABLE = [
     redis.ConnectionError,
     redis.TimeoutError,
@@ -53,7 +53,7 @@ class _Patience(AbstractBackoff):
 
 
 class _Client(redis.Redis):
-    """Takes a script's complaint about the server for what it is, so that the script is retried like any command.
+    """Raises a script's error about the server's state as a plain command's, so that the script is retried like one.
 
     A script is refused before its first write, never in the middle.
     """
@@ -62,8 +62,8 @@ class _Client(redis.Redis):
         try:
             return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
         except redis.ResponseError as error:
-            for kind, sign in ((redis.OutOfMemoryError, "OOM command"), (redis.ReadOnlyError, "READONLY")):
-                if sign in str(error) and not isinstance(error, kind):
+            for kind, words in ((redis.OutOfMemoryError, "OOM command"), (redis.ReadOnlyError, "READONLY")):
+                if words in str(error) and not isinstance(error, kind):
                     raise kind(str(error)) from None
             raise
 
@@ -100,7 +100,7 @@ def _checked(url: str) -> str:
 
 
 def with_password(url: str, path: Path | None) -> str:
-    """Returns a Redis URL with the password in a file, unless it has one already.
+    """Returns a Redis URL completed by the password in a file, unless it has one already.
 
     Raises:
       SetupError: if the file cannot be read or is empty.
@@ -129,7 +129,7 @@ def refusal(url: str) -> str | None:
     except (redis.RedisError, ValueError) as error:
         if "HELLO must be called with the client already authenticated" in str(error):
             return (
-                "it wants a user and a password: name the user in the URL, and the password's file in "
+                "it requires a user and a password: name the user in the URL, and the password's file in "
                 "BIDIST_REDIS_PASSWORD_FILE"
             )
         return str(error)

@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use: what learner threads, actors, sweeps and the doctor all count by."""
+"""How many CPU cores this process may use; learner threads, actors, sweeps and the doctor all count them here."""
 
 import os
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Code that does not come with BiDist, and that a run's configuration names: your own methods, networks and games.
+"""Code that a run's configuration names and that does not come with BiDist: your own methods, networks and games.
 
-Whoever can write to Redis can write a configuration there. A role therefore imports only what its own operator has
+Anyone who can write to Redis can write a configuration there. A role therefore imports only what its own operator has
 allowed, on its command line or in its environment.
 """
 

@@ -1,4 +1,4 @@
-"""Why a learner does not let this actor in, as far as libzmq's events tell."""
+"""Explains why a learner refuses this actor, as far as libzmq's events show."""
 
 import time
 import uuid
@@ -9,7 +9,7 @@ from zmq.utils.monitor import parse_monitor_message
 from common.errors import SetupError
 
 PATIENCE_S = 5.0
-"""A learner that dies during a handshake looks the same as a wrong key; only the latter fails for so long."""
+"""A learner that dies during a handshake looks the same as a wrong key; only a wrong key fails for this long."""
 
 _FAILURES = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
@@ -33,7 +33,7 @@ class Handshakes:
         self._events.connect(address)
 
     def check(self) -> None:
-        """Looks at what has happened since the last call.
+        """Handles the events since the last call.
 
         Raises:
           SetupError: if the learner refused this actor, or is not the one that its key belongs to.
@@ -62,8 +62,8 @@ class Handshakes:
             return
         if self._key:
             raise SetupError(
-                f"no secure connection to the learner at {self._endpoint}: it has another key than learner.public "
-                "says, or none; copy the run's key files again"
+                f"no secure connection to the learner at {self._endpoint}: its key is not the one in learner.public, "
+                "or it has none; copy the run's key files again"
             )
         raise SetupError(
             f"the learner at {self._endpoint} only admits actors with keys: name this actor's folder with --keys, or "

@@ -1,4 +1,4 @@
-"""Imports what a setting or an option names: a method, a network, a game or a policy of the user's."""
+"""Imports what a setting or an option names: the user's own method, network, game or policy."""
 
 import importlib
 import os

@@ -21,7 +21,7 @@ GONE_S = 10.0
 MAX_FRAMES = 16
 CLOSED_KEPT = 1000
 CURVE_BYTES = 33
-"""By which encryption enlarges a frame: a command's name, a nonce, a code of authentication, flags (ZeroMQ RFC 26)."""
+"""What encryption adds to a frame: a command name, a nonce, an authentication code and flags (ZeroMQ RFC 26)."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Arrival:
-    """An unroll that arrived, or the reason why it was rejected."""
+    """An unroll that arrived, or the reason it was rejected."""
 
     incarnation: str
     sequence: int
@@ -155,7 +155,7 @@ class Inbox:
     def forget(self, incarnation: str, closed: bool = False) -> None:
         """Drops an incarnation that is gone, along with its unrolls that were not taken.
 
-        If the ledger has closed it, its later unrolls are not taken either: they count as lost.
+        If the ledger has closed it, its later unrolls are refused too: they count as lost already.
         """
         if closed:
             self._closed.append(incarnation)

@@ -3,12 +3,12 @@
 Each party has a folder of its own and needs nothing from the others' (`bidist keys` makes them all):
 
     learner   curve.secret      its secret key
-              authorized_keys   a line `NAME KEY` for each actor it admits; without its line, an actor is out at once
+              authorized_keys   a line `NAME KEY` for each actor it admits; removing the line shuts it out at once
     actor     curve.secret      its secret key
               learner.public    the key of the only learner that it sends unrolls to
 
 The keys are CurveZMQ's: 32 bytes as 40 characters of Z85. Every connection negotiates new session keys from them, so a
-recorded session is of no use to anybody.
+recorded session is useless.
 """
 
 import logging
@@ -93,7 +93,7 @@ class AllowList:
         self._names: dict[bytes, str] = {}
 
     def name(self, key: bytes) -> str | None:
-        """Returns the name under which a key is admitted, None if it is not. Without a readable file nobody is."""
+        """Returns the name under which a key is admitted; None if it is not, or the file cannot be read."""
         try:
             status = self._path.stat()
             seen = (status.st_mtime_ns, status.st_size, status.st_ino)
@@ -102,7 +102,7 @@ class AllowList:
                 self._seen = seen
         except (OSError, SetupError) as error:
             if self._names or self._seen is not None:
-                log.error("no actor is admitted until this is mended: %s", error)
+                log.error("no actor is admitted until this is fixed: %s", error)
             self._names, self._seen = {}, None
         return self._names.get(key)
 

@@ -19,11 +19,11 @@ Entry = tuple[str, int, Outcome, str]
 """The outcome of one unroll: its incarnation, its sequence number, the outcome, and the reason or ''."""
 
 CLOSED_KEPT = 10_000
-"""How many closed incarnations are remembered; an actor that is stopped while that many others end counts anew."""
+"""How many closed incarnations are remembered; one that was only stopped counts again if it outlasts so many others."""
 
-# KEYS: ledger, sequences, closed, closings and, for a learner, the run's owner: nobody else's learner changes anything.
-# If Redis comes back with an older state of its file, the accounts may be ahead of the production; `_ACCOUNT` then
-# raises `produced` to match.
+# KEYS: ledger, sequences, closed, closings and, for a learner, the run's owner, without whom no learner may change
+# anything. If Redis comes back with an older state of its file, the accounts may be ahead of the production; `_ACCOUNT`
+# then raises `produced` to match.
 _PRODUCE = """
 if redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then return 0 end
 local field = ARGV[1] .. ':produced'
@@ -128,7 +128,7 @@ class Ledger:
       closed: key of the set of closed incarnations, whose late reports are ignored.
       closings: key of the list of the same incarnations, the last one closed first.
       owner: key of the incarnation of the run's learner.
-      token: what `owner` must hold, or be lost, for this ledger to be changed; empty for any.
+      token: this ledger can be changed only while `owner` holds it, or has been lost; empty for no such condition.
       closed_kept: how many closed incarnations are remembered.
     """
 

@@ -28,16 +28,16 @@ def new_incarnation(name: str) -> str:
 class Presence:
     """Keeps `worker:{role}:{name}` alive in Redis from a background thread.
 
-    A context manager: adds a `start` event on entering, and `stop` or `error` on leaving. The wall clock may be set, so
-    its times are for people only and decide nothing.
+    A context manager: adds a `start` event on entering, and `stop` or `error` on leaving. Its wall-clock times are for
+    people only: nothing is decided by them, because that clock may jump.
 
     Args:
       store: the run's keys.
       role: `learner`, `actor` or `distiller`.
       name: unique among the role's living processes.
-      incarnation: of this start of it.
+      incarnation: of this start.
       heartbeat_s: seconds between heartbeats.
-      clock: seconds since any moment; never set.
+      clock: returns seconds, and never jumps.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Presence:
         self._fields.update(fields)
 
     def advanced(self) -> None:
-        """Records that the role has just made progress, and is not only alive."""
+        """Records that the role is not only alive but has just made progress."""
         self._advanced_at = self._clock()
         self.say(advanced=round(time.time(), 3))
 

@@ -1,4 +1,4 @@
-"""Where a role's scalars go: a file of JSON lines, and TensorBoard. A full disk interrupts both and stops nobody."""
+"""Where a role's scalars go: a file of JSON lines, and TensorBoard. A full disk interrupts both but stops no role."""
 
 import logging
 import math
@@ -34,7 +34,7 @@ def tag(metric: str) -> str:
 
 
 def flat(config: Config) -> dict[str, str | float]:
-    """Returns the settings that have a value by `section.key`, as text and numbers."""
+    """Returns the settings that are not null, as text and numbers by `section.key`."""
     sections = config.model_dump(mode="json").items()
     values = {f"{section}.{key}": x for section, part in sections for key, x in part.items() if x is not None}
     return {name: x if isinstance(x, str | int | float) else str(x) for name, x in values.items()}
@@ -86,7 +86,7 @@ class MetricsLog:
 class _Board:
     """TensorBoard's writer, opened again later if it fails.
 
-    Its thread ends with the first error, after which nobody empties the queue, and writing would wait for ever.
+    The writer's thread ends with its first error; nothing then empties the queue, and writing would block forever.
     """
 
     def __init__(self, folder: Path, purge_step: int | None) -> None:
@@ -125,13 +125,13 @@ class _Board:
         if events._worker.is_alive():
             return self._writer
         log.error("TensorBoard's files could not be written; trying again in %.0f s", RETRY_S)
-        events._event_queue.cancel_join_thread()  # or this process would never end
+        events._event_queue.cancel_join_thread()  # or this process would never exit
         self._writer, self._failed_at = None, time.monotonic()
         return None
 
 
 def _open(folder: Path, purge_step: int | None = None) -> "SummaryWriter":
-    """Imports the writer, which loads torch, only where something is written."""
+    """Opens a writer; imported here, because it loads torch."""
     from tensorboardX import SummaryWriter
 
     return SummaryWriter(str(folder), purge_step=purge_step)

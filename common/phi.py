@@ -1,4 +1,4 @@
-"""How a version of phi gets into Redis: as the newest and as one to draw from, unless there is a newer one."""
+"""Publishes a version of phi in Redis, as the newest and as one to draw from, unless there is a newer one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ def publish(client: Any, key: Callable[[str], str], phi: Weights, keep: int, sin
       key: returns a key's full name.
       phi: the version.
       keep: how many of the newest versions stay.
-      since: versions from this one on make room, whether or not they are among the newest.
+      since: versions from this one on are dropped, even if they are among the newest.
     """
     fields, newest, kept = phi.pack(), key(PHI), key("phis")
 

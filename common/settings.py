@@ -29,7 +29,7 @@ REDIS_VARIABLE, RUN_VARIABLE = "BIDIST_REDIS", "BIDIST_RUN"
 ALLOW_VARIABLE = "BIDIST_ALLOW"
 # Files with secrets, so that neither a command line nor the environment holds one.
 PASSWORD_VARIABLE, KEYS_VARIABLE = "BIDIST_REDIS_PASSWORD_FILE", "BIDIST_KEYS"
-# How a role talks to whoever operates it: the form of its log, and where it answers probes.
+# How a role talks to its operator: the form of its log, and where it answers probes.
 LOG_VARIABLE, HEALTH_VARIABLE = "BIDIST_LOG", "BIDIST_HEALTH_PORT"
 
 S = TypeVar("S", bound=Section)
@@ -155,7 +155,7 @@ def preset_path(preset: str) -> Path:
 
 
 def suggestions(path: str, known: Iterable[str]) -> list[str]:
-    """The settings that an unknown name may stand for, likeliest first, at most three.
+    """Returns the settings that an unknown name may stand for, likeliest first, at most three.
 
     A setting qualifies if it has the same key in another section, if the name abbreviates it (`lr`, `entropy`), or if
     it is spelt alike.
@@ -228,11 +228,10 @@ def _explain(error: Any, model: type[Section], path: str) -> str:
             return f"{path}: no such setting; did you mean {' or '.join(near)}? there are {', '.join(fields)}"
         return f"{path}: no such setting; there are {', '.join(fields) or 'none'}"
     message = error["msg"].removeprefix("Value error, ")
-    found = "" if not path else f", found {_short(error['input'])}"
-    return f"{path}: {message}{found}" if path else message
+    return f"{path}: {message}, found {_short(error['input'])}" if path else message
 
 
 def _named(part: str | int) -> str:
-    """A part of a setting's name, which may come from anywhere: on one line, and not too long."""
+    """Returns a part of a setting's name, whatever it contains, on one line and not too long."""
     text = str(part)
     return text if text.isprintable() and len(text) <= LONGEST_NAME else ascii(text[:LONGEST_NAME])

@@ -111,7 +111,7 @@ class Store:
     def publish_phi(self, phi: Weights, keep: int, since: int | None = None) -> bool:
         """Publishes a version of phi atomically as `phi` and as `phi:VERSION`; only the newest `keep` of those stay.
 
-        With `since`, those from that version on go too. Returns False and does nothing if Redis has a newer phi.
+        With `since`, those from that version on go too. Returns False, and does nothing, if Redis has a newer phi.
         """
         with self._reading(PHI):
             return phi_versions.publish(self.client, self.key, phi, keep, since)

@@ -22,7 +22,7 @@ def unpack(data: bytes) -> "dict[str, Tensor]":
     """Returns the tensors that `pack` turned into bytes.
 
     Raises:
-      ValueError: if these are no such bytes, or their header is larger than any of ours.
+      ValueError: if they are not safetensors, or their header is larger than any of ours.
     """
     import safetensors
     import safetensors.torch

@@ -56,7 +56,7 @@ class Weights:
         """Returns a version from the fields of a hash.
 
         Raises:
-          ValueError: if the data does not match its digest, or is no tensors.
+          ValueError: if the data does not match its digest, or holds no tensors.
           KeyError: if a field is missing.
         """
         data = fields.get(b"bytes", b"")
@@ -111,4 +111,4 @@ class Observations:
                 arrays[name] = np.frombuffer(data, dtype=dtype).reshape(shape)
             return cls(int(fields[b"update"]), **arrays)
         except (msgpack.UnpackException, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise ValueError(f"no observations: {type(error).__name__} {error}") from None
+            raise ValueError(f"not observations: {type(error).__name__} {error}") from None

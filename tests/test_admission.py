@@ -95,7 +95,7 @@ def test_an_unknown_key_is_refused_by_name(inbox: Inbox, tmp_path: Path, keys: P
 def test_an_actor_of_another_run_does_not_take_this_learner_for_its_own(inbox: Inbox, tmp_path: Path) -> None:
     make(tmp_path / "elsewhere", "elsewhere", ["actor"])
     started = time.monotonic()
-    assert "it has another key than learner.public says" in refusal(
+    assert "its key is not the one in learner.public" in refusal(
         inbox, ActorKeys.read(tmp_path / "elsewhere" / "actor")
     )
     assert time.monotonic() - started < ERROR_WITHIN_S

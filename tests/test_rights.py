@@ -176,7 +176,7 @@ def test_a_role_may_not(server: Server, user: str, command: list[Any]) -> None:
 
 def test_nobody_gets_in_without_a_password_or_with_anothers(server: Server) -> None:
     assert refusal(server.full("actor")) is None
-    assert "it wants a user and a password: name the user in the URL" in str(
+    assert "it requires a user and a password: name the user in the URL" in str(
         refusal(f"redis://127.0.0.1:{server.port}/0")
     )
     wrong = with_password(server.url("learner"), server.keys / "actor" / PASSWORD)
