@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 
 from common.errors import BidistError
@@ -88,7 +87,7 @@ class Catalogue(Shared):
                 address = Address(self.url, run)
                 if address not in shown:
                     here = [n for n, f in self.folders.items() if f.name == run and not rows[n].get("finished")]
-                    found[here[0] if len(here) == 1 and here[0] not in found else f"@{run}"] = replace(address)
+                    found[here[0] if len(here) == 1 and here[0] not in found else f"@{run}"] = address
         return found
 
 

@@ -132,7 +132,7 @@ def samples(
 def starvation_ratio(state: str | None, percent: float | None) -> float | None:
     """Returns the share of its time that the learner waits: 0 if the run is finished, None if its report is too old."""
     if state == "finished":
-        return 0.0  # a number, so that what scales the actors does not take it for a failure
+        return 0.0  # without a number, an autoscaler would take the metric for broken
     return None if percent is None else percent / 100
 
 

@@ -20,14 +20,14 @@ SERVER = {
     "bidist_scrape_seconds": Metric((), "Time that reading all runs took, in seconds"),
 }
 RUNS = {
-    "bidist_run_info": Metric(("method", "substrate", "seed"), "What is run; always 1"),
+    "bidist_run_info": Metric(("method", "substrate", "seed"), "Describes the run; always 1"),
     "bidist_run_state": Metric(("state",), "1 for the state that the run is in, 0 for the others"),
     "bidist_player_steps": Metric((), "Player steps in all batches so far"),
     "bidist_player_steps_budget": Metric((), "Length of the run in player steps"),
     "bidist_player_steps_per_second": Metric(
         (), "The learner's rate since its last report, in player steps per second"
     ),
-    "bidist_actor_player_steps_per_second": Metric((), "Player steps per second that all living actors play together"),
+    "bidist_actor_player_steps_per_second": Metric((), "Player steps per second of all live actors together"),
     "bidist_updates": Metric((), "Updates of theta so far"),
     "bidist_episodes": Metric((), "Episodes finished so far"),
     "bidist_theta_version": Metric((), "Published version of the learning policies"),
@@ -49,15 +49,15 @@ RUNS = {
     "bidist_queue_unrolls": Metric((), "Unrolls at the learner that are not trained on yet"),
     "bidist_queue_capacity_unrolls": Metric((), "Unrolls that may wait at the learner"),
     "bidist_malformed_messages": Metric(
-        (), "Messages dropped since the learner's start because they are not this run's"
+        (), "Messages dropped since the learner started because they are not this run's"
     ),
     "bidist_ledger_unrolls": Metric(
         ("term",), "What became of unrolls: produced, trained, stale, rejected, rewound, lost, in_flight"
     ),
     "bidist_ledger_reason_unrolls": Metric(("outcome", "reason"), "Why unrolls are stale or were rejected"),
-    "bidist_ledger_imbalance_unrolls": Metric((), "Produced less accounted for; anything but 0 is a defect"),
+    "bidist_ledger_imbalance_unrolls": Metric((), "Produced minus accounted for; anything but 0 is a bug"),
     "bidist_workers": Metric(("role",), "Living processes of each role"),
-    "bidist_role_missing": Metric(("role",), "1 if the run needs a role that is away, else 0"),
+    "bidist_role_missing": Metric(("role",), "1 if the run needs a role that is missing, else 0"),
     "bidist_checkpoint_age_seconds": Metric(
         (), "Time since the newest checkpoint, or since the learner's start if there is none yet, in seconds"
     ),

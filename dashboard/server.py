@@ -50,7 +50,7 @@ def serve(folder: Path, results: Path, url: str | None, host: str, port: int, to
     Args:
       folder: with the runs.
       results: with reports.
-      url: a Redis server whose runs are shown too.
+      url: of a Redis server whose runs are shown too.
       host: address to listen on; beyond loopback, visitors need a token.
       port: to listen on; 0 picks a free one.
       token_file: holds the token; None generates one if needed.
@@ -59,7 +59,7 @@ def serve(folder: Path, results: Path, url: str | None, host: str, port: int, to
       ConfigError: if the folder is missing and no server is named, the token cannot be read, or the port is taken.
     """
     if url is None and not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; name the one with your runs, or --redis for runs elsewhere")
+        raise ConfigError(f"{folder}: no such folder; name the one with your runs, or give --redis for runs elsewhere")
     if url is not None and (reason := Address(url, "").refusal()) is not None:
         print(f"Redis at {shown(url)} does not answer yet ({reason}); its runs appear when it does", flush=True)
     token = token_for(host, token_file)
@@ -93,7 +93,7 @@ def token_for(host: str, file: Path | None) -> str | None:
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(
             f"--token-file {file}: found {len(token)} characters, expected at least {SHORTEST_TOKEN} ASCII letters, "
-            'digits or signs on one line; make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
+            'digits or symbols on one line; make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
         )
     return token
 

@@ -48,11 +48,11 @@ def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host:
 class Probes:
     """Answers `/healthz`, whether a role is alive, and `/readyz`, whether it makes progress, from a background thread.
 
-    A context manager: listens from entering to exit, on every interface, because a cluster probes from outside. The
+    A context manager that listens from entry to exit, on every interface, because a cluster probes from outside. The
     answer is 200, or 503 with the problem.
 
     Args:
-      check: returns the problem, None if there is none; its argument is whether to ask only for life.
+      check: returns the problem, None if there is none; its argument is whether a heartbeat is enough.
       port: where to listen; 0 takes a free one.
     """
 
@@ -87,7 +87,7 @@ class _Answer(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def handle(self) -> None:
-        """Answers, unless the client has given up meanwhile, as engines do when a host is busy."""
+        """Answers, unless the client has given up in the meantime, as engines do when a host is busy."""
         with contextlib.suppress(ConnectionError):
             super().handle()
 

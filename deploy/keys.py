@@ -1,6 +1,6 @@
 """Makes the keys and passwords of a run: `bidist keys`.
 
-One folder for each party, which is all that it needs and all that it may have:
+There is one folder for each party, with everything it needs and nothing more:
 
     redis/       users.acl         the users of Redis and their rights; passwords as SHA-256 only
                  viewer-password   for redis-cli beside it
@@ -10,8 +10,8 @@ One folder for each party, which is all that it needs and all that it may have:
     viewer/      redis-password    for `bidist watch` and the like, which only read
     grafana/     password          of Grafana's administrator, for the containers
 
-`common.keys` describes the files for CurveZMQ. Files that exist are kept, so that it can be called again: to add an
-actor, or to make what was interrupted.
+`common.keys` describes the files for CurveZMQ. Existing files are kept, so the command can be repeated, to add an actor
+or to finish after an interruption.
 """
 
 import hashlib
@@ -62,8 +62,8 @@ def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
 
     Args:
       folder: holds a folder for each party; created if missing.
-      run: the only run whose keys in Redis they may use; `*` for all; None for that of the users who are there already,
-        for all if there are none.
+      run: the only run whose keys in Redis they may use; `*` for all. None keeps that of the existing users, or takes
+        all if there are none.
       actors: the names of the actors that have their own keys.
 
     Raises:
@@ -72,8 +72,8 @@ def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
     for name in actors:
         if not _NAME.fullmatch(name) or name in ("learner", "distiller", "viewer", "redis", "grafana", "default"):
             raise ConfigError(
-                f"{name!r} cannot be an actor's name: expected letters, digits, '.', '_' and '-', and no "
-                "other party's name"
+                f"{name!r} cannot be an actor's name: expected letters, digits, '.', '_' and '-', and not "
+                "another party's name"
             )
     made: list[Path] = []
     folder.mkdir(0o700, parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
 
 
 def _open(path: Path) -> None:
-    """Lets a container's other user read a file; on a host, the folder above keeps everybody out."""
+    """Lets another user in a container read a file; on a host, the folder above keeps other users out."""
     path.chmod(0o644)
     path.parent.chmod(0o755)
 
@@ -114,14 +114,14 @@ def _keep(path: Path, text: str, made: list[Path]) -> bool:
 
 
 def _run_of(users: Path) -> str | None:
-    """Returns the run that the users in a file are for, None if there is no such file."""
+    """Returns the run that a file's users may access; None if there is no such file."""
     text = users.read_text() if users.exists() else ""
     found = re.search(rf"^user viewer .* %R~{PREFIX}:(\S+):\* ", text, re.MULTILINE)
     return found and found[1]
 
 
 def _write_users(folder: Path, run: str) -> None:
-    """Writes the users of Redis anew, one for each folder with a password; nobody can read a password from it."""
+    """Rewrites the file of Redis' users, one for each folder with a password; it holds no readable password."""
     lines = ["user default off"]
     for path in sorted(folder.glob(f"*/{PASSWORD}")):
         name = path.parent.name

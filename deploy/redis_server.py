@@ -68,7 +68,7 @@ def find_redis_server() -> RedisBinary:
 
 
 def redis_version(program: Path) -> tuple[int, int]:
-    """Returns a `redis-server`'s major and minor version, or (0, 0) if it does not tell."""
+    """Returns the major and minor version of a `redis-server`; (0, 0) if it does not print them."""
     try:
         text = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -177,7 +177,7 @@ class RedisServer:
     def _check_data(self) -> None:
         if self._binary.fallback and (self._folder / "appendonlydir").exists():
             raise SetupError(
-                f"{self._folder} was written by Redis 7 or newer, which {self._binary.path} cannot read: "
+                f"{self._folder} was written by Redis 7 or newer, and {self._binary.path} cannot read it: "
                 "install the system's redis-server, or start a run of another name"
             )
 

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 LIVE_EVERY_S, PLAIN_EVERY_S = 1.0, 10.0
 FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
-# In the order of leaving: the actors before the learner, so that they can hand over their unrolls.
+# In the order in which roles leave: actors before the learner, so that they can hand over their unrolls.
 LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0, "record": 10.0, "track": 30.0}
 LAST_FILM_S = 300.0
 HURRIED_S = 1.0
@@ -41,7 +41,7 @@ HURRIED_S = 1.0
 
 
 class Extras(NamedTuple):
-    """What runs besides the roles: films every so many minutes, None for none, and trackers by name."""
+    """What runs besides the roles: a film every `film_every` minutes, None for none, and trackers by name."""
 
     film_every: float | None = None
     trackers: Sequence[str] = ()
@@ -51,7 +51,7 @@ NO_EXTRAS = Extras()
 
 
 def topology(config: Config, actors: int, url: str, extras: Extras) -> list["Role"]:
-    """Who runs: one learner, one distiller if the method has phi, the actors, and what else was asked for."""
+    """Returns the roles of a run: the learner, a distiller if the method has phi, the actors, and the extras."""
     join = ["--run", config.run.name]
     budget = ["--folder", str(config.run.folder), "--steps", str(config.run.player_steps)]
     roles = [Role("learner", "learner", [*join, *budget], learner_threads(config.learner), url, foreign(config))]
@@ -72,7 +72,7 @@ def topology(config: Config, actors: int, url: str, extras: Extras) -> list["Rol
 
 @dataclass
 class Role:
-    """One child process, and when it died; the run goes on without it if it is not needed."""
+    """One child process and the times of its deaths; the run goes on without it if it is not needed."""
 
     kind: str
     name: str
@@ -86,7 +86,7 @@ class Role:
     due: float = 0.0
 
     def start(self, logs: Path) -> None:
-        """Starts the process, logging its output. It ends with this process, and Ctrl-C in the terminal spares it."""
+        """Starts the process and logs its output; it ends with this process, and Ctrl-C in the terminal spares it."""
         command = with_parent(bidist(self.kind, *self.options))
         environment = _environment(self.threads, self.url, self.allowed)
         with (logs / f"{self.name}.log").open("ab") as out:
@@ -195,7 +195,7 @@ class Supervisor:
             print(views.plain(snapshot), flush=True)
 
     def _mend(self, store: Store, roles: list[Role]) -> None:
-        """Restarts what died: Redis at once, a role after a delay that grows with each death."""
+        """Restarts what has died: Redis at once, a role after a delay that grows with each death."""
         if self._server is not None and self._server.poll() is not None:
             self._console.print("[yellow]Redis died: restarting it[/]")
             self._server.restart()
@@ -237,11 +237,11 @@ class Supervisor:
                 role.wait(timeout_s)
 
     def _await_last_film(self, filming: list[Role]) -> None:
-        """Lets a finished run's last checkpoint be filmed; the role ends by itself after that."""
+        """Waits until a finished run's last checkpoint has been filmed, after which the role ends by itself."""
         deadline = time.monotonic() + LAST_FILM_S
         for role in filming:
             if role.running and not self._stopping.is_set():
-                self._console.print("filming the last checkpoint; Ctrl-C to leave it out")
+                self._console.print("filming the last checkpoint; press Ctrl-C to skip it")
             while role.running and time.monotonic() < deadline and not self._stopping.wait(TICK_S):
                 pass
 

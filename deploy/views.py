@@ -1,6 +1,6 @@
 """What a run looks like: one screen from its data in Redis, for `train`, `status` and `watch`.
 
-Whoever looks may find damaged data: that is a `StoreError`, in whichever function it shows.
+Each function raises a `StoreError` if that data is damaged.
 """
 
 import contextlib
@@ -170,7 +170,7 @@ def _starting(s: Snapshot) -> str:
 
 
 def _env_steps(s: Snapshot) -> str:
-    """Steps of the game, made and budgeted; player steps count each of its players."""
+    """Describes the steps of the game, played and budgeted; player steps count each of its players."""
     steps, player_steps = (int(s.metrics.get(name, 0)) for name in ("env_steps", "player_steps"))
     return f"{steps:,} of {round(s.budget * steps / player_steps):,}" if player_steps else "–"
 

@@ -33,13 +33,13 @@ def status(url: str | None, run: str | None, folder: Path) -> int:
     except StoreError:
         if wrong is None:
             raise
-        raise StoreError(wrong) from None  # out of memory, it refuses even to read at one moment
+        raise StoreError(wrong) from None  # a server that is out of memory refuses transactions, even of reads alone
     Console().print(_with(wrong, render(s)))
     return 0 if s.ledger.holds else 1
 
 
 def watch(url: str | None, run: str | None, folder: Path, console: Console | None = None) -> int:
-    """Shows the screen until Ctrl-C or the end of the run; goes on while Redis is away.
+    """Shows the screen until Ctrl-C or the end of the run; keeps running while Redis is away.
 
     Args:
       url: Redis' URL; None looks into the run's folder.
@@ -78,7 +78,7 @@ def trouble(store: Store) -> str | None:
     if info.get("aof_last_write_status", "ok") != "ok" or info.get("aof_last_bgrewrite_status", "ok") != "ok":
         return "Redis cannot write its file: is its disk full?"
     if not store.client.exists(store.key("config")):
-        return "Redis has nothing of this run, or has lost it: its learner will announce it again, if there is one"
+        return "Redis has no data of this run, or has lost it: if the run has a learner, that will announce it again"
     return None
 
 
@@ -133,7 +133,7 @@ def _print_folder(folder: RunFolder) -> None:
             if (found := summary[name]) is None:
                 continue
             interval = f"95% interval {found['low']:.2f} to {found['high']:.2f}, {found['episodes']} episodes"
-            console.print(f"  return of the {name} population among itself: {found['mean']:.2f} ({interval})")
+            console.print(f"  self-play return of the {name} population: {found['mean']:.2f} ({interval})")
         console.print(f"  ledger: {summary['ledger']}")
     console.print(f"  newest checkpoint: {saved[-1] if saved else 'none'}", soft_wrap=True)
     more = " --steps N, with a larger N" if finished else ""

@@ -81,7 +81,7 @@ def test_watch_ends_with_the_run(run: Store, redis_url: str) -> None:
     [
         (["CONFIG", "SET", "maxmemory", "1"], "Redis is out of memory"),
         (["REPLICAOF", "127.0.0.1", "1"], "Redis is a replica and takes no writes"),
-        (["FLUSHALL"], "Redis has nothing of this run, or has lost it"),
+        (["FLUSHALL"], "Redis has no data of this run, or has lost it"),
     ],
     ids=["out of memory", "read-only", "empty"],
 )
