@@ -25,7 +25,7 @@ function route() {
   if (known === "results") results.show(argument ? decodeURIComponent(argument) : null);
 }
 
-// The run that is asked for; else the one that runs, if there is one.
+// The requested run, or else a live one, if there is any.
 function follow(wanted) {
   const candidates = [...rows.values()].filter((row) => row.live);
   const newest = candidates.sort((a, b) => (b.time_s ?? Infinity) - (a.time_s ?? Infinity))[0];
@@ -69,7 +69,7 @@ function say(text, kind) {
   element("link").className = `pill ${kind}`;
 }
 
-// A page that nobody looks at costs its run nothing.
+// A page that nobody sees costs its run nothing.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     stream?.close();

@@ -6,7 +6,7 @@ const HEIGHT = 168;
 
 export class Chart {
   // series: [{label, colour, dash, points, digits, name}]; colours are names of custom properties, or colours. The curve
-  // near the cursor is told by its name, where curves have names.
+  // near the cursor is identified by its name, where curves have names.
   constructor(parent, { title, unit = "", series, sync, height = HEIGHT, digits = 2 }) {
     this.options = { series, sync, height, digits };
     this.values = series.map((one) =>
@@ -108,7 +108,7 @@ export class Chart {
   }
 }
 
-// Curves are laid over one another on all their places together, so most of one's are empty.
+// Overlaid curves share the x values of all of them, so most of a curve's own values are empty.
 function nearest(column, index) {
   for (let reach = 0; reach < column.length; reach++)
     for (const i of [index - reach, index + reach]) if (column[i] !== null && column[i] !== undefined) return column[i];

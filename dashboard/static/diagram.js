@@ -2,7 +2,7 @@
 
 import { bytes, count, duration, fixed, s, short } from "./dom.js";
 
-// Boxes are [x, y, width, height]; links are paths with the place of their label.
+// Boxes are [x, y, width, height]; links are paths with the position of their label.
 const WIDE = {
   size: [1080, 330],
   redis: [0, 2, 1080, 40], actors: [0, 104, 330, 160], learner: [460, 104, 250, 160], distiller: [830, 104, 250, 160],
@@ -154,7 +154,7 @@ export class Diagram {
     say("checkpoint", saved ? `checkpoint ${count(Number(saved.updates))}, ${duration(frame.now - saved.time_s)} ago` : "no checkpoint yet");
   }
 
-  // One bar an actor: its rate beside the fastest one's. Redrawn as a whole: there are never more than some hundred.
+  // One bar per actor: its rate relative to the fastest. Redrawn as a whole, since there are never more than a few hundred.
   drawActors(actors, frame) {
     const width = this.layout.actors[2] - 32;
     const columns = Math.max(1, Math.min(actors.length, this.layout.bars));

@@ -82,7 +82,7 @@ export class Live {
 
   frame(frame) {
     if (this.wasAway) {
-      this.tell(`Redis at ${frame.server} is back since ${clock(frame.now)}.`, "good");
+      this.tell(`Redis at ${frame.server} is back, as of ${clock(frame.now)}.`, "good");
       setTimeout(() => (this.notice.hidden = true), 8000);
       this.wasAway = false;
     }
@@ -111,12 +111,12 @@ export class Live {
   away(message, row) {
     this.content.hidden = false;
     if (row?.finished) {
-      this.tell("This run is finished, and its Redis has left with it. What is shown is its end; its curves stay under Runs.", "good");
+      this.tell("This run is finished, and its Redis server has stopped. This is its final state; its curves are under Runs.", "good");
       return;
     }
     this.wasAway = true;
     this.content.classList.add("stale");
-    this.tell(`Redis at ${message.server} is away, for ${duration(message.now - message.since)} now. What is shown is from before. (${message.reason})`, "bad");
+    this.tell(`Redis at ${message.server} is away, for ${duration(message.now - message.since)} so far. This is the last known state. (${message.reason})`, "bad");
   }
 
   disconnected() {
@@ -177,7 +177,7 @@ export class Live {
   }
 }
 
-// Each event is two points at one place: KL before, then KL after. In between theta moves and the KL drifts.
+// Each event is two points with the same x: KL before, then KL after. Between events theta moves and the KL drifts.
 function sawTooth(events, curves) {
   const [x, line, forward, reverse] = [[], [], [], []];
   for (const event of events) {

@@ -116,7 +116,7 @@ export class Runs {
     this.overlay();
   }
 
-  // Fetches what is missing, a few at a time, and draws what is there meanwhile.
+  // Fetches missing curves, a few at a time, and draws those that have arrived.
   async overlay() {
     const turn = (this.turn = (this.turn ?? 0) + 1);
     const ids = [...this.picked];
@@ -145,7 +145,7 @@ export class Runs {
     this.render(ids);
   }
 
-  // A panel for each game, for returns of different games do not compare.
+  // A panel for each game, because returns of different games are not comparable.
   render(ids) {
     this.charts.forEach((chart) => chart.remove());
     this.charts = [];
