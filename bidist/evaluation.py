@@ -33,13 +33,13 @@ def evaluate(
     """
     played = find(scenario)
     if isinstance(policy, Population):
-        person, foreign = policy.source, None
+        source, foreign = policy.source, None
     else:
         foreign = as_policy(policy)
         name = getattr(policy, "__name__", type(policy).__name__)
-        person = foreign_population(name, played.substrate)
-    check(person, [scenario])
+        source = foreign_population(name, played.substrate)
+    check(source, [scenario])
     jobs = [(played, number) for number in range(episodes)]
     tables = max(1, min(rollout.TABLES, episodes))
-    found = rollout.play(jobs, person.config, person.theta, seed, tables, policy=foreign)
-    return sorted((row_of(person, result, seed) for result in found), key=lambda row: row["episode"])
+    found = rollout.play(jobs, source.config, source.theta, seed, tables, policy=foreign)
+    return sorted((row_of(source, result, seed) for result in found), key=lambda row: row["episode"])

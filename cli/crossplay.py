@@ -33,7 +33,7 @@ def add_parsers(commands: Commands) -> None:
 def _crossplay(arguments: argparse.Namespace) -> int:
     from evaluator.evaluate import populations, random_population
     from evaluator.tournament import check, crossplay_all, read_rows
-    from reports.crossplay import rows_of_people, show, write_report
+    from reports.crossplay import rows_among, show, write_report
 
     if arguments.episodes < 1 or arguments.workers < 0 or arguments.seed < 0:
         raise ConfigError(
@@ -45,14 +45,14 @@ def _crossplay(arguments: argparse.Namespace) -> int:
             "--checkpoint all: crossplay plays one checkpoint of each run; name one, or leave --checkpoint out"
         )
     folders = [find_run(arguments.folder, run) for run in arguments.runs]
-    people = [person for folder in folders for person in populations(folder, [arguments.checkpoint])]
+    entrants = [entrant for folder in folders for entrant in populations(folder, [arguments.checkpoint])]
     if arguments.random:
-        guest = random_population(people[0].config.environment.substrate)
-        people.append(replace(guest, config=people[0].config))
-    check(people)
+        guest = random_population(entrants[0].config.environment.substrate)
+        entrants.append(replace(guest, config=entrants[0].config))
+    check(entrants)
     stopping = stop_on_signals()
-    done = crossplay_all(people, arguments.episodes, arguments.out, arguments.seed, arguments.workers, stopping)
-    rows = rows_of_people(read_rows(arguments.out), people, arguments.episodes, arguments.seed)
+    done = crossplay_all(entrants, arguments.episodes, arguments.out, arguments.seed, arguments.workers, stopping)
+    rows = rows_among(read_rows(arguments.out), entrants, arguments.episodes, arguments.seed)
     if found := write_report(rows, arguments.out, _command(arguments)):
         show(found, arguments.out)
     if not done:

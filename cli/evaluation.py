@@ -119,17 +119,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         shown = partial(show, out=out, seed=arguments.seed, reference=arguments.reference)
         evaluate.follow(folders[0], out, shown=shown, **options)
         return 0
-    people = {
+    groups = {
         f.evaluation: evaluate.populations(f, arguments.checkpoints or ["newest"], arguments.average) for f in folders
     }
     for substrate in arguments.random:
-        person = evaluate.random_population(substrate)
-        people[RunFolder(arguments.folder / person.run).evaluation] = [person]
-    if arguments.out:
-        people = {arguments.out: [person for group in people.values() for person in group]}
-    for person in (person for group in people.values() for person in group):
-        evaluate.check(person, arguments.scenarios)
-    return _play(people, options)
+        random = evaluate.random_population(substrate)
+        groups[RunFolder(arguments.folder / random.run).evaluation] = [random]
+    populations = [population for group in groups.values() for population in group]
+    for population in populations:
+        evaluate.check(population, arguments.scenarios)
+    return _play({arguments.out: populations} if arguments.out else groups, options)
 
 
 def _evaluate_policy(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
@@ -143,20 +142,20 @@ def _evaluate_policy(arguments: argparse.Namespace, options: dict[str, Any]) -> 
     if arguments.reference or not arguments.scenarios:
         raise ConfigError("--policy needs --scenario NAME, and does not play with --reference")
     build_policy(arguments.policy)
-    person = evaluate.foreign_population(arguments.policy, scenario(arguments.scenarios[0]).substrate)
-    evaluate.check(person, arguments.scenarios)
-    out = arguments.out or RunFolder(arguments.folder / person.run).evaluation
-    if out.exists() and any(row["run"] == person.run for row in rows_of(out)):
+    population = evaluate.foreign_population(arguments.policy, scenario(arguments.scenarios[0]).substrate)
+    evaluate.check(population, arguments.scenarios)
+    out = arguments.out or RunFolder(arguments.folder / population.run).evaluation
+    if out.exists() and any(row["run"] == population.run for row in rows_of(out)):
         print(f"{out} has episodes of {arguments.policy} already; if the policy has changed, name another --out")
-    return _play({out: [person]}, {**options, "policy": arguments.policy})
+    return _play({out: [population]}, {**options, "policy": arguments.policy})
 
 
-def _play(people: Mapping[Path, list["Population"]], options: dict[str, Any]) -> int:
+def _play(groups: Mapping[Path, list["Population"]], options: dict[str, Any]) -> int:
     """Evaluates groups of populations, each into a file, and prints their returns."""
     from evaluator import evaluate
     from reports.terminal import show
 
-    for out, group in people.items():
+    for out, group in groups.items():
         if not evaluate.evaluate(group, out=out, **options):
             print("stopped; run the same command again to resume")
             return INTERRUPTED
@@ -185,12 +184,12 @@ def _record(arguments: argparse.Namespace) -> int:
             )
         film_training(folder, 60 * arguments.every, stop_on_signals())
         return 0
-    person = populations(folder, [arguments.checkpoint])[-1]
+    population = populations(folder, [arguments.checkpoint])[-1]
     name = f"{arguments.scenario or 'among_themselves'}-{arguments.episode}.mp4"
     out = arguments.out or folder.path / name
     started = time.monotonic()
     print(f"playing and recording {arguments.scenario or 'self-play'}", flush=True)
-    episode = record(person, arguments.scenario, arguments.episode, arguments.seed, out)
+    episode = record(population, arguments.scenario, arguments.episode, arguments.seed, out)
     print(
         f"{out}: {episode.env_steps} steps in {time.monotonic() - started:.0f} s, focal return per capita "
         f"{episode.focal_return:.2f}" + (f", bots {', '.join(episode.bots)}" if episode.bots else "")

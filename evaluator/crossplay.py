@@ -19,7 +19,7 @@ from environments import Observation
 from evaluator import play as loop
 from evaluator.drivers import Population, Random, by_race, policy_count
 from evaluator.play import Driver, Observer, Seating, Table
-from evaluator.workers import Person
+from evaluator.workers import Policies
 
 TABLES = 16
 ONE, HALF, ALL = "one", "half", "all"
@@ -65,7 +65,7 @@ def splits(players: int) -> list[str]:
 
 
 def play(
-    people: Sequence[Person],
+    populations: Sequence[Policies],
     jobs: Iterable[Match],
     seed: int,
     tables: int = TABLES,
@@ -74,18 +74,18 @@ def play(
     """Plays whole episodes and yields the result of each as it ends.
 
     Args:
-      people: the populations; all must observe the game in the same way.
+      populations: the populations; all must observe the game in the same way.
       jobs: what to play; taken one by one as tables become free.
       seed: of the evaluation.
       tables: episodes at once.
       observers: see every episode, step by step.
     """
     jobs = iter(jobs)
-    policies = [1 if theta is None else policy_count(theta) for _, theta in people]
-    hall = [MatchTable(jobs, people[0][0].environment, seed, policies) for _ in range(tables)]
+    policies = [1 if theta is None else policy_count(theta) for _, theta in populations]
+    hall = [MatchTable(jobs, populations[0][0].environment, seed, policies) for _ in range(tables)]
     drivers: list[Driver] = [
         Random(i, by_race) if theta is None else Population(i, config, theta, tables)
-        for i, (config, theta) in enumerate(people)
+        for i, (config, theta) in enumerate(populations)
     ]
     return loop.play(hall, drivers, observers)
 

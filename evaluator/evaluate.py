@@ -34,7 +34,7 @@ from evaluator.results import AVERAGED, episode_key, lock_of, rows_of
 from evaluator.scenario_table import ScenarioResult
 from evaluator.scenarios import Scenario, models_of, require_bots, scenario, scenarios_of
 from evaluator.self_play import read_checkpoint
-from evaluator.workers import Person, Task, play
+from evaluator.workers import Policies, Task, play
 from methods import resolve
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def foreign_population(name: str, substrate: str) -> Population:
 
 
 def evaluate(
-    people: Sequence[Population],
+    group: Sequence[Population],
     scenarios: Sequence[str] | None,
     episodes: int,
     out: Path,
@@ -140,7 +140,7 @@ def evaluate(
     """Plays the episodes missing from the results file and shows progress; returns whether all were played.
 
     Args:
-      people: the populations.
+      group: the populations.
       scenarios: by name; None takes scenarios 0 to 4 of each population's game.
       episodes: how many of each scenario.
       out: the results file, JSON lines; created if missing.
@@ -157,15 +157,15 @@ def evaluate(
       SetupError: if bots are not installed.
     """
     stopping = stopping or threading.Event()
-    people = list({(p.run, p.checkpoint, p.weights): p for p in people}.values())
-    wanted = [check(p, scenarios) for p in people]
+    group = list({(p.run, p.checkpoint, p.weights): p for p in group}.values())
+    wanted = [check(p, scenarios) for p in group]
     every = list({s.name: s for chosen in wanted for s in chosen}.values())
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with locked(lock_of(out)):
             done = {episode_key(row) for row in rows_of(out)}
             tasks: list[tuple[Population, list[tuple[str, int]]]] = []
-            for p, chosen in zip(people, wanted, strict=True):
+            for p, chosen in zip(group, wanted, strict=True):
                 jobs = [(s.name, n) for n in range(episodes) for s in chosen]
                 left = [job for job in jobs if (p.run, p.checkpoint, p.weights, *job, seed, reference) not in done]
                 if left:
@@ -176,7 +176,7 @@ def evaluate(
                 for model in models_of(every):
                     puppet(model)
             total = sum(len(jobs) for _, jobs in tasks)
-            with EpisodeProgress(total, f"{len(people)} populations" if len(people) > 1 else people[0].run) as progress:
+            with EpisodeProgress(total, f"{len(group)} populations" if len(group) > 1 else group[0].run) as progress:
                 todo = [Task([(p.config, p.theta)], jobs) for p, jobs in tasks]
                 player = partial(_play, seed=seed, tables=tables, reference=reference, policy=policy)
                 for i, episode in play(todo, player, min(workers or core_count(), total), stopping, progress.tick):
@@ -191,7 +191,7 @@ def follow(
     folder: RunFolder,
     out: Path,
     stopping: threading.Event,
-    shown: Callable[[list[Population]], None] = lambda people: None,
+    shown: Callable[[list[Population]], None] = lambda group: None,
     **options: Any,
 ) -> None:
     """Evaluates each newest checkpoint of a run until the run is finished.
@@ -207,12 +207,12 @@ def follow(
     while not stopping.is_set():
         finished = folder.summary.exists()
         with contextlib.suppress(CheckpointError):
-            people = populations(folder, [NEWEST])
+            (newest,) = populations(folder, [NEWEST])
             # When roles are started one by one, nothing writes a summary.
-            finished = finished or people[0].player_steps >= people[0].config.run.player_steps
-            if people[0].checkpoint != last and evaluate(people, out=out, stopping=stopping, **options):
-                last = people[0].checkpoint
-                shown(people)
+            finished = finished or newest.player_steps >= newest.config.run.player_steps
+            if newest.checkpoint != last and evaluate([newest], out=out, stopping=stopping, **options):
+                last = newest.checkpoint
+                shown([newest])
                 waiting = time.monotonic()
                 continue
         if finished:
@@ -223,18 +223,20 @@ def follow(
         stopping.wait(FOLLOW_S)
 
 
-def check(person: Population, names: Sequence[str] | None) -> list[Scenario]:
-    """The scenarios of these names, or 0 to 4 of the population's game, if the population can play them.
+def check(population: Population, names: Sequence[str] | None) -> list[Scenario]:
+    """Returns the scenarios of these names, or 0 to 4 of the population's game, if the population can play them.
 
     Raises:
       ConfigError: if a scenario is unknown or of another game.
       SetupError: if bots are not installed.
     """
-    substrate = person.config.environment.substrate
+    substrate = population.config.environment.substrate
     chosen = scenarios_of(substrate) if names is None else [scenario(name) for name in dict.fromkeys(names)]
     foreign = [s.name for s in chosen if s.substrate != substrate]
     if foreign:
-        raise ConfigError(f"{', '.join(foreign)}: scenarios of another game than {substrate}, which {person.run} plays")
+        raise ConfigError(
+            f"{', '.join(foreign)}: scenarios of another game than {substrate}, which {population.run} plays"
+        )
     require_bots(chosen)
     return chosen
 
@@ -245,7 +247,7 @@ def versions() -> dict[str, str]:
 
 
 def _play(
-    people: Sequence[Person],
+    played: Sequence[Policies],
     jobs: Iterator[tuple[str, int]],
     count: Callable[[], None],
     *,
@@ -255,7 +257,7 @@ def _play(
     policy: str,
 ) -> Iterator[ScenarioResult]:
     """Plays scenarios, given by name, in a worker process."""
-    ((config, theta),) = people
+    ((config, theta),) = played
     named = ((scenario(name), number) for name, number in jobs)
     if reference:
         return melting_pot_loop.play(named, config, theta, seed, count)
@@ -263,17 +265,17 @@ def _play(
     return rollout.play(named, config, theta, seed, tables, [OnStep(count)], policy=built)
 
 
-def row_of(person: Population, episode: ScenarioResult, seed: int, reference: bool = False) -> dict[str, Any]:
-    """The row of an episode."""
+def row_of(p: Population, episode: ScenarioResult, seed: int, reference: bool = False) -> dict[str, Any]:
+    """Returns the row of an episode; docs/evaluation.md explains its columns."""
     return {
-        "run": person.run,
-        "method": person.method,
-        "seed": person.seed,
-        "checkpoint": person.checkpoint,
-        "weights": person.weights,
-        "updates": person.updates,
-        "player_steps": person.player_steps,
-        "substrate": person.config.environment.substrate,
+        "run": p.run,
+        "method": p.method,
+        "seed": p.seed,
+        "checkpoint": p.checkpoint,
+        "weights": p.weights,
+        "updates": p.updates,
+        "player_steps": p.player_steps,
+        "substrate": p.config.environment.substrate,
         **asdict(episode),
         "evaluation_seed": seed,
         "reference": reference,

@@ -1,4 +1,4 @@
-"""Films a run while it trains: an episode of self-play now and then, in its folder and in TensorBoard."""
+"""Films a run while it trains: an episode of self-play from time to time, in its folder and in TensorBoard."""
 
 import contextlib
 import io
@@ -31,7 +31,7 @@ TAG = "film/self-play"
 
 
 class Stopped(Exception):
-    """The film in progress is abandoned."""
+    """Raised to abandon the film in progress."""
 
 
 def require_picture(substrate: str) -> None:
@@ -41,7 +41,7 @@ def require_picture(substrate: str) -> None:
       ConfigError: if not.
     """
     if substrate not in substrates():
-        raise ConfigError(f"{substrate} has no picture to film; only Melting Pot's substrates have")
+        raise ConfigError(f"{substrate} has no picture to film; only Melting Pot's substrates have one")
 
 
 def film_training(folder: RunFolder, every_s: float, stopping: threading.Event) -> None:
@@ -59,14 +59,14 @@ def film_training(folder: RunFolder, every_s: float, stopping: threading.Event) 
     with contextlib.closing(SummaryWriter(str(folder.tensorboard / "films"))) as writer:
         while not stopping.is_set():
             finished = folder.summary.exists()
-            person = _newest(folder)
-            if person is not None:
-                require_picture(person.config.environment.substrate)
-                finished = finished or person.player_steps >= person.config.run.player_steps
-                if person.checkpoint != last and (finished or time.monotonic() >= due):
-                    due, last = time.monotonic() + every_s, person.checkpoint
+            newest = _newest(folder)
+            if newest is not None:
+                require_picture(newest.config.environment.substrate)
+                finished = finished or newest.player_steps >= newest.config.run.player_steps
+                if newest.checkpoint != last and (finished or time.monotonic() >= due):
+                    due, last = time.monotonic() + every_s, newest.checkpoint
                     with contextlib.suppress(Stopped):
-                        _film(person, folder.path / f"training-{last}.mp4", writer, stopping)
+                        _film(newest, folder.path / f"training-{last}.mp4", writer, stopping)
             if finished:
                 return
             stopping.wait(min(LOOK_S, every_s))
@@ -79,7 +79,7 @@ def _newest(folder: RunFolder) -> Population | None:
         return None
 
 
-def _film(person: Population, out: Path, writer: SummaryWriter, stopping: threading.Event) -> None:
+def _film(population: Population, out: Path, writer: SummaryWriter, stopping: threading.Event) -> None:
     def check() -> None:
         if stopping.is_set():
             raise Stopped
@@ -87,11 +87,11 @@ def _film(person: Population, out: Path, writer: SummaryWriter, stopping: thread
     unfinished = out.with_name(".training.mp4")
     try:
         with Preview() as preview:
-            episode = record(person, None, 0, 0, unfinished, [preview, OnStep(check)])
+            episode = record(population, None, 0, 0, unfinished, [preview, OnStep(check)])
         unfinished.rename(out)
     finally:
         unfinished.unlink(missing_ok=True)
-    writer.file_writer.add_summary(preview.summary(), person.player_steps)
+    writer.file_writer.add_summary(preview.summary(), population.player_steps)
     writer.flush()
     log.info("%s: %d steps, return per player %.2f", out, episode.env_steps, episode.focal_return)
 

@@ -25,12 +25,12 @@ WHITE = 255
 
 
 def record(
-    person: Population, name: str | None, number: int, seed: int, out: Path, observers: Sequence[Observer] = ()
+    population: Population, name: str | None, number: int, seed: int, out: Path, observers: Sequence[Observer] = ()
 ) -> ScenarioResult:
     """Plays one episode and writes an mp4 (H.264) with one frame a step, 24 a second.
 
     Args:
-      person: the focal population.
+      population: the focal population.
       name: of the scenario; None lets the population play all seats, which needs no bots.
       number: of the episode, as in `evaluate`.
       seed: of the evaluation.
@@ -41,17 +41,17 @@ def record(
       ConfigError: if the scenario is unknown, or belongs to another game than the population.
       SetupError: if bots are not installed.
     """
-    game = person.config.environment.substrate
+    game = population.config.environment.substrate
     played = among_themselves(game) if name is None else scenario(name)
     if played.substrate != game:
-        raise ConfigError(f"{name}: this scenario belongs to another game than {game}, which {person.run} plays")
+        raise ConfigError(f"{name}: this scenario belongs to another game than {game}, which {population.run} plays")
     require_bots([played])
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # a forward pass for one table is small, and the encoder needs the other cores
     marked = played.focal if name is not None else []
     with Film(out, marked) as film:
         jobs, all_observers = [(played, number)], [film, *observers]
-        return next(rollout.play(jobs, person.config, person.theta, seed, 1, all_observers, located=True))
+        return next(rollout.play(jobs, population.config, population.theta, seed, 1, all_observers, located=True))
 
 
 def among_themselves(substrate: str) -> Scenario:

@@ -16,7 +16,7 @@ from evaluator.crossplay import ALL, Match, MatchResult, splits
 from evaluator.evaluate import Population, versions
 from evaluator.play import OnStep
 from evaluator.progress import EpisodeProgress
-from evaluator.workers import Person, Task, play
+from evaluator.workers import Policies, Task, play
 
 ROWS = "crossplay.jsonl"
 KEYS = (
@@ -34,7 +34,7 @@ NEEDED = {*KEYS, "method", "background_method", "substrate", "focal_return", "ba
 
 
 def crossplay_all(
-    people: Sequence[Population],
+    populations: Sequence[Population],
     episodes: int,
     out: Path,
     seed: int = 0,
@@ -44,7 +44,7 @@ def crossplay_all(
     """Plays each pair in both roles, and each population against itself; returns whether everything was played.
 
     Args:
-      people: the populations.
+      populations: the populations.
       episodes: how many of each pair and split.
       out: a folder; rows are appended to its `crossplay.jsonl`, and episodes already there are skipped.
       seed: of the evaluation; the same seed and number give the same episode.
@@ -54,49 +54,50 @@ def crossplay_all(
     Raises:
       ConfigError: if the populations play different games, two are the same, or another process is writing to the file.
     """
-    check(people)
+    check(populations)
     stopping = stopping or threading.Event()
     out.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out / f".{ROWS}.lock"):
             done = {tuple(row[key] for key in KEYS) for row in read_rows(out)}
-            jobs = [m for m in matches(people, episodes) if tuple(_row(people, m, seed)[k] for k in KEYS) not in done]
+            every = [(m, _row(populations, m, seed)) for m in matches(populations, episodes)]
+            jobs = [match for match, row in every if tuple(row[key] for key in KEYS) not in done]
             if not jobs:
                 return True
-            with EpisodeProgress(len(jobs), f"{len(people)} populations against one another") as progress:
-                task = Task([(person.config, person.theta) for person in people], jobs)
+            with EpisodeProgress(len(jobs), f"{len(populations)} populations against one another") as progress:
+                task = Task([(p.config, p.theta) for p in populations], jobs)
                 player = partial(_play, seed=seed)
                 for _, result in play([task], player, min(workers or core_count(), len(jobs)), stopping, progress.tick):
-                    append_line(out / ROWS, _row(people, result.match, seed) | _outcome(result))
+                    append_line(out / ROWS, _row(populations, result.match, seed) | _outcome(result))
                     progress.step(result.env_steps)
     except TimeoutError:
         raise ConfigError(f"{out}: another cross-play is writing to it; give this one another --out") from None
     return not stopping.is_set()
 
 
-def matches(people: Sequence[Population], episodes: int) -> list[Match]:
-    """All episodes, pair by pair, so that few networks are in use at a time."""
-    players = environments.spec(people[0].config.environment).players
+def matches(populations: Sequence[Population], episodes: int) -> list[Match]:
+    """Returns all episodes, pair by pair, so that few networks are in use at a time."""
+    players = environments.spec(populations[0].config.environment).players
     found = []
-    for a, b in itertools.combinations_with_replacement(range(len(people)), 2):
+    for a, b in itertools.combinations_with_replacement(range(len(populations)), 2):
         kinds = [(a, a, ALL)] if a == b else [(f, g, s) for s in splits(players) for f, g in ((a, b), (b, a))]
         found += [Match(*kind, number) for kind in kinds for number in range(episodes)]
     return found
 
 
-def check(people: Sequence[Population]) -> None:
+def check(populations: Sequence[Population]) -> None:
     """Checks that populations can meet.
 
     Raises:
       ConfigError: if they cannot; the message says why.
     """
-    if len(people) < 2:
-        raise ConfigError(f"cross-play needs two populations or more, found {len(people)}")
-    views = {person.config.environment.model_dump_json(): person for person in people}
+    if len(populations) < 2:
+        raise ConfigError(f"cross-play needs two populations or more, found {len(populations)}")
+    views = {p.config.environment.model_dump_json(): p for p in populations}
     if len(views) > 1:
         (first, a), (second, b) = list(views.items())[:2]
         raise ConfigError(f"{a.run} and {b.run} cannot meet, their games differ: {first} and {second}")
-    names = [person.run for person in people]
+    names = [p.run for p in populations]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
@@ -118,14 +119,14 @@ def read_rows(out: Path) -> list[dict[str, Any]]:
 
 
 def _play(
-    people: Sequence[Person], jobs: Iterator[Match], count: Callable[[], None], *, seed: int
+    populations: Sequence[Policies], jobs: Iterator[Match], count: Callable[[], None], *, seed: int
 ) -> Iterator[MatchResult]:
     """Plays matches in a worker process."""
-    return crossplay.play(people, jobs, seed, observers=[OnStep(count)])
+    return crossplay.play(populations, jobs, seed, observers=[OnStep(count)])
 
 
-def _row(people: Sequence[Population], match: Match, seed: int) -> dict[str, Any]:
-    focal, background = people[match.focal], people[match.background]
+def _row(populations: Sequence[Population], match: Match, seed: int) -> dict[str, Any]:
+    focal, background = populations[match.focal], populations[match.background]
     return {
         "run": focal.run,
         "method": focal.method,

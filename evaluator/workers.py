@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 TICK_STEPS = 200
 NO_MORE = 2**62
 
-Person = tuple[Config, Mapping[str, Tensor] | None]
-"""A population: its run's configuration and its policies; None for players who act at random."""
+Policies = tuple[Config, Mapping[str, Tensor] | None]
+"""A population's: the configuration of its run and theta; None instead of theta for players who act at random."""
 
-Player = Callable[[Sequence[Person], Iterator[Any], Callable[[], None]], Iterator[Any]]
+Player = Callable[[Sequence[Policies], Iterator[Any], Callable[[], None]], Iterator[Any]]
 """Plays jobs with some populations and yields results as episodes end; calls its last argument after each step."""
 
 
@@ -38,7 +38,7 @@ Player = Callable[[Sequence[Person], Iterator[Any], Callable[[], None]], Iterato
 class Task:
     """Jobs and the populations that play them."""
 
-    people: Sequence[Person]
+    populations: Sequence[Policies]
     jobs: list[Any]
 
 
@@ -54,7 +54,7 @@ def play(
       player: plays a task's jobs; must be picklable: a module's function or a `partial` of one.
       workers: processes.
       stopping: set to stop.
-      tick: called now and then with the number of steps played so far.
+      tick: called from time to time with the number of steps played so far.
 
     Raises:
       BidistError: if a worker fails.
@@ -99,21 +99,21 @@ def play(
 class _Stored:
     """A task as it is sent to workers, with the policies in files."""
 
-    people: list[tuple[Config, Path | None]]
+    populations: list[tuple[Config, Path | None]]
     jobs: list[Any]
 
 
 def _store(task: Task, folder: Path) -> _Stored:
     folder.mkdir()
-    people: list[tuple[Config, Path | None]] = []
-    for i, (config, theta) in enumerate(task.people):
+    populations: list[tuple[Config, Path | None]] = []
+    for i, (config, theta) in enumerate(task.populations):
         if theta is None:
-            people.append((config, None))
+            populations.append((config, None))
             continue
         path = folder / f"{i}.safetensors"
         safetensors.torch.save_file({name: x.contiguous() for name, x in theta.items()}, path)
-        people.append((config, path))
-    return _Stored(people, task.jobs)
+        populations.append((config, path))
+    return _Stored(populations, task.jobs)
 
 
 def _work(
@@ -121,9 +121,8 @@ def _work(
 ) -> None:
     """Runs a worker: plays the tasks in order and sends results, an error's text, or None when done."""
     torch.set_num_threads(1)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a terminal sends it to all processes; the parent decides when to stop
+    # A terminal sends Ctrl-C to all processes; the parent decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     played = itertools.count(1)
 
@@ -134,8 +133,8 @@ def _work(
 
     try:
         for i, (task, counter) in enumerate(zip(tasks, counters, strict=True)):
-            people = [(c, None if path is None else safetensors.torch.load_file(path)) for c, path in task.people]
-            for episode in player(people, _take(task.jobs, counter), count):
+            loaded = [(c, None if path is None else safetensors.torch.load_file(path)) for c, path in task.populations]
+            for episode in player(loaded, _take(task.jobs, counter), count):
                 results.put((i, episode))
         results.put(None)
     except BidistError as error:

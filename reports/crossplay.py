@@ -22,9 +22,9 @@ from reports.style import STYLE
 WORDS = {ONE: "one focal player among the others", HALF: "half of the players focal"}
 
 
-def rows_of_people(rows: Rows, people: Sequence[Population], episodes: int, seed: int) -> list[Mapping[str, Any]]:
-    """The rows of the first `episodes` episodes of each pair whose populations are both in `people`, same weights."""
-    known = {(person.run, person.checkpoint, person.weights) for person in people}
+def rows_among(rows: Rows, populations: Sequence[Population], episodes: int, seed: int) -> list[Mapping[str, Any]]:
+    """Returns the rows of each pair of these populations, with these weights, for its first `episodes` episodes."""
+    known = {(p.run, p.checkpoint, p.weights) for p in populations}
 
     def of(row: Mapping[str, Any], prefix: str) -> tuple[Any, ...]:
         return tuple(row[f"{prefix}{key}"] for key in ("run", "checkpoint", "weights"))

@@ -35,13 +35,13 @@ def push(folder: RunFolder, which: str, repository: str, private: bool) -> str:
 
     if repository.count("/") != 1:
         raise ConfigError(f"{repository}: expected user/name, such as jane/coins")
-    (person,) = populations(folder, [which])
+    (population,) = populations(folder, [which])
     with tempfile.TemporaryDirectory(prefix="bidist-") as temporary:
-        stage(folder, person, repository, Path(temporary))
+        stage(folder, population, repository, Path(temporary))
         api = HfApi()
         try:
             api.create_repo(repository, private=private, exist_ok=True)
-            message = f"{person.run}, checkpoint {person.checkpoint}"
+            message = f"{population.run}, checkpoint {population.checkpoint}"
             commit = api.upload_folder(
                 repo_id=repository, folder_path=temporary, commit_message=message, delete_patterns=[*REPLACED]
             )
@@ -52,18 +52,18 @@ def push(folder: RunFolder, which: str, repository: str, private: bool) -> str:
             raise BidistError(f"{repository}: {error}; `hf auth login` logs in") from None
 
 
-def stage(folder: RunFolder, person: Population, repository: str, out: Path) -> None:
+def stage(folder: RunFolder, population: Population, repository: str, out: Path) -> None:
     """Writes what is published: the configuration, theta and its average, the card, the curve, the newest film.
 
     What only training needs, such as the optimiser's state, stays behind, and so does the place of the run's folder.
     """
     run = RunFolder(out)
-    config = person.config
+    config = population.config
     run.create(config.model_copy(update={"run": config.run.model_copy(update={"folder": Path("runs")})}))
-    saved = checkpoint.load(folder.checkpoints / person.checkpoint)
+    saved = checkpoint.load(folder.checkpoints / population.checkpoint)
     tensors = {name: group for name, group in saved.tensors.items() if name in ("theta", "average")}
     counters = {name: saved.state[name] for name in ("updates", "player_steps")}
-    checkpoint.save(run.checkpoints, int(person.checkpoint), tensors, counters, keep=None)
+    checkpoint.save(run.checkpoints, int(population.checkpoint), tensors, counters, keep=None)
     shown = []
     if folder.metrics.exists():
         draw_run(folder, run.learning_curve)
@@ -74,4 +74,4 @@ def stage(folder: RunFolder, person: Population, repository: str, out: Path) -> 
     rows = rows_of(folder.evaluation)
     if rows:
         shutil.copy(folder.evaluation, out)
-    (out / "README.md").write_text(model_card(person, repository, rows, shown))
+    (out / "README.md").write_text(model_card(population, repository, rows, shown))

@@ -43,35 +43,35 @@ Mean return of the focal players in Melting Pot's scenarios, with 95% intervals.
 """
 
 
-def model_card(person: Population, repository: str, rows: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str:
+def model_card(p: Population, repository: str, rows: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str:
     """Writes a model card, in Markdown with the metadata that the Hugging Face Hub reads.
 
     Args:
-      person: the population.
+      p: the population.
       repository: `user/name`.
       rows: of its evaluation; those of other checkpoints are left out.
       files: names of pictures and films beside the card.
     """
-    config, theta = person.config, person.theta
+    config, theta = p.config, p.theta
     assert theta is not None, "checkpoints hold policies"
     count = len(next(iter(theta.values())))
     metadata = {
         "library_name": "bidist",
         "pipeline_tag": "reinforcement-learning",
-        "tags": ["reinforcement-learning", "multi-agent", "melting-pot", person.method, config.environment.substrate],
+        "tags": ["reinforcement-learning", "multi-agent", "melting-pot", p.method, config.environment.substrate],
     }
     return CARD.format(
         metadata=yaml.safe_dump(metadata, sort_keys=False),
-        method=person.method,
+        method=p.method,
         substrate=config.environment.substrate,
-        player_steps=person.player_steps,
-        updates=person.updates,
-        seed=person.seed,
-        checkpoint=person.checkpoint,
+        player_steps=p.player_steps,
+        updates=p.updates,
+        seed=p.seed,
+        checkpoint=p.checkpoint,
         policies="one policy for all players" if count == 1 else f"{count} policies",
         repository=repository,
         pictures="".join(f"\n{_shown(name)}\n" for name in files),
-        strangers=_strangers([row for row in rows if _own(row, person)]),
+        strangers=_strangers([row for row in rows if _own(row, p)]),
         settings=_settings(config),
     )
 
@@ -80,8 +80,8 @@ def _shown(name: str) -> str:
     return f"![{Path(name).stem}]({name})" if name.endswith(".png") else f'<video src="{name}" controls loop></video>'
 
 
-def _own(row: Mapping[str, Any], person: Population) -> bool:
-    return (row["run"], row["checkpoint"], row["weights"]) == (person.run, person.checkpoint, person.weights)
+def _own(row: Mapping[str, Any], p: Population) -> bool:
+    return (row["run"], row["checkpoint"], row["weights"]) == (p.run, p.checkpoint, p.weights)
 
 
 def _strangers(rows: Sequence[Mapping[str, Any]]) -> str:

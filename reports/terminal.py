@@ -11,11 +11,11 @@ from evaluator.results import episode_key, number_of, rows_of
 from reports.statistics import interval
 
 
-def show(people: Sequence[Population], out: Path, seed: int, reference: bool) -> None:
+def show(populations: Sequence[Population], out: Path, seed: int, reference: bool) -> None:
     """Prints the returns of some populations in a results file, for one seed, played by the reference or not."""
     rows = {episode_key(row): row for row in rows_of(out)}.values()
     console = Console()
-    for p in people:
+    for p in populations:
         table = Table("scenario", "focal return per capita", "95% interval", "episodes", box=None)
         own: dict[str, list[float]] = {}
         for row in rows:

@@ -20,7 +20,7 @@ from evaluator.crossplay import ALL, HALF, ONE, Match, play, splits
 from evaluator.evaluate import Population
 from evaluator.tournament import ROWS, check, crossplay_all, matches, read_rows
 from networks.network import Network
-from reports.crossplay import draw_matrices, rows_of_people, write_report
+from reports.crossplay import draw_matrices, rows_among, write_report
 from reports.standings import by_method, cells, rate, standings
 
 LENGTH, PLAYERS = 5, 4
@@ -44,7 +44,7 @@ def always(action: int, config: Config) -> dict[str, torch.Tensor]:
     return theta
 
 
-def person(name: str, action: int | None, config: Config | None = None) -> Population:
+def entrant(name: str, action: int | None, config: Config | None = None) -> Population:
     config = config or configuration()
     theta = None if action is None else always(action, config)
     return Population(name, "mappo", 0, "00000001", name, 1, 100, config, theta)
@@ -60,9 +60,9 @@ def expected(focal: int, background: int, split: str) -> float:
 
 def test_each_seat_is_played_by_the_population_it_belongs_to() -> None:
     config = configuration()
-    people = [(config, always(0, config)), (config, always(1, config))]
+    entrants = [(config, always(0, config)), (config, always(1, config))]
     jobs = [Match(f, b, split, n) for f in (0, 1) for b in (0, 1) for split in (ONE, HALF) for n in range(5)]
-    played = list(play(people, jobs, seed=3, tables=4))
+    played = list(play(entrants, jobs, seed=3, tables=4))
     assert Counter(p.match for p in played) == Counter(jobs)
     seats: Counter[int] = Counter()
     for p in played:
@@ -80,23 +80,23 @@ def test_an_episode_does_not_depend_on_what_is_played_beside_it() -> None:
     config = configuration("matrix_chicken")
     network = Network(environments.spec(config.environment), config.network, 1)
     theta = {name: 3 * p.detach() for name, p in network.named_parameters()}
-    people = [(config, theta), (config, None), (config, always(1, config))]
+    entrants = [(config, theta), (config, None), (config, always(1, config))]
     jobs = [Match(f, b, HALF, n) for n in range(3) for f, b in ((0, 1), (1, 0), (2, 0), (1, 2))]
-    together = {p.match: p for p in play(people, jobs, seed=7, tables=5)}
+    together = {p.match: p for p in play(entrants, jobs, seed=7, tables=5)}
     for match in jobs:
-        (alone,) = play(people, [match], seed=7, tables=2)
+        (alone,) = play(entrants, [match], seed=7, tables=2)
         assert alone == together[match]
-    other = [p.focal_return for p in play(people, jobs, seed=8, tables=5)]
+    other = [p.focal_return for p in play(entrants, jobs, seed=8, tables=5)]
     assert sorted(other) != sorted(p.focal_return for p in together.values())
 
 
 @pytest.mark.slow
 def test_a_whole_cross_play_resumes_and_reports(tmp_path: Path) -> None:
-    people = [person("dove", 0), person("hawk", 1), person("random", None)]
-    assert crossplay_all(people, 2, tmp_path, workers=1)
+    entrants = [entrant("dove", 0), entrant("hawk", 1), entrant("random", None)]
+    assert crossplay_all(entrants, 2, tmp_path, workers=1)
     first = read_lines(tmp_path / ROWS)
-    assert len(first) == len(matches(people, 2)) == 2 * (3 + 6 * 2)
-    assert crossplay_all(people, 3, tmp_path, workers=1)
+    assert len(first) == len(matches(entrants, 2)) == 2 * (3 + 6 * 2)
+    assert crossplay_all(entrants, 3, tmp_path, workers=1)
     rows = read_rows(tmp_path)
     assert rows[: len(first)] == first
     assert len(rows) == 3 * (3 + 6 * 2)
@@ -117,11 +117,11 @@ def test_a_whole_cross_play_resumes_and_reports(tmp_path: Path) -> None:
 
     # A population that has trained further is another one, which does not inherit the old one's rows.
     later = Population("dove", "mappo", 0, "00000002", "later", 2, 200, configuration(), always(1, configuration()))
-    now = [later, *people[1:]]
-    assert {row["run"] for row in rows_of_people(rows, now, 3, 0)} == {"hawk", "random"}
-    assert len(rows_of_people(rows, people, 3, 0)) == len(rows)
-    assert len(rows_of_people(rows, people, 2, 0)) == len(first), "all pairs count equally many episodes"
-    assert not rows_of_people(rows, people, 3, 1)
+    now = [later, *entrants[1:]]
+    assert {row["run"] for row in rows_among(rows, now, 3, 0)} == {"hawk", "random"}
+    assert len(rows_among(rows, entrants, 3, 0)) == len(rows)
+    assert len(rows_among(rows, entrants, 2, 0)) == len(first), "all pairs count equally many episodes"
+    assert not rows_among(rows, entrants, 3, 1)
 
 
 def test_heat_maps_show_focal_returns_by_row_and_leave_gaps(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_heat_maps_show_focal_returns_by_row_and_leave_gaps(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_stopped_cross_play_keeps_its_episodes_and_plays_none_twice(tmp_path: Path) -> None:
-    people = [person("a", 0), person("b", 1)]
+    entrants = [entrant("a", 0), entrant("b", 1)]
     many = 40
 
     class AtTheFirstRow(threading.Event):
@@ -149,22 +149,22 @@ def test_a_stopped_cross_play_keeps_its_episodes_and_plays_none_twice(tmp_path: 
         def is_set(self) -> bool:
             return (tmp_path / ROWS).exists()
 
-    assert not crossplay_all(people, many, tmp_path, workers=1, stopping=AtTheFirstRow())
+    assert not crossplay_all(entrants, many, tmp_path, workers=1, stopping=AtTheFirstRow())
     kept = read_lines(tmp_path / ROWS)
-    assert 0 < len(kept) < len(matches(people, many))
-    assert crossplay_all(people, many, tmp_path, workers=1)
+    assert 0 < len(kept) < len(matches(entrants, many))
+    assert crossplay_all(entrants, many, tmp_path, workers=1)
     rows = read_lines(tmp_path / ROWS)
     assert rows[: len(kept)] == kept
-    assert len(rows) == len(read_rows(tmp_path)) == len(matches(people, many))
+    assert len(rows) == len(read_rows(tmp_path)) == len(matches(entrants, many))
 
 
 def test_populations_that_cannot_meet_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs two populations or more, found 1"):
-        check([person("a", 0)])
+        check([entrant("a", 0)])
     with pytest.raises(ConfigError, match="a and b cannot meet, their games differ"):
-        check([person("a", 0), person("b", 0, configuration("matrix_chicken"))])
+        check([entrant("a", 0), entrant("b", 0, configuration("matrix_chicken"))])
     with pytest.raises(ConfigError, match="two populations are called a: name each run once"):
-        check([person("a", 0), replace(person("a", 1), checkpoint="00000009")])
+        check([entrant("a", 0), replace(entrant("a", 1), checkpoint="00000009")])
     append_line(tmp_path / ROWS, {"run": "a"})
     with pytest.raises(ConfigError, match=r"crossplay\.jsonl: not a cross-play file: a row lacks background_"):
         read_rows(tmp_path)

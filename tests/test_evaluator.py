@@ -177,19 +177,19 @@ def test_the_average_of_theta_is_a_population_of_its_own(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_an_evaluation_resumes_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "results.jsonl"
-    person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
+    trained = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
     stopping = threading.Event()
     stopping.set()
-    assert not evaluate([person], ["coins_1"], 2, out, workers=1, stopping=stopping)
+    assert not evaluate([trained], ["coins_1"], 2, out, workers=1, stopping=stopping)
     assert read_lines(out) == []
-    assert evaluate([person], ["coins_1"], 1, out, workers=1)
+    assert evaluate([trained], ["coins_1"], 1, out, workers=1)
     first = read_lines(out)
     with out.open("a") as file:
         file.write('{"run": "torn')
     text = out.read_text()
-    assert evaluate([person, person], ["coins_1", "coins_1"], 1, out, workers=1)
+    assert evaluate([trained, trained], ["coins_1", "coins_1"], 1, out, workers=1)
     assert out.read_text() == text, "nothing is played twice, however often it is requested"
-    assert evaluate([person], ["coins_1"], 3, out, workers=2)
+    assert evaluate([trained], ["coins_1"], 3, out, workers=2)
     rows = read_lines(out)
     assert [row["episode"] for row in rows[1:]] != [], "the row after a torn line is complete"
     assert rows[0] == first[0]
@@ -197,17 +197,17 @@ def test_an_evaluation_resumes_where_it_stopped(tmp_path: Path, capsys: pytest.C
     row = rows[0]
     assert {row[k] for k in ("run", "method", "checkpoint", "scenario")} == {"r", "mappo", "00000007", "coins_1"}
     assert row["versions"]["dm-meltingpot"] and row["player_steps"] == 1000 and not row["reference"]
-    show([person], out, seed=0, reference=False)
+    show([trained], out, seed=0, reference=False)
     assert "1 " in capsys.readouterr().out
     with pytest.raises(ConfigError, match="coop_mining_0: scenarios of another game than coins"):
-        evaluate([person], ["coop_mining_0"], 1, out)
+        evaluate([trained], ["coop_mining_0"], 1, out)
 
 
 @needs_bots
 @pytest.mark.slow
 def test_a_stopped_evaluation_finishes_the_episodes_in_progress(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
+    trained = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
 
     class AtTheFirstRow(threading.Event):
         """Set once there is a row."""
@@ -215,7 +215,7 @@ def test_a_stopped_evaluation_finishes_the_episodes_in_progress(tmp_path: Path) 
         def is_set(self) -> bool:
             return out.exists()
 
-    assert not evaluate([person], ["coins_1"], 40, out, workers=1, tables=2, stopping=AtTheFirstRow())
+    assert not evaluate([trained], ["coins_1"], 40, out, workers=1, tables=2, stopping=AtTheFirstRow())
     begun = sorted(row["episode"] for row in read_lines(out))
     assert begun == list(range(len(begun))) and 2 <= len(begun) < 40
 
@@ -267,8 +267,8 @@ def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_pa
 @pytest.mark.slow
 def test_the_reference_plays_the_same_population_through_melting_pots_api(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    person = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(2))
-    assert evaluate([person], ["coins_0"], 1, out, workers=1, reference=True)
+    trained = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(2))
+    assert evaluate([trained], ["coins_0"], 1, out, workers=1, reference=True)
     (row,) = read_lines(out)
     assert row["reference"] and row["bots"][0] in scenario("coins_0").bots["default"]
     assert row["env_steps"] > 100 and row["policies"][0] in (0, 1)

@@ -32,28 +32,28 @@ needs_hub = pytest.mark.skipif(NO_HUB, reason="found no huggingface_hub: bidist[
 def run(tmp_path: Path) -> RunFolder:
     """A run with metrics, a film, results, and a checkpoint that also holds what only training needs."""
     folder = trained(tmp_path / "runs" / "sunday", "coins", 3)
-    (person,) = populations(folder, ["newest"])
-    assert person.theta is not None
-    tensors = {"theta": person.theta, "average": person.theta, "optimiser": {"x": torch.zeros(1000)}}
+    (newest,) = populations(folder, ["newest"])
+    assert newest.theta is not None
+    tensors = {"theta": newest.theta, "average": newest.theta, "optimiser": {"x": torch.zeros(1000)}}
     counters = {"updates": 6, "player_steps": 12800, "rng": [1, 2]}
     checkpoint.save(folder.checkpoints, 6, tensors, counters, keep=None)
     for update in range(1, 7):
         line = {"updates": update, "player_steps": 2000 * update, "return_learning": float(update), "time_s": update}
         append_line(folder.metrics, line)
-    (person,) = populations(folder, ["newest"])
+    (newest,) = populations(folder, ["newest"])
     for number, focal in enumerate((1.0, 3.0)):
         result = ScenarioResult("coins_1", number, focal, 0.0, 300, [0], ["bot"])
-        append_line(folder.evaluation, row_of(person, result, seed=0))
-        other = row_of(person, result, seed=0) | {"checkpoint": "00000005", "scenario": "coins_4"}
+        append_line(folder.evaluation, row_of(newest, result, seed=0))
+        other = row_of(newest, result, seed=0) | {"checkpoint": "00000005", "scenario": "coins_4"}
         append_line(folder.evaluation, other)
     (folder.path / "coins_1-0.mp4").write_bytes(b"film")
     return folder
 
 
 def test_a_staged_run_is_loaded_like_the_run_itself(run: RunFolder, tmp_path: Path) -> None:
-    (person,) = populations(run, ["newest"])
+    (newest,) = populations(run, ["newest"])
     out = tmp_path / "staged"
-    stage(run, person, "jane/coins", out)
+    stage(run, newest, "jane/coins", out)
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     inside = "checkpoints/00000006"
     assert files == [
@@ -65,8 +65,8 @@ def test_a_staged_run_is_loaded_like_the_run_itself(run: RunFolder, tmp_path: Pa
 
 
 def test_the_model_card_says_what_the_run_is(run: RunFolder, tmp_path: Path) -> None:
-    (person,) = populations(run, ["newest"])
-    stage(run, person, "jane/coins", tmp_path / "staged")
+    (newest,) = populations(run, ["newest"])
+    stage(run, newest, "jane/coins", tmp_path / "staged")
     card = (tmp_path / "staged" / "README.md").read_text()
     _, metadata, text = card.split("---\n", 2)
     assert yaml.safe_load(metadata)["tags"][-2:] == ["mappo", "coins"]
