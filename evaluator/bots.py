@@ -107,7 +107,7 @@ class Background:
                     troupe.goals.append(told.observation["GOAL"])
 
     def race(self, troupe: Troupe) -> NDArray[np.float64]:
-        """The exponential variables that draw a troupe's actions: [bots, A]."""
+        """Returns the exponential variables that draw a troupe's actions: [bots, A]."""
         return self._race.standard_exponential((len(troupe.seats), troupe.network.actions))
 
     def write(self, action: NDArray[np.int32]) -> None:
@@ -157,7 +157,7 @@ class _borrow_random:
 
 @cache
 def _drawing_modules() -> list[Any]:
-    """The puppeteers' modules that use `random`."""
+    """Returns the puppeteers' modules that use `random`."""
     from meltingpot.configs import bots
 
     del bots

@@ -1,8 +1,8 @@
 """Cross-play: one population plays some seats of a game, another plays the rest.
 
 All randomness of an episode derives from its number, its split and the seed of the evaluation: which seats are focal,
-the game, which policies play and how they draw actions. So it does not matter which worker plays it, or what is played
-beside it, and every pair of populations plays the same games in the same seats, which sharpens comparisons. Even so,
+the game, which policies play and how they draw actions. So it does not matter which worker plays it or what else is
+being played, and every pair of populations plays the same games in the same seats, which sharpens comparisons. Even so,
 games may not repeat to the last step.
 """
 
@@ -60,7 +60,7 @@ class MatchResult:
 
 
 def splits(players: int) -> list[str]:
-    """The distinct splits of a game's seats: with two or three players, half of them is one."""
+    """Returns the distinct splits of a game's seats: with two or three players, half of them is one."""
     return [ONE, HALF] if players > 3 else [ONE]
 
 

@@ -1,7 +1,7 @@
-"""Measures how diverse the policies are that learning players met in training: the paper's second claim.
+"""Measures the diversity of the policies that learning players met in training: the paper's second claim.
 
-A learning player of BiDist meets the theta of the time, and phi after forward and after reverse events; one of MAPPO
-meets theta alone. All policies in a run's checkpoints are shown the same observations. The distance of two policies is
+A learning player of BiDist meets the current theta, and phi after forward and after reverse events; one of MAPPO meets
+theta alone. All policies in a run's checkpoints are shown the same observations. The distance between two policies is
 the total variation between their action distributions, averaged over observations: from 0 (identical) to 1 (disjoint).
 """
 
@@ -80,7 +80,7 @@ class Distances:
 
 
 def policies_met(folder: RunFolder) -> list[Met]:
-    """The policies in the learner's and the distiller's checkpoints, by kind, oldest first.
+    """Returns the policies in the learner's and the distiller's checkpoints, by kind, oldest first.
 
     Raises:
       CheckpointError: if there are fewer than two.
@@ -144,7 +144,7 @@ class _Seen(Observer):
 
 
 class _Excerpt:
-    """The first `STEPS` steps of a game as one episode; if an episode of the game ends before, the next one follows.
+    """The first `STEPS` steps of a game as one episode; if an episode of the game ends sooner, the next one follows.
 
     The players' memories carry over, as they do in `probabilities`.
     """
@@ -179,7 +179,7 @@ class _ExcerptTable(SelfPlayTable):
 
 @torch.no_grad()
 def probabilities(config: Config, spec: EnvironmentSpec, met: Met, observed: Observed) -> Tensor:
-    """A policy's action probabilities at each observation, given its memory of the earlier ones: [T, R, A]."""
+    """Returns a policy's action probabilities at each observation, with memory of the earlier ones: [T, R, A]."""
     policies = policy_count(met.parameters)
     network = make_method(config).evaluation_network(spec, policies).eval()
     network.load_state_dict(dict(met.parameters))
@@ -207,7 +207,7 @@ def distances(folders: Sequence[RunFolder], seed: int = 0) -> list[Distances]:
     configs = [resolve(folder.read_config(), f"{folder.config}: ") for folder in folders]
     if len({config.environment.model_dump_json() for config in configs}) > 1:
         games = sorted({f"{c.environment.substrate} (block {c.environment.block})" for c in configs})
-        raise ConfigError(f"these runs are of different games and have no observations in common: {', '.join(games)}")
+        raise ConfigError(f"these runs play different games and have no observations in common: {', '.join(games)}")
     spec = environments.spec(configs[0].environment)
     met = [policies_met(folder) for folder in folders]
     newest = [max((m for m in own if m.kind.startswith("theta")), key=lambda m: m.updates) for own in met]
@@ -222,5 +222,5 @@ def distances(folders: Sequence[RunFolder], seed: int = 0) -> list[Distances]:
 
 
 def total_variation(x: Tensor, y: Tensor) -> Array:
-    """Total variation between two policies' probabilities [T, R, A], mean over steps: [R]."""
+    """Returns the total variation between two policies' probabilities [T, R, A], mean over steps: [R]."""
     return np.asarray((0.5 * (x - y).abs().sum(-1)).mean(0).numpy(), np.float64)

@@ -16,14 +16,14 @@ from networks.players import Players
 
 
 def policy_count(theta: Mapping[str, Tensor]) -> int:
-    """P, the number of policies in a set of parameters."""
+    """Returns P, the number of policies in a set of parameters."""
     return len(next(iter(theta.values())))
 
 
 def make_players(
     config: Config, theta: Mapping[str, Tensor], spec: EnvironmentSpec, rows: int, seed: int = 0
 ) -> Players:
-    """R players who act by a run's learning policies; who acts by which is still to be assigned."""
+    """Makes R players for a run's learning policies; `assign` then says which policy drives which player."""
     players = Players(make_method(config).evaluation_network(spec, policy_count(theta)), rows, seed)
     players.load(THETA, Weights(0, theta))
     return players
@@ -108,7 +108,7 @@ def uniform(rng: np.random.Generator, seats: int, actions: int) -> NDArray[np.in
 
 
 def by_race(rng: np.random.Generator, seats: int, actions: int) -> NDArray[np.int32]:
-    """The same from as many draws as a population's seats take: the argmin of A exponential variables."""
+    """As `uniform`, by as many draws as a population makes: the argmin of A exponential variables."""
     action: NDArray[np.int32] = rng.standard_exponential((seats, actions)).argmin(-1).astype(np.int32)
     return action
 

@@ -71,7 +71,7 @@ class Population:
 
 
 def populations(folder: RunFolder, which: Sequence[str], averaged: bool = False) -> list[Population]:
-    """The populations of a run's checkpoints.
+    """Returns the populations of a run's checkpoints.
 
     Args:
       folder: the run's.
@@ -114,13 +114,13 @@ def populations(folder: RunFolder, which: Sequence[str], averaged: bool = False)
 
 
 def random_population(substrate: str) -> Population:
-    """Players who act uniformly at random."""
+    """Returns the population of players who act uniformly at random."""
     config = Config(environment=EnvironmentConfig(substrate=substrate))
     return Population(f"random-{substrate}", "random", 0, "", "", 0, 0, config, None)
 
 
 def foreign_population(name: str, substrate: str) -> Population:
-    """A policy that was trained elsewhere."""
+    """Returns a population that stands for a policy trained elsewhere."""
     config = Config(environment=whole_images(substrate))
     return Population(f"{name.replace(':', '.')}-{substrate}", name, 0, "", "", 0, 0, config, None)
 
@@ -242,7 +242,7 @@ def check(population: Population, names: Sequence[str] | None) -> list[Scenario]
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that returns may depend on."""
+    """Returns the versions of the packages that returns may depend on."""
     return {name: metadata.version(name) for name in VERSIONS}
 
 
@@ -256,7 +256,7 @@ def _play(
     reference: bool,
     policy: str,
 ) -> Iterator[ScenarioResult]:
-    """Plays scenarios, given by name, in a worker process."""
+    """Plays scenarios by name, in a worker process."""
     ((config, theta),) = played
     named = ((scenario(name), number) for name, number in jobs)
     if reference:

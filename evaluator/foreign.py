@@ -66,7 +66,7 @@ def build_policy(path: str) -> Policy:
 
 
 def whole_images(substrate: str) -> EnvironmentConfig:
-    """The game as foreign policies see it."""
+    """Returns the configuration of a game as foreign policies see it."""
     return EnvironmentConfig(substrate=substrate, block=1, last_action_and_reward=False)
 
 
@@ -112,7 +112,7 @@ class Foreign:
 
 
 def timestep(table: ScenarioTable, seat: int) -> Any:
-    """What Melting Pot tells the focal player at a seat now, as a `dm_env.TimeStep`."""
+    """Returns what Melting Pot would show the focal player in a seat now, as a `dm_env.TimeStep`."""
     import dm_env
 
     first = table.env_steps == 0

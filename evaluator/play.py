@@ -78,7 +78,7 @@ class Table(ABC, Generic[Job, Result]):
 
     @abstractmethod
     def result(self) -> Result:
-        """What is reported of the episode that has just ended."""
+        """Returns what is reported of the episode that has just ended."""
 
     def use(self, game: Environment) -> None:
         """Replaces the game."""

@@ -55,7 +55,7 @@ def record(
 
 
 def among_themselves(substrate: str) -> Scenario:
-    """A scenario in which the focal population plays all seats."""
+    """Returns a scenario in which the focal population plays all seats."""
     roles = default_roles(substrate)
     return Scenario(f"{substrate} among themselves", substrate, roles, (True,) * len(roles), {})
 
@@ -110,7 +110,7 @@ class Film(Observer):
 
 
 def picture(world: NDArray[np.uint8], marked: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The enlarged map, with frames around some squares.
+    """Returns the enlarged map, with frames around some squares.
 
     Args:
       world: [H, W, 3].

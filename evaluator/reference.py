@@ -36,8 +36,8 @@ def play(
 ) -> Iterator[ScenarioResult]:
     """Plays whole episodes one after another; arguments and results are those of `evaluator.rollout.play`.
 
-    `count` is called after each step. For the same number and seed, focal players draw the same policies and, seeing
-    the same, the same actions here and there; the bots do not, so the two paths agree in distribution.
+    `count` is called after each step. For the same number and seed, focal players draw the same policies in both loops
+    and, as long as they see the same, the same actions; the bots do not, so the two loops agree in distribution.
 
     Raises:
       SetupError: if bots, or what Melting Pot needs to run them, are not installed.

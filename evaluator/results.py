@@ -19,12 +19,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def episode_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Identifies a row's episode."""
+    """Returns what identifies a row's episode."""
     return tuple(row[name] for name in KEYS)
 
 
 def lock_of(out: Path) -> Path:
-    """The lock file that an evaluation holds while it writes to a results file."""
+    """Returns the lock file that an evaluation holds while it writes to a results file."""
     return out.with_name(f".{out.name}.lock")
 
 
@@ -74,10 +74,10 @@ def read_results(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def number_of(scenario: str) -> int:
-    """The number in a scenario's name."""
+    """Returns the number in a scenario's name."""
     return int(scenario.rpartition("_")[2])
 
 
 def game_of(scenario: str) -> str:
-    """The substrate of a scenario."""
+    """Returns the substrate of a scenario."""
     return scenario.rpartition("_")[0]

@@ -1,7 +1,7 @@
 """Plays official scenarios, many episodes at once: one forward pass for all focal players and one for all bots.
 
 All randomness of an episode derives from its own seed: who the bots are, which policies play the focal seats, the
-game's seeds, and the draws of actions. It does not matter which worker plays it, or what is played beside it. Even so,
+game's seeds, and the draws of actions. It does not matter which worker plays it or what else is being played. Even so,
 the same seed does not repeat an episode to its last step, because dmlab2d's games do not repeat themselves.
 """
 
@@ -44,7 +44,7 @@ def play(
       policy: acts at the focal seats instead; `config.environment` must be `whole_images`.
 
     Raises:
-      ConfigError: if the policy returns what is not an action.
+      ConfigError: if the policy returns something that is not an action.
       SetupError: if a bot is not installed.
     """
     jobs = iter(jobs)

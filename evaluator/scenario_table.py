@@ -45,12 +45,12 @@ class ScenarioResult:
 
 
 def episode_seeds(seed: int, scenario: Scenario, number: int) -> list[np.random.SeedSequence]:
-    """The seeds of an episode: for the game, the bots and the focal players."""
+    """Returns the seeds of an episode: for the game, the bots and the focal players."""
     return np.random.SeedSequence([seed, zlib.crc32(scenario.name.encode()), number]).spawn(3)
 
 
 class FocalGame:
-    """A scenario's game, observed as in training but by its focal players alone.
+    """A scenario's game, observed as in training, but only by its focal players.
 
     Args:
       game: shows the focal players.

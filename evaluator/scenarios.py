@@ -57,14 +57,14 @@ def scenario(name: str) -> Scenario:
     configs = _scenario_configs()
     if name not in configs:
         near = difflib.get_close_matches(name, configs, n=4, cutoff=0.4)
-        raise ConfigError(f"no scenario is called {name!r}; near it are {', '.join(near) or 'none'}")
+        raise ConfigError(f"no scenario is called {name!r}; similar names: {', '.join(near) or 'none'}")
     config = configs[name]
     bots = {role: tuple(sorted(set(names))) for role, names in config.bots_by_role.items()}
     return Scenario(name, config.substrate, tuple(config.roles), tuple(config.is_focal), bots)
 
 
 def scenarios_of(substrate: str, count: int | None = OFFICIAL) -> list[Scenario]:
-    """The first scenarios of a game, by number; all if `count` is None.
+    """Returns the first scenarios of a game, by number; all if `count` is None.
 
     Raises:
       ConfigError: if it has none.
@@ -102,7 +102,7 @@ def bot_config(name: str) -> BotConfig:
 
 
 def models_of(scenarios: list[Scenario]) -> set[Path]:
-    """The SavedModel folders of all bots of some scenarios."""
+    """Returns the SavedModel folders of all bots of some scenarios."""
     names = {name for s in scenarios for bots in s.bots.values() for name in bots}
     return {config.model for name in names if (config := bot_config(name)).model is not None}
 

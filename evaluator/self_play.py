@@ -39,7 +39,7 @@ class Episode:
 
     @property
     def mean_return(self) -> float:
-        """Return per player."""
+        """The return per player."""
         return float(np.mean(self.returns))
 
 
@@ -133,5 +133,5 @@ class SelfPlayTable(Table[int, Episode]):
         return Episode(self.job, self.env_steps, self.returns.tolist(), self.statistics)
 
     def build(self) -> Environment:
-        """The game to be played."""
+        """Returns the game to be played."""
         return environments.build(self._config, self._seed)

@@ -62,7 +62,7 @@ def test_official_scenarios_come_from_melting_pot() -> None:
     assert (len(s.focal), len(s.background)) == (5, 1)
     assert sorted(s.focal + s.background) == list(range(6))
     assert len(scenarios_of("prisoners_dilemma_in_the_matrix__repeated", None)) > 5
-    with pytest.raises(ConfigError, match="near it are .*coins_1"):
+    with pytest.raises(ConfigError, match="similar names: .*coins_1"):
         scenario("coin_1")
     with pytest.raises(ConfigError, match="no official scenarios"):
         scenarios_of("matrix_coordination")

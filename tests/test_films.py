@@ -27,10 +27,10 @@ def frames(data: bytes | Path) -> int:
 
 def again(run: RunFolder, number: int) -> None:
     """Saves another checkpoint, of as many updates."""
-    (trained,) = populations(run, ["newest"])
-    assert trained.theta is not None
+    (newest,) = populations(run, ["newest"])
+    assert newest.theta is not None
     counters = {"updates": number, "player_steps": 100 * number}
-    checkpoint.save(run.checkpoints, number, {"theta": trained.theta}, counters, keep=None)
+    checkpoint.save(run.checkpoints, number, {"theta": newest.theta}, counters, keep=None)
 
 
 @pytest.mark.slow

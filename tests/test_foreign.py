@@ -106,7 +106,7 @@ def test_what_is_no_policy_is_explained(tmp_path: Path) -> None:
         bidist.evaluate(Recorder, "coins_1")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="chose action 99; this game's are 0 to 6"):
         bidist.evaluate(lambda timestep: 99, "coins_1")
-    with pytest.raises(ConfigError, match="near it are"):
+    with pytest.raises(ConfigError, match="similar names"):
         bidist.evaluate(lambda timestep: 0, "coin_1")
     with pytest.raises(ConfigError, match="coop_mining_0: scenarios of another game than coins"):
         bidist.evaluate(bidist.load(trained(tmp_path / "coins").path), "coop_mining_0")

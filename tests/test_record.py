@@ -42,7 +42,7 @@ def test_players_are_drawn_where_they_are_reported(name: str) -> None:
 
 def test_a_scenario_of_another_game_is_refused(tmp_path: Path) -> None:
     config = load_config(overrides=["environment.substrate=coins"], environ={})
-    trained = Population("r", "random", 0, "", "", 0, 0, config, None)
+    players = Population("r", "random", 0, "", "", 0, 0, config, None)
     with pytest.raises(ConfigError, match="coop_mining_0: this scenario belongs to another game than coins"):
-        record(trained, "coop_mining_0", 0, 0, tmp_path / "film.mp4")
+        record(players, "coop_mining_0", 0, 0, tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
