@@ -1,6 +1,7 @@
 """A sweep's measurements without its checkpoints: one small file per trial, to commit and to resume from.
 
-A sweep of days outlives no machine. A trial in the archive counts as done wherever the sweep goes on.
+A sweep of several days should survive the loss of its machine: a trial in the archive counts as done wherever the sweep
+continues.
 """
 
 import gzip

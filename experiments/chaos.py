@@ -50,20 +50,20 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
-class Blow:
-    """What happens next: to whom, and for how long it is stopped; None kills it."""
+class Fault:
+    """The next fault: its victim, and for how long that is stopped; None kills it."""
 
     victim: str
     stopped_s: float | None
     pause_s: float
 
 
-def blows(seed: int) -> Iterator[Blow]:
-    """Yields blows without end; the same seed yields the same."""
+def faults(seed: int) -> Iterator[Fault]:
+    """Yields faults without end; the same seed yields the same ones."""
     rng = random.Random(seed)
     while True:
         stopped_s = rng.uniform(*STOP_S) if rng.random() < 0.3 else None
-        yield Blow(rng.choice(VICTIMS), stopped_s, rng.uniform(*PAUSE_S))
+        yield Fault(rng.choice(VICTIMS), stopped_s, rng.uniform(*PAUSE_S))
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Report:
     kills: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
     spared: int = 0
-    """Blows that did not fall: their victim was not up, or would have died too often for the supervisor."""
+    """Faults that were skipped: their victim was not up, or would have died too often for the supervisor."""
     learners: int = 0
     updates: int = 0
     theta_version: int = 0
@@ -104,7 +104,7 @@ class Report:
         return [text for text, broken in found.items() if broken]
 
     def record(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """Returns the report as plain values."""
         counts = {"kills": dict(self.kills), "stops": dict(self.stops), "total": self.total}
         return {**vars(self), **counts, "problems": self.problems}
 
@@ -118,16 +118,16 @@ def run(seconds: float, seed: int, out: Path | None, say: Callable[[str], None])
     """Runs the experiment.
 
     Args:
-      seconds: for how long blows fall.
-      seed: what falls when derives from it.
+      seconds: for how long faults are injected.
+      seed: of the faults.
       out: where the report is written, as JSON.
-      say: called with a line of progress after every blow.
+      say: called with a line of progress after every fault.
     """
     with tempfile.TemporaryDirectory(prefix="bidist-chaos-") as parent:
         with _training(Path(parent)) as (process, url):
             chaos = Chaos(Store(url, RUN, patience_s=15.0), process, Report(seed, seconds), say)
             chaos.until(lambda: chaos.updates() > 3, START_S, "the run to train")
-            chaos.rage()
+            chaos.inject_faults()
             chaos.settle()
             process.send_signal(signal.SIGTERM)
             chaos.report.exit_status = process.wait(STOPPED_S)
@@ -140,46 +140,46 @@ def run(seconds: float, seed: int, out: Path | None, say: Callable[[str], None])
 
 
 class Chaos:
-    """Strikes a run that trains.
+    """Injects faults into a run that trains.
 
     Args:
       store: the run's keys.
       process: the supervisor.
-      report: where it is written down.
-      say: called with a line of progress after every blow.
+      report: where everything is recorded.
+      say: called with a line of progress after every fault.
     """
 
     def __init__(
         self, store: Store, process: "subprocess.Popen[bytes]", report: Report, say: Callable[[str], None]
     ) -> None:
         self._store, self._process, self.report, self._say = store, process, report, say
-        self._fallen: dict[str, deque[float]] = {victim: deque(maxlen=FAST_DEATHS - 2) for victim in VICTIMS}
+        self._recent: dict[str, deque[float]] = {victim: deque(maxlen=FAST_DEATHS - 2) for victim in VICTIMS}
         self._learner = ""
 
-    def rage(self) -> None:
-        """Strikes until the time is over."""
+    def inject_faults(self) -> None:
+        """Injects faults until the time is over."""
         started = time.monotonic()
-        for blow in blows(self.report.seed):
+        for fault in faults(self.report.seed):
             elapsed = time.monotonic() - started
             if elapsed > self.report.seconds:
                 return
             if self._process.poll() is not None:
                 raise BidistError(f"the run ended with status {self._process.returncode} after {elapsed:.0f} s")
-            self._strike(blow)
+            self._inject(fault)
             self._look()
             total = self.report.total
-            how = f"{'stop' if blow.stopped_s else 'kill'} {blow.victim:<9}"
+            how = f"{'stop' if fault.stopped_s else 'kill'} {fault.victim:<9}"
             self._say(
                 f"{elapsed:4.0f} s of {self.report.seconds:.0f} s  {how}  {total['kills']} kills, {total['stops']} "
                 f"stops, {self.report.updates} updates, version {self.report.theta_version}"
             )
-            time.sleep(blow.pause_s)
+            time.sleep(fault.pause_s)
 
     def settle(self) -> None:
-        """Waits until the run trains again and the accounts of the dead are closed."""
+        """Waits until the run trains again and the accounts of dead actors are closed."""
         before = self.updates()
-        self.until(lambda: self.updates() > before + 3, SETTLE_S, "the run to go on")
-        self.until(self._closed, SETTLE_S, "the dead to be closed")
+        self.until(lambda: self.updates() > before + 3, SETTLE_S, "the run to continue")
+        self.until(self._closed, SETTLE_S, "dead actors' accounts to be closed")
         self._look()
 
     def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -190,31 +190,31 @@ class Chaos:
                 if condition():
                     return
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise BidistError(f"waited {timeout_s:.0f} s in vain for {what}")
+                raise BidistError(f"waited up to {timeout_s:.0f} s for {what}, which did not happen")
             time.sleep(0.2)
 
     def updates(self) -> int:
-        """How many updates the learner has made."""
+        """Returns how many updates the learner has made."""
         return int(self._store.hash("progress").get("updates", 0))
 
-    def _strike(self, blow: Blow) -> None:
+    def _inject(self, fault: Fault) -> None:
         """Kills or stops a process, unless it is down or the supervisor would give up."""
-        fallen, now = self._fallen[blow.victim], time.monotonic()
-        worn = len(fallen) == fallen.maxlen and now - fallen[0] < FAST_DEATHS_S
-        pid = None if worn else self._process_of(blow.victim)
+        recent, now = self._recent[fault.victim], time.monotonic()
+        worn = len(recent) == recent.maxlen and now - recent[0] < FAST_DEATHS_S
+        pid = None if worn else self._process_of(fault.victim)
         if pid is None:
             self.report.spared += 1
             return
         with contextlib.suppress(ProcessLookupError):
-            if blow.stopped_s is None:
+            if fault.stopped_s is None:
                 os.kill(pid, signal.SIGKILL)
-                self.report.kills[blow.victim] += 1
+                self.report.kills[fault.victim] += 1
             else:
                 os.kill(pid, signal.SIGSTOP)
-                time.sleep(blow.stopped_s)
+                time.sleep(fault.stopped_s)
                 os.kill(pid, signal.SIGCONT)
-                self.report.stops[blow.victim] += 1
-            fallen.append(now)  # a role that was stopped may have to leave, too
+                self.report.stops[fault.victim] += 1
+            recent.append(now)  # a role that was stopped may have to exit, too
 
     def _process_of(self, victim: str) -> int | None:
         try:
@@ -227,7 +227,7 @@ class Chaos:
         return None if fields is None or "pid" not in fields else int(fields["pid"])
 
     def _look(self) -> None:
-        """Notes how far the run is."""
+        """Records how far the run has come."""
         with contextlib.suppress(BidistError, redis.RedisError):
             theta, phi = (self._store.version(name) or 0 for name in (THETA, PHI))
             self.report.versions_went_back += theta < self.report.theta_version
@@ -246,7 +246,7 @@ class Chaos:
 
 @contextlib.contextmanager
 def _training(parent: Path) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
-    """A run under the supervisor, and the URL of its Redis."""
+    """Trains a run under the supervisor; yields the supervisor and the URL of the run's Redis."""
     settings = [f"--set={setting}" for setting in SETTINGS]
     command = bidist("train", "--folder", str(parent), "--run", RUN, "--actors", "2", "--steps", str(10**12), *settings)
     with (parent / "output").open("wb") as output:

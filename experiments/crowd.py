@@ -1,4 +1,4 @@
-"""Synthetic actors: they play nothing, and speak to Redis and the learner as actors do. Many fit into one process."""
+"""Synthetic actors: they play nothing, but talk to Redis and the learner as actors do. Many fit into one process."""
 
 import contextlib
 import itertools
@@ -31,7 +31,7 @@ class Crowd:
       spec: what its unrolls look like.
       size: how many live at a time.
       life_s: how long one lives on average; another takes its place, under the same name.
-      seed: what they send, and when they die, derives from it.
+      seed: of what they send and when they die.
     """
 
     def __init__(self, store: Store, config: Config, spec: UnrollSpec, size: int, life_s: float, seed: int) -> None:
@@ -60,16 +60,16 @@ class Crowd:
 
     @property
     def waiting(self) -> int:
-        """How many actors the learner holds back."""
+        """The number of actors that the learner holds back."""
         return sum(outbox.waiting > 0 for outbox in self._actors.values())
 
     @property
     def unaccounted(self) -> int:
-        """Unrolls of those who live that the learner has not accounted for."""
+        """The number of unrolls from living actors that the learner has not accounted for."""
         return sum(outbox.unaccounted for outbox in self._actors.values())
 
     def play(self, seconds: float) -> None:
-        """Lets everybody play for a time."""
+        """Lets all actors play for some seconds."""
         deadline = time.monotonic() + seconds
         while (now := time.monotonic()) < deadline:
             self._report(now)

@@ -1,4 +1,4 @@
-"""`bidist chaos --actors N`: a learner under load for long, with actors that come and go, and stopped now and then.
+"""`bidist chaos --actors N`: a learner under sustained load, with actors that come and go, and stopped now and then.
 
 A real learner and a real distiller train on what a crowd of synthetic actors sends. Memory, file handles and Redis'
 memory have to stay where they are, the ledger has to agree with the actors' own counts, and after each stop of the
@@ -39,9 +39,9 @@ STOPS, LONGEST_STOP_S = 6, 60.0
 BACK_S = 5.0
 START_S = 180.0
 STREAMS = ("metrics", "events", "observations")
-"""Redis keeps at most so many entries of these, which takes longer to fill than most runs of this."""
+"""Streams that Redis caps; filling them takes longer than most of these runs last."""
 ALLOWED = {"_handles": (0.05, 8.0), "_bytes": (0.1, 8e6)}
-"""By how much a quantity may grow from the second quarter to the last: a share of it, and something on top."""
+"""How much a quantity may grow from the second quarter to the last: a share of it, and a constant."""
 
 
 @dataclass
@@ -54,9 +54,9 @@ class Report:
     stops: int = 0
     stopped_s: float = 0.0
     back_s: list[float] = field(default_factory=list)
-    """From each end of a stop until the learner had trained on something."""
+    """From the end of each stop until the learner had trained on something."""
     produced_while_stopped: list[int] = field(default_factory=list)
-    """Unrolls produced in the second half of each stop, but for the first of a life: the actors should be waiting."""
+    """Unrolls produced in the second half of each stop, except the first of a life: the actors should be waiting."""
     lives: int = 0
     taken_for_dead: int = 0
     produced: int = 0
@@ -69,7 +69,7 @@ class Report:
     samples: list[dict[str, float]] = field(default_factory=list)
 
     def growth(self) -> dict[str, tuple[float, float]]:
-        """Returns the medians of the second quarter and of the last, of every quantity that should stay the same."""
+        """Returns, for each quantity that should stay the same, its medians in the second quarter and in the last."""
         names = [name for name in (self.samples or [{}])[0] if name.endswith(tuple(ALLOWED))]
         quarter = len(self.samples) // 4
         parts = self.samples[quarter : 2 * quarter], self.samples[-quarter:]
@@ -104,7 +104,7 @@ class Report:
         return [text for text, broken in found.items() if broken]
 
     def record(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """Returns the report as plain values."""
         growth = {name: {"second_quarter": a, "last_quarter": b} for name, (a, b) in self.growth().items()}
         return {**asdict(self), "growth": growth, "problems": self.problems}
 
@@ -115,7 +115,7 @@ def run(actors: int, seconds: float, seed: int, out: Path | None, say: Callable[
     Args:
       actors: how many synthetic actors live at a time.
       seconds: for how long.
-      seed: what they send, and when they die, derives from it.
+      seed: of what they send and when they die.
       out: where the report is written, as JSON.
       say: called with a line of progress after every sample.
 
@@ -207,8 +207,8 @@ class _Load:
 
 @contextlib.contextmanager
 def _roles(parent: Path, url: str) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
-    """The learner and the distiller of a matrix game that nobody plays."""
-    # Made-up unrolls teach nothing: by usual steps, parameters diverge after some thousand updates.
+    """Runs the learner and the distiller of a matrix game that nobody plays."""
+    # Made-up unrolls teach nothing: with the usual step size, parameters diverge after a few thousand updates.
     own = ("run.heartbeat_s=2", "learner.batch_unrolls=64", "learner.learning_rate=1e-9")
     settings = [f"--set={setting}" for setting in (*SETTINGS, *own)]
     options = {"learner": ["--folder", str(parent), "--steps", str(10**12), *settings], "distiller": []}

@@ -15,7 +15,7 @@ from common.settings import build, read_yaml
 from experiments.trial import Settings, Trial
 
 PLAN = "sweep.yaml"
-# Settings that a plan has keys of its own for.
+# Settings for which a plan has its own keys.
 OWN_KEYS = {
     "run.name": "the sweep names its trials",
     "run.folder": "runs are kept in the sweep's folder",

@@ -41,12 +41,12 @@ class Notes:
 
     @classmethod
     def of(cls, sweep: Path, trial: Trial) -> "Notes":
-        """The paths of a trial."""
+        """Returns the paths of a trial."""
         base = sweep / NOTES
         return cls(base / f"{trial.name}.lock", base / f"{trial.name}.log", base / f"{trial.name}.json")
 
     def read(self) -> dict[str, Any]:
-        """The record; empty if the trial was never claimed."""
+        """Returns the record; empty if the trial was never claimed."""
         try:
             found: dict[str, Any] = json.loads(self.record.read_text())
         except FileNotFoundError:
@@ -108,7 +108,7 @@ def progress(sweep: Path, trial: Trial) -> Progress:
 
 
 def evaluated(folder: RunFolder, trial: Trial) -> list[dict[str, Any]]:
-    """The episodes of a trial's evaluation: newest evaluated checkpoint, seed 0, the plan's scenarios."""
+    """Returns the episodes of a trial's evaluation: newest evaluated checkpoint, seed 0, the plan's scenarios."""
     rows = [
         row
         for row in read_lines(folder.evaluation)
@@ -122,7 +122,7 @@ def evaluated(folder: RunFolder, trial: Trial) -> list[dict[str, Any]]:
 
 
 def area_under_curve(lines: Sequence[Mapping[str, Any]], name: str) -> float:
-    """The mean of a metric over a run's player steps, by the trapezoidal rule.
+    """Returns the mean of a metric over a run's player steps, by the trapezoidal rule.
 
     Before the first value, the metric is taken to equal it.
 
@@ -141,7 +141,7 @@ def area_under_curve(lines: Sequence[Mapping[str, Any]], name: str) -> float:
 
 
 def row(sweep: Path, trial: Trial) -> dict[str, Any]:
-    """A trial's results so far as a flat row; `docs/experiments.md` explains the columns."""
+    """Returns a trial's results so far as a flat row; `docs/experiments.md` explains the columns."""
     folder, seen, record = trial.folder(sweep), progress(sweep, trial), Notes.of(sweep, trial).read()
     lines = folder.updates()
     summary = json.loads(folder.summary.read_text()) if folder.summary.exists() else {}

@@ -1,4 +1,4 @@
-"""How a population does with a stranger who keeps a convention; part of the experiment in `conventions.py`."""
+"""How well a population does with a stranger who keeps a convention; part of the experiment in `conventions.py`."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The folder of a sweep: what may be put into it, its progress and its rows."""
+"""The folder of a sweep: which trials may be added to it, its progress and its rows."""
 
 from pathlib import Path
 

@@ -57,7 +57,7 @@ def _state(states: Mapping[Trial, Progress]) -> list[str]:
     lines = [f"{done} of {len(states)} trials are done."]
     if done < len(states):
         lines += [
-            "The curves include the others as far as they are; the tables include only trained ones.",
+            "The curves include the others as far as they have come; the tables include only trained ones.",
             "",
         ]
     for trial, seen in states.items():
@@ -97,14 +97,14 @@ def _table(substrate: str, trials: Sequence[Trial], begun: Mapping[Trial, Row]) 
 
 
 def scaled(found: Row, scenarios: Sequence[str]) -> float | None:
-    """Mean over scenarios of (x - random) / (ACB - random), by DeepMind's published returns; None if one is missing."""
+    """Returns the mean over scenarios of (x - random) / (ACB - random), as published; None if one is missing."""
     scale = _scale()
     values = [scale(name, found.get(f"focal_{name.rpartition('_')[2]}")) for name in scenarios]
     return None if any(value is None for value in values) else float(np.mean(values))
 
 
 def evenness(found: Row, scenarios: Sequence[str]) -> float | None:
-    """The adaptation index, the worst scenario's return over the best's; None if one is missing."""
+    """Returns the adaptation index, the worst scenario's return over the best's; None if one is missing."""
     values = [found.get(f"focal_{name.rpartition('_')[2]}") for name in scenarios]
     return None if None in values else float(adaptation_index(np.array(values, float)))
 

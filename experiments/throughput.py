@@ -59,9 +59,9 @@ def run(substrate: str, seconds: float, rounds: int, out: Path | None) -> int:
       ConfigError: if the game is not a Melting Pot substrate, or there is nothing to measure.
     """
     if substrate not in substrates():
-        raise ConfigError(f"{substrate!r} is no substrate of Melting Pot, which the benchmark needs")
+        raise ConfigError(f"{substrate!r} is not a Melting Pot substrate, which the benchmark needs")
     if seconds <= 0 or rounds < 1:
-        raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both have to be positive")
+        raise ConfigError(f"--seconds {seconds:g} --rounds {rounds}: both must be positive")
     cores = core_count()
     parts: list[tuple[str, int, Callable[[], float]]] = [("game alone", 1, partial(game_alone, substrate, seconds))]
     configs = {parameters: _config(substrate, parameters) for parameters in PARAMETERS}

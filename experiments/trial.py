@@ -48,7 +48,7 @@ class Trial:
 
     @classmethod
     def of(cls, plan: "Plan", method: str, substrate: str, variant: str, seed: int) -> "Trial":
-        """The trial of a plan for one combination."""
+        """Returns the trial of a plan for one combination."""
         game = substrate.replace("_in_the_matrix", "").rpartition(":")[2]
         parts = [method.rpartition(":")[2], game, *filter(None, [variant]), f"s{seed}"]
         chosen = plan.evaluation
@@ -92,7 +92,7 @@ class Trial:
 
     @property
     def command(self) -> str:
-        """The command that trains it, as one would type it."""
+        """The command that trains it, as typed in a shell."""
         return shlex.join(["bidist", *self.train()])
 
     def check(self) -> None:

@@ -83,7 +83,7 @@ class Search:
                 self._work(study, *chosen)
         self.write_report(study)
         if running := len(study.get_trials(states=[state.RUNNING])):
-            print(f"{running} suggestions are not measured yet: other processes are at work on them, or were stopped")
+            print(f"{running} suggestions are not measured yet: other processes are measuring them, or were stopped")
         return len(study.get_trials(states=[state.COMPLETE, state.FAIL])) >= trials
 
     def write_report(self, study: Any) -> None:

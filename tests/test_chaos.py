@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from experiments.chaos import VICTIMS, Report, blows, run
+from experiments.chaos import VICTIMS, Report, faults, run
 
 WHOLE = {"produced": 9, "trained": 4, "stale": 1, "rejected": 0, "rewound": 2, "lost": 1, "in_flight": 1}
 
@@ -39,7 +39,7 @@ def test_a_broken_promise_is_a_problem(changes: dict[str, Any], problem: str) ->
 
 
 def test_what_falls_derives_from_the_seed_and_hits_everybody() -> None:
-    first, second, other = (list(itertools.islice(blows(seed), 200)) for seed in (1, 1, 2))
+    first, second, other = (list(itertools.islice(faults(seed), 200)) for seed in (1, 1, 2))
     assert first == second != other
     assert {blow.victim for blow in first} == set(VICTIMS)
     assert 30 < sum(blow.stopped_s is not None for blow in first) < 100
