@@ -16,7 +16,7 @@ colour, low for one that knows only its own. In DeepMind's published returns it 
 
 
 def adaptation(results: Results) -> list[str]:
-    """The report's section on the three scenarios; empty if no method played all of them."""
+    """Returns the report's section on the three scenarios; empty if no method played all of them."""
     lines = []
     for m in results.methods:
         if m == RANDOM or (found := results.means(m, ONE_COLOUR)) is None:
@@ -29,7 +29,7 @@ def adaptation(results: Results) -> list[str]:
 
 
 def adaptation_index(returns: Array) -> Array:
-    """The worst return over the best: [..., scenarios] -> [...]; 0 if the worst is negative."""
+    """Returns the worst return over the best: [..., scenarios] -> [...]; 0 if the worst is negative."""
     return np.asarray(returns.min(-1).clip(0) / returns.max(-1).clip(1e-9))
 
 
@@ -38,5 +38,5 @@ def _mean(returns: Array) -> Array:
 
 
 def _cell(runs: Array, draws: Array) -> tuple[float, float, float]:
-    """The mean over runs, and the bootstrap's interval of it: [runs] and [draws, runs]."""
+    """Returns the mean over runs and its bootstrap interval, from [runs] and [draws, runs]."""
     return float(runs.mean()), *limits(draws.mean(-1))

@@ -25,7 +25,7 @@ IMPROVEMENT = "Probability that a run of X beats a run of Y in a scenario that b
 
 
 def across(results: Results, scale: Scale, picture: Path) -> list[str]:
-    """The report's section on all games: interquartile means and probabilities of improvement; saves a figure."""
+    """Returns the section on all games, interquartile means and probabilities of improvement; saves a figure."""
     learnt = [m for m in results.methods if m != RANDOM]
     shared = _shared(results, scale, learnt)
     if len(learnt) < 2 or not shared:
@@ -54,7 +54,7 @@ def across(results: Results, scale: Scale, picture: Path) -> list[str]:
 
 
 def _shared(results: Results, scale: Scale | None, methods: Sequence[str]) -> dict[str, list[str]]:
-    """The scenarios, by game, that some run of each of these methods played and that have a scale."""
+    """Returns the scenarios, by game, that some run of each of these methods played and that have a scale."""
     found = {}
     for game, scenarios in results.games.items():
         names = [s for s in scenarios if scale is None or scale.span(s) is not None]
@@ -67,7 +67,7 @@ def _shared(results: Results, scale: Scale | None, methods: Sequence[str]) -> di
 def _scores(
     results: Results, scale: Scale, method: str, shared: Mapping[str, list[str]]
 ) -> list[tuple[Array, Array]] | None:
-    """Scaled means [runs, scenarios] and draws of them [draws, runs, scenarios], by game; None if a game has none."""
+    """Scales means [runs, scenarios] and draws of them [draws, runs, scenarios], game by game; None if one has none."""
     found = []
     for names in shared.values():
         if (measured := results.means(method, names)) is None:
@@ -78,7 +78,7 @@ def _scores(
 
 
 def compare(results: Results, scale: Scale, x: str, y: str) -> list[str]:
-    """The number of scenarios both played and the probability of improvement there; empty if there are none."""
+    """Returns the number of scenarios both played and the probability of improvement there; empty if there are none."""
     shared = _shared(results, scale, [x, y])
     mine, theirs = _scores(results, scale, x, shared), _scores(results, scale, y, shared)
     if not mine or not theirs:
@@ -92,12 +92,12 @@ def compare(results: Results, scale: Scale, x: str, y: str) -> list[str]:
 
 
 def _with_limits(at: float, draws: Array, runs: int) -> tuple[float, float, float]:
-    """A value with its interval, which is the value itself for a single run."""
+    """Returns a value with its interval, which is the value itself for a single run."""
     return (at, *limits(draws)) if runs > 1 else (at, at, at)
 
 
 def ablations(results: Results, folder: Path) -> list[str]:
-    """The report's section on ablations: mean focal returns by game; saves a figure for each."""
+    """Returns the report's section on ablations, mean focal returns by game; saves a figure for each."""
     present = [m for m in ABLATIONS if m in results.methods]
     shared = _shared(results, None, present) if len(present) > 1 else {}
     if not shared:

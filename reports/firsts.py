@@ -1,4 +1,4 @@
-"""In how many scenarios each of the paper's methods comes first, and in how many it beats all the others."""
+"""Counts the scenarios in which each of the paper's methods comes first, and those in which it beats all others."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ correction is at least 0.004."""
 
 
 def firsts(results: Results) -> list[str]:
-    """The report's paragraph on firsts; empty with fewer than two of the paper's methods in a common scenario."""
+    """Returns the report's paragraph on firsts; empty unless two of the paper's methods share a scenario."""
     methods = [m for m in results.methods if m in ORDER]
     played = [s for names in results.games.values() for s in names if all(results.runs(m, s) for m in methods)]
     if len(methods) < 2 or not played:

@@ -13,7 +13,7 @@ from reports.curves import draw_run
 from reports.model_card import model_card
 
 REPLACED = ("checkpoints/*", "evaluation.jsonl", "*.mp4", "learning_curve.png")
-"""What an earlier push left behind would pass for this one's: `bidist.load` takes the newest checkpoint."""
+"""What an earlier push left behind would pass for part of this one: `bidist.load` takes the newest checkpoint."""
 
 
 def push(folder: RunFolder, which: str, repository: str, private: bool) -> str:
@@ -55,7 +55,7 @@ def push(folder: RunFolder, which: str, repository: str, private: bool) -> str:
 def stage(folder: RunFolder, population: Population, repository: str, out: Path) -> None:
     """Writes what is published: the configuration, theta and its average, the card, the curve, the newest film.
 
-    What only training needs, such as the optimiser's state, stays behind, and so does the place of the run's folder.
+    What only training needs, such as the optimiser's state, stays behind, and so does the location of the run's folder.
     """
     run = RunFolder(out)
     config = population.config

@@ -1,4 +1,4 @@
-"""Takes the luck of an episode's length out of its return: a control variate, because the length's mean is known."""
+"""Removes the luck of an episode's length from its return: a control variate, because the length's mean is known."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def adjusted(rows: Rows) -> list[dict[str, Any]]:
 
 
 def saving(before: Rows, after: Rows) -> float:
-    """The share of the variance between the episodes of a run in a scenario that adjusting has removed."""
+    """Returns the share of the variance between a run's episodes in a scenario that the adjustment removed."""
     was, now = _variance(before), _variance(after)
     return 1 - now / was if was else 0.0
 

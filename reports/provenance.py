@@ -11,22 +11,21 @@ from typing import Any
 from common.cores import core_count
 
 DRIVERS = ("/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
-"""Of NVIDIA's and AMD's GPUs, and of Windows' Linux."""
+"""Of NVIDIA's and AMD's GPUs, and of WSL."""
 PACKAGES = ("bidist", "torch", "numpy", "dm-meltingpot", "dmlab2d")
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def circumstances() -> dict[str, Any]:
-    """Hardware, versions and commit, for a JSON file."""
+    """Returns hardware, versions and commit, for a JSON file."""
     return {"hardware": hardware(), "versions": versions(), "commit": commit()}
 
 
 def hardware(drivers: Sequence[str] = DRIVERS) -> dict[str, Any]:
-    """The number of usable cores, the processor's name, and the GPU's if torch finds one.
+    """Returns the number of usable cores, the processor's name, and the GPU's if torch finds one.
 
     Args:
-      drivers: files of which one exists where there is a GPU; without any, torch, which takes seconds to load, is not
-        asked.
+      drivers: files of which one exists where there is a GPU; if none does, torch is not loaded, which takes seconds.
     """
     model = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
@@ -43,7 +42,7 @@ def _gpu() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, the project, and the packages that its speed and games depend on."""
+    """Returns the versions of Python, the project, and the packages that its speed and games depend on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -54,9 +53,9 @@ def versions() -> dict[str, str]:
 
 
 def commit(root: Path = ROOT) -> str | None:
-    """The checked-out commit, with `-dirty` appended if files were changed; None outside a checkout.
+    """Returns the checked-out commit, with `-dirty` appended if files were changed; None outside a checkout.
 
-    An installed package is outside of one, even if its virtual environment lies in a repository of the user's.
+    An installed package is outside a checkout, even if its virtual environment lies in some repository of the user's.
 
     Args:
       root: the folder of this project's packages.

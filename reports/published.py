@@ -24,7 +24,7 @@ class Scale:
         self.returns: dict[str, dict[str, Any]] = published()["returns"]
 
     def span(self, scenario: str) -> tuple[float, float] | None:
-        """The returns at 0 and at 1; None if nothing was published or the two hardly differ."""
+        """Finds the returns at 0 and at 1; None if nothing was published or the two hardly differ."""
         if scenario not in self.returns:
             return None
         low, high = self.returns[scenario]["random"], float(np.mean(self.returns[scenario]["acb"]))

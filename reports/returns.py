@@ -70,12 +70,12 @@ class Results:
         return found
 
     def runs(self, method: str, scenario: str) -> list[list[float]]:
-        """The returns of a method's episodes in a scenario, one list per run that played it."""
+        """Collects the returns of a method's episodes in a scenario, one list per run that played it."""
         runs = self.returns.get((method, game_of(scenario)), {})
         return [run[scenario] for run in runs.values() if scenario in run]
 
     def means(self, method: str, scenarios: Sequence[str]) -> tuple[Array, Array] | None:
-        """Means over episodes for the runs of a method that played all of these scenarios of one game.
+        """Averages over episodes, for the runs of a method that played all of these scenarios of one game.
 
         Returns: the means, [runs, scenarios], and draws of them, [draws, runs, scenarios]; None if no run did.
         """
@@ -88,18 +88,18 @@ class Results:
         return np.array([[np.mean(episodes) for episodes in run] for run in values]), resample(values, rng)
 
     def cell(self, method: str, scenario: str) -> Cell:
-        """The mean return over the runs of a method that played a scenario."""
+        """Returns the mean return over the runs of a method that played a scenario."""
         found = self.means(method, [scenario])
         return None if found is None else (float(found[0].mean()), *limits(found[1].mean((1, 2))))
 
     def normalised(self, scenario: str) -> dict[str, float]:
-        """Min-max scores over the methods of the paper's Table 1; empty unless two of them differ."""
+        """Returns min-max scores over the methods of the paper's Table 1; empty unless two of them differ."""
         cells = {m: cell[0] for m in ORDER if (cell := self.cell(m, scenario)) is not None}
         low, high = min(cells.values(), default=0.0), max(cells.values(), default=0.0)
         return {m: (x - low) / (high - low) for m, x in cells.items()} if len(cells) > 1 and high > low else {}
 
     def warnings(self) -> list[str]:
-        """Reasons why the runs of a method may not be repetitions of one experiment."""
+        """Returns reasons why the runs of a method may not be repetitions of one experiment."""
         found = []
         for game in self.games:
             for method in self.methods:

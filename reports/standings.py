@@ -39,12 +39,12 @@ class Standing:
 
 
 def label(row: Mapping[str, Any], prefix: str = "") -> str:
-    """The name of a population: its run's, of which one checkpoint takes part."""
+    """Returns the name of a population: its run's, since one checkpoint of each takes part."""
     return str(row[f"{prefix}run"])
 
 
 def cells(rows: Rows, split: str) -> dict[tuple[str, str], Interval]:
-    """Focal returns by focal and background population; on the diagonal, a population plays all seats."""
+    """Averages focal returns by focal and background population; on the diagonal, a population plays all seats."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         if row["split"] in (split, ALL):
@@ -53,7 +53,7 @@ def cells(rows: Rows, split: str) -> dict[tuple[str, str], Interval]:
 
 
 def standings(rows: Rows) -> list[Standing]:
-    """The standings of all populations, sorted by their mean return among strangers, the best first.
+    """Returns the standings of all populations, sorted by their mean return among strangers, best first.
 
     The interval of a mean over strangers resamples episodes within each stranger and split; it does not cover variation
     between training seeds.
@@ -98,7 +98,7 @@ def standings(rows: Rows) -> list[Standing]:
 
 
 def by_method(rows: Rows) -> dict[tuple[str, str], Interval]:
-    """Focal returns by focal and background method, over pairs of different runs, all splits weighted equally.
+    """Averages focal returns by focal and background method, over pairs of different runs, all splits weighted equally.
 
     With three or more focal runs the interval is a bootstrap over them; with fewer it is their range.
     """
@@ -118,7 +118,7 @@ def by_method(rows: Rows) -> dict[tuple[str, str], Interval]:
 
 
 def _mean_of_means(groups: Sequence[Sequence[float]], rng: np.random.Generator) -> tuple[float, Array]:
-    """The unweighted mean of the groups' means, and bootstrap draws of it within each group: [DRAWS]."""
+    """Returns the unweighted mean of the groups' means, and bootstrap draws of it within each group: [DRAWS]."""
     drawn = [mean_draws(values, rng) for values in groups]
     return float(np.mean([np.mean(values) for values in groups])), np.mean(drawn, 0)
 

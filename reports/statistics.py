@@ -1,4 +1,4 @@
-"""Means that say how certain they are: bootstraps over episodes, and over runs and episodes (Agarwal et al. 2021)."""
+"""Means and how certain they are: bootstraps over episodes, and over runs and episodes (Agarwal et al. 2021)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class Interval:
 
 
 def interval(values: Sequence[float] | Array) -> Interval:
-    """The mean of the returns of episodes, with its 95% interval by the percentile bootstrap."""
+    """Returns the mean of episodes' returns, with its 95% interval by the percentile bootstrap."""
     low, high = limits(mean_draws(values, np.random.default_rng(0)))
     return Interval(float(np.mean(values)), low, high, len(values))
 
 
 def mean_draws(values: Sequence[float] | Array, rng: np.random.Generator) -> Array:
-    """Bootstrap draws of the mean of some values: [DRAWS]."""
+    """Returns bootstrap draws of the mean of some values: [DRAWS]."""
     sample = np.asarray(values, np.float64)
     if len(sample) == 1:  # scipy refuses it
         return np.repeat(sample, DRAWS)
@@ -39,7 +39,7 @@ def mean_draws(values: Sequence[float] | Array, rng: np.random.Generator) -> Arr
 
 
 def limits(draws: Array) -> tuple[float, float]:
-    """The middle 95% of draws of a statistic."""
+    """Returns the limits of the middle 95% of a statistic's draws."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
@@ -67,12 +67,12 @@ def resample(runs: Sequence[Sequence[Sequence[float]]], rng: np.random.Generator
 
 
 def iqm(scores: Array) -> Array:
-    """The interquartile mean over the last axis: the mean of the middle half."""
+    """Returns the interquartile mean over the last axis: the mean of the middle half."""
     return np.asarray(stats.trim_mean(scores, 0.25, axis=-1))
 
 
 def improvement(x: Array, y: Array) -> Array:
-    """The probability that a run of X beats a run of Y in a scenario, averaged over scenarios; ties count half.
+    """Returns the probability that a run of X beats a run of Y in a scenario, averaged over scenarios; ties count half.
 
     Args:
       x: [..., runs of X, scenarios].
@@ -85,13 +85,13 @@ def improvement(x: Array, y: Array) -> Array:
 
 
 def permutation_test(x: Sequence[float] | Array, y: Sequence[float] | Array, one_sided: bool = False) -> float:
-    """The p-value of the difference of two means: how often randomly dealt samples differ at least as much.
+    """Returns the p-value of the difference of two means: how often permuted samples differ at least as much.
 
-    All deals are counted if there are at most `DRAWS` of them; otherwise `DRAWS` are drawn at random.
+    All permutations are counted if there are at most `DRAWS` of them; otherwise `DRAWS` are drawn at random.
 
     Args:
       x, y: two samples.
-      one_sided: whether only deals in which x exceeds y as much count.
+      one_sided: whether only permutations count in which x exceeds y by at least as much.
     """
     apart = _difference if one_sided else _distance
     if min(len(x), len(y)) == 1:  # scipy refuses it

@@ -1,6 +1,6 @@
 """Experiment trackers: Weights & Biases and MLflow.
 
-Where they send to, and as whom, is their own configuration: `wandb login` or `WANDB_MODE=offline`,
+Their own configuration says where they send to, and as whom: `wandb login` or `WANDB_MODE=offline`,
 `MLFLOW_TRACKING_URI`.
 """
 
@@ -43,7 +43,7 @@ class Tracker(Protocol):
 
 
 class Wandb:
-    """Weights & Biases; what it stores here goes to `wandb/` in the run's folder."""
+    """Weights & Biases; its local files go to `wandb/` in the run's folder."""
 
     def __init__(self, name: str, settings: Mapping[str, str | float], folder: Path, id: str) -> None:
         self._name, self._settings, self._folder, self.id = name, settings, folder, id
