@@ -83,7 +83,7 @@ class Actor:
       config: the run's, as read from Redis.
       store: the run's keys.
       name: unique among the run's living actors.
-      keys: to be admitted by the learner with; None if it asks for none.
+      keys: with which the learner admits it; None for a learner without keys.
     """
 
     players: Players
@@ -130,7 +130,7 @@ class Actor:
             self._assign()
 
     def refresh(self) -> None:
-        """Loads a newer version of theta, if there is one, and reads who else may drive players."""
+        """Loads a newer version of theta, if there is one, and reads which other policies may drive players."""
         if self.players.version(THETA) != self.store.version(THETA):
             self.players.load(THETA, self.store.wait_for_weights(THETA))
         self._read_pool()
@@ -151,14 +151,14 @@ class Actor:
         return not self.outbox.waiting
 
     def flush(self) -> None:
-        """Waits up to `FLUSH_S` until the learner has received everything, and says goodbye."""
+        """Waits up to `FLUSH_S` for the learner to receive everything, and says goodbye."""
         deadline = time.monotonic() + FLUSH_S
         self.outbox.leave()
         while self.outbox.unreceived and time.monotonic() < deadline:
             self.outbox.pump(0.1)
         if self.outbox.unreceived:
             log.warning("leaving although the learner has not received %d unrolls", self.outbox.unreceived)
-            if self.store.finished:  # no learner will receive them: they are lost
+            if self.store.finished:  # no learner will receive them any more, so they are lost
                 self.store.ledger.close(self.incarnation)
         self.outbox.close()
 

@@ -1,4 +1,4 @@
-"""Draws who plays in each seat of an episode and checks the draw, for a method may be third-party."""
+"""Draws who plays in each seat of an episode and checks the draw, because a method may be third-party."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ def draw_drivers(method: Method, rng: np.random.Generator, players: int, pool: M
     """Draws who drives each player: theta, or a name from the pool.
 
     Raises:
-      ConfigError: if there is not one driver per player, or a driver's weights are published nowhere.
+      ConfigError: if there is not one driver per player, or nobody publishes a driver's weights.
     """
     versions = [name for name in pool if is_phi_version(name)]
     newest = max(versions, key=lambda name: pool[name], default=PHI)

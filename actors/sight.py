@@ -12,12 +12,12 @@ from networks.players import Players
 class Sight:
     """What each of E * N players sees, and what becomes of its actions.
 
-    Unrolls hold the game as it is: what theta learns from, and phi is distilled on.
+    Unrolls hold the game as it is, for theta to learn from and phi to be distilled on.
 
     Args:
       known: the symmetries to draw from; none if all players see the game as it is.
       shape: (E, N).
-      rng: draws them.
+      rng: draws the symmetries.
     """
 
     def __init__(self, known: Sequence[Symmetry], shape: tuple[int, int], rng: np.random.Generator) -> None:
@@ -29,7 +29,7 @@ class Sight:
             )
 
     def begin(self, environment: int, through: NDArray[np.bool_]) -> None:
-        """Draws the symmetry of an episode, through which the players [N] that are named see it."""
+        """Draws an episode's symmetry; `through` [N] says which players see the game through it."""
         if self._known:
             self._drawn[environment] = np.where(through, self._rng.integers(len(self._known)), 0)
 
@@ -39,7 +39,7 @@ class Sight:
         """Lets all players act.
 
         Args:
-          players: who they are.
+          players: those who act.
           rgb: [R, H, W, 3], the game as it is; R = E * N.
           features: [R, F].
 

@@ -20,9 +20,9 @@ class Recorder:
       environments: E.
 
     Attributes:
-      rows: by name, [T+1, E, N, ...]: the observations of each step and what followed it. The last row of what follows
-        a step is never used.
-      clock: the row that is played next.
+      rows: by name, [T+1, E, N, ...]: the observations of each step and what followed it. What follows a step leaves
+        its last row unused.
+      clock: the row to be played next.
     """
 
     def __init__(self, spec: UnrollSpec, environments: int) -> None:

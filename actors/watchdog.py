@@ -9,12 +9,12 @@ REARM_S = 0.5
 
 
 class Watchdog:
-    """Ends this process, and prints where it hangs, if `alive` is not called for a time; a context manager.
+    """Ends this process and prints where it hangs, unless `alive` is called often enough; a context manager.
 
-    The clock is in C and needs no interpreter: it works, too, if a game's own code never returns.
+    The timer runs in C, without the interpreter, so it also fires if a game's own code never returns.
 
     Args:
-      hang_s: seconds between two calls of `alive` after which the process hangs.
+      hang_s: seconds without a call of `alive` after which the process counts as hung.
     """
 
     def __init__(self, hang_s: float) -> None:
@@ -30,7 +30,7 @@ class Watchdog:
         faulthandler.cancel_dump_traceback_later()
 
     def alive(self) -> None:
-        """Tells that the process does not hang; the first call starts the clock."""
+        """Restarts the timer; the first call starts it."""
         now = time.monotonic()
         if now - self._armed > REARM_S:
             self._armed = now

@@ -101,7 +101,7 @@ class Distiller:
         load_optimiser(self._optimiser, self.phi, tensors["optimiser"])
 
     def adopt(self, phi: Mapping[str, Tensor]) -> None:
-        """Goes on from another phi, with a new optimiser."""
+        """Continues from another phi, with a new optimiser."""
         self.phi.load_state_dict(dict(phi))
         self._last = None
 

@@ -1,4 +1,4 @@
-"""phi's first version."""
+"""Makes phi's first version."""
 
 from collections.abc import Mapping
 
@@ -28,5 +28,5 @@ def first_phi(method: Method, spec: EnvironmentSpec, theta: Weights) -> Weights:
 
 
 def each(theta: Mapping[str, Tensor], policies: int) -> dict[str, Tensor]:
-    """Gives each of phi's policies its teacher: theta's policies over and over along P, until there are as many."""
+    """Gives each of phi's policies its teacher: theta's policies, repeated along P until there are enough."""
     return {name: x[torch.arange(policies) % len(x)] for name, x in theta.items()}

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 POLL_S, IDLE_S = 0.2, 1.0
 MOST_KEPT = 100
-"""Checkpoints that are kept even if the learner saves none for long, because its disk is full for instance."""
+"""The most checkpoints to keep while the learner saves none, because its disk is full, for instance."""
 
 
 def run(store: Store) -> None:
@@ -144,7 +144,7 @@ class DistillerService:
         self._metrics = self._open_metrics()
 
     def _follow(self, phi: Weights) -> None:
-        """Goes on from a phi that the learner went back to, in the state that the distiller was in then."""
+        """Continues from a phi that the learner went back to, in the state that the distiller had then."""
         self.version, self._source_version, self._direction = phi.version, phi.source_version, phi.direction
         saved = self._saved_with(phi)
         if saved is not None:
@@ -160,7 +160,7 @@ class DistillerService:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _saved_with(self, phi: Weights) -> Checkpoint | None:
-        """Returns the newest checkpoint with this very phi, whatever its version; None if there is none."""
+        """Returns the newest checkpoint with exactly this phi, whatever its version; None if there is none."""
         for path in reversed(checkpoint.checkpoints(self._folder.distiller)):
             with contextlib.suppress(CheckpointError):
                 saved = checkpoint.load(path)

@@ -1,4 +1,4 @@
-"""A game that may break: what it returns is checked, and a broken game is built again while the others play on."""
+"""A game that may break: what it returns is checked, and a broken game is rebuilt while the others play on."""
 
 import logging
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class Guarded:
 
     Args:
       build: builds the game from a seed.
-      seed: of the first; later ones derive theirs from it.
+      seed: of the first game; later ones derive theirs from it.
 
     Raises:
       SubstrateError: from `reset` and `step`, if it failed `MOST_FAILURES` times without completing an episode.

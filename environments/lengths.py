@@ -1,4 +1,4 @@
-"""How long a substrate's episodes are expected to be, from its own settings."""
+"""The expected length of a substrate's episodes, from its own settings."""
 
 import random
 from functools import cache
@@ -15,7 +15,7 @@ def expected_length(substrate: str) -> float | None:
     From its minimum on, an episode may end at each multiple of an interval, always with the same probability, and ends
     at the latest at the game's limit. The step that ends it is one short of the multiple.
 
-    Returns: None if the game is no substrate or ends differently.
+    Returns: the mean; None if the game is not a substrate or ends differently.
     """
     if substrate not in substrates():
         return None

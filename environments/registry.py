@@ -27,15 +27,16 @@ def build(config: EnvironmentConfig, seed: int) -> Environment:
 
 
 def guarded(config: EnvironmentConfig, seed: int, other_play: float = 0.0) -> Environment:
-    """Builds a game to train in, and again whenever it breaks; see `Guarded`.
+    """Builds a game to train in, which is rebuilt whenever it breaks; see `Guarded`.
 
     Args:
       config: see `build`.
       seed: of the first game.
       other_play: a player's probability of belonging to the second of two groups that see the game differently, see
-        `OtherPlay`; 0 for all of them to see it as it is.
+        `OtherPlay`; with 0, all players see it as it is.
 
-    Raises: as `build`; ConfigError: if the game has no known symmetries and `other_play` is positive.
+    Raises: as `build`, and
+      ConfigError: if `other_play` is positive and the game has no known symmetries.
     """
     return Guarded(partial(_to_train_in, config, other_play), seed)
 

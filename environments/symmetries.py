@@ -54,8 +54,8 @@ def symmetries(config: EnvironmentConfig, spec: EnvironmentSpec) -> list[Symmetr
 def turn_colours(rgb: NDArray[np.uint8], colours: Index) -> NDArray[np.uint8]:
     """Shows images through symmetries.
 
-    Only what is purely red, green or blue changes, as resources are. Walls and players stay: by their colours a policy
-    could tell through which symmetry it looks, and undo it.
+    Only what is purely red, green or blue changes, as resources are. Walls and players keep their colours, or a policy
+    could tell from them which symmetry it sees the game through, and undo it.
 
     Args:
       rgb: [R, H, W, 3].
@@ -66,14 +66,14 @@ def turn_colours(rgb: NDArray[np.uint8], colours: Index) -> NDArray[np.uint8]:
 
 
 def _turn_colours(by: int, spec: EnvironmentSpec) -> Symmetry:
-    """Turns red, green and blue round, with the inventory, which comes first among the features."""
+    """Rotates red, green and blue, in the image and in the inventory, which comes first among the features."""
     turned = np.roll(np.arange(COLOURS), by)
     features = np.concatenate([turned, np.arange(COLOURS, spec.features)])
     return Symmetry(turned, features, np.arange(spec.actions))
 
 
 def _turn_actions(by: int, last: bool, spec: EnvironmentSpec) -> Symmetry:
-    """Turns actions round: one's own last, the others' mean, and, past a flag, one's own last once more."""
+    """Rotates actions, and features that show them: the last own, the others' mean and, past a flag, the last own."""
     turned, features = np.roll(np.arange(spec.actions), by), np.arange(spec.features)
     for begin in (0, spec.actions, 2 * spec.actions + 1)[: 3 if last else 2]:
         features[begin : begin + spec.actions] = begin + turned

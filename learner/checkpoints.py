@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 class Checkpoints:
     """Saves the learner, and restores it together with phi.
 
-    The distiller keeps phi and publishes it. The copy in the learner's checkpoints is for the case that both Redis and
-    the distiller, perhaps on another machine, have lost theirs.
+    The distiller keeps phi and publishes it. The copy in the learner's checkpoints is used if both Redis and the
+    distiller, perhaps on another machine, have lost theirs.
 
     Args:
       store: the run's keys.
@@ -62,7 +62,7 @@ class Checkpoints:
     def take_phi_back(self, saved: Checkpoint | None, keep: int) -> None:
         """Publishes a checkpoint's phi anew if that in Redis was distilled from a theta that is lost.
 
-        It gets a higher version, because versions never go back; those since the checkpoint make room for it.
+        It gets a higher version, because versions never go back; those since the checkpoint are dropped.
 
         Args:
           saved: what the learner resumed from.

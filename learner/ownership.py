@@ -39,8 +39,8 @@ class Ownership:
     Args:
       store: the run's keys.
       incarnation: the learner's.
-      silence_s: after so many seconds without a new heartbeat another learner is dead, whenever Redis, whose clock may
-        be set back, thinks that the last one expires.
+      silence_s: seconds without a new heartbeat after which another learner counts as dead, even if Redis, whose clock
+        may be set back, has not let the last one expire.
     """
 
     def __init__(self, store: Store, incarnation: str, silence_s: float) -> None:

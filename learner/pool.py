@@ -37,7 +37,7 @@ class Pool:
           method: decides.
           updates: how many the learner has made.
           theta: as it is after them.
-          training_return: of the learning players, NaN as long as there is none.
+          training_return: of the learning players; NaN until there is one.
         """
         score = method.score(updates, training_return, self.scores)
         if score is None:

@@ -83,7 +83,7 @@ class Ranks:
             dist.destroy_process_group()
 
     def share_state(self, tensors: Mapping[str, Mapping[str, Tensor]], counters: Mapping[str, Any]) -> Any:
-        """Sends rank 0's state to the others, who restore it; returns it as (tensors, counters)."""
+        """Sends rank 0's state to the others, which restore it; returns it as (tensors, counters)."""
         if self.size == 1:
             return tensors, counters
         flat = {f"{group}/{name}": x for group, named in tensors.items() for name, x in named.items()}
@@ -138,7 +138,7 @@ class Ranks:
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """Sums a tensor over ranks, and its gradient in the backward pass."""
+    """Sums a tensor over ranks, and, in the backward pass, its gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

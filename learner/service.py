@@ -62,7 +62,7 @@ def run(store: Store, config: Config, listen: str, host: str, launch: Launch, ke
 
 
 def follow(config: Config, launch: Launch) -> None:
-    """Runs any rank but 0: makes the same updates as rank 0 until that leaves."""
+    """Runs any rank but 0: makes the same updates as rank 0 until that one leaves."""
     torch.set_num_threads(learner_threads(config.learner))
     with Ranks(device_of(config.learner.device), launch) as ranks:
         learner = Learner(config.learner, config.run, make_method(config), unroll_spec(config), ranks)
@@ -140,7 +140,7 @@ class LearnerService:
             batch = collate(unrolls, self.config.actor.unroll_length, self._ranks.device)
             self._ranks.share_batch(batch)
             metrics = self.learner.update(batch) | self.learner.count(unrolls)
-            self._owned.check()  # it may have been stopped for long during the update
+            self._owned.check()  # this process may have been stopped for a long time during the update
             self._publish(batch, metrics)
             self.feed.account()
             self._log(metrics, time.monotonic() - received)

@@ -53,7 +53,7 @@ class Method:
 
     @property
     def alone_until(self) -> int:
-        """The update until which theta drives everybody, whatever `drivers` says, but for half of a run at the most."""
+        """The update until which theta drives everybody, whatever `drivers` says, or the middle of a shorter run."""
         return 0
 
     @property
@@ -64,7 +64,7 @@ class Method:
     @property
     def other_play(self) -> float:
         """A player's probability of belonging to the second of two groups, each of which sees an episode of training
-        through a symmetry of its own; 0 for no groups."""
+        through its own symmetry; 0 for no groups."""
         return 0.0
 
     def policies(self, players: int) -> int:
@@ -113,7 +113,7 @@ class Method:
 
         Args:
           updates: how many the learner has made.
-          training_return: per learning player, the mean over the newest episodes; NaN as long as none has ended.
+          training_return: per learning player, the mean over the newest episodes; NaN until one has ended.
           pool: the score of every past policy by its name.
         """
         del updates, training_return, pool

@@ -24,7 +24,7 @@ class BiDist(Method):
         """K: each player with v_i = 0 is driven by one of phi's newest K versions, drawn for the episode; 2 are the
         newest after a forward and after a reverse event, if directions alternate."""
         alone_until: int = Field(64, ge=0)
-        """The update from which on there are fictitious players, or the middle of a shorter run. Until then all players
+        """The update from which there are fictitious players, or the middle of a shorter run. Until then all players
         learn among themselves: nobody learns much from the phi of a theta that knows little."""
         luck: Literal["episode", "step"] = "step"
         """When the randomness of a player driven by phi is drawn. `episode`: once, so that the same observations lead
@@ -40,7 +40,7 @@ class BiDist(Method):
 
     @property
     def alone_until(self) -> int:
-        """By the setting."""
+        """As set."""
         return self.settings.alone_until
 
     @property
@@ -50,7 +50,7 @@ class BiDist(Method):
 
     @property
     def phi_keeps_luck(self) -> bool:
-        """By the setting."""
+        """As set."""
         return self.settings.luck == "episode"
 
     def drivers(self, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:
@@ -62,15 +62,15 @@ class BiDist(Method):
                 return [THETA if v else str(rng.choice(versions)) for v in learning]
 
     def phi_policies(self, players: int) -> int:
-        """Returns one for each player, if they are not shared."""
+        """Returns N if each player has its own phi."""
         return players if self.settings.phi_per_player else self.policies(players)
 
     def phi_policy_indices(self, policy_indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns every player's own, if they are not shared."""
+        """Returns each player's number if each has its own phi."""
         if not self.settings.phi_per_player:
             return policy_indices
         return np.broadcast_to(np.arange(policy_indices.shape[-1]), policy_indices.shape)
 
     def training_mask(self, learning: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Trains on theta's own steps, and on phi's if so set."""
+        """Trains on theta's steps, and on phi's if so set."""
         return np.ones_like(learning) if self.settings.train_on_phi else learning

@@ -40,7 +40,7 @@ class OptionNetwork(Network):
         self.choose = StackedLinear(policies, config.dense, options, 0.01)
 
     def log_probs(self, hidden: Tensor) -> Tensor:
-        """The policy of a player that guesses the option: log sum_c p_c pi_c."""
+        """Returns the policy of a player that guesses the option: log sum_c p_c pi_c."""
         return self._mix(hidden, self._log_p(hidden))
 
     def evaluate(self, embedding: Tensor, state: Tensor, others: Tensor) -> OptionOutputs:
@@ -56,7 +56,7 @@ class OptionNetwork(Network):
         return log_p
 
     def _mix(self, hidden: Tensor, options: Tensor) -> Tensor:
-        """Log-probabilities of actions [..., A], given those of options [..., K]."""
+        """Returns log-probabilities of actions [..., A], given those of options [..., K]."""
         each: Tensor = self.policy(hidden).unflatten(-1, (self._options, -1)).log_softmax(-1)
         return (options[..., None] + each).logsumexp(-2)
 
@@ -77,13 +77,13 @@ class OPRE(Method):
     settings: Settings
 
     def network(self, spec: EnvironmentSpec, policies: int) -> OptionNetwork:
-        """A network with options."""
+        """Returns a network with options."""
         return OptionNetwork(spec, self.config.network, policies, self.settings.options)
 
     def penalties(
         self, network: Network, sequences: Sequences, embedding: Tensor, outputs: Outputs, mean: Mean
     ) -> dict[str, tuple[float, Tensor]]:
-        """KL(q || p), and, to be maximised, the information that q carries about the step."""
+        """Returns KL(q || p) and, to be maximised, the information that q carries about the step."""
         if not isinstance(outputs, OptionOutputs):
             raise TypeError(f"{type(outputs).__name__}: expected the OptionOutputs of an OptionNetwork")
         chosen, guessed = outputs.chosen[:, :-1], outputs.guessed[:, :-1]

@@ -1,7 +1,7 @@
 """Other-play: self-play of players who disagree about what is what (Hu et al. 2020); beyond the paper.
 
 Policies that agreed on red earn nothing with one that agreed on green. Here half of the players may see green where the
-others see red, so that no agreement on a colour pays: a policy has to watch what the others do, and follow.
+others see red, so no agreement on a colour pays off: a policy has to watch what the others do, and follow.
 """
 
 from pydantic import Field
@@ -11,7 +11,7 @@ from methods.base import Method
 
 
 class OtherPlay(Method):
-    """MAPPO whose players fall into two groups in each episode, each seeing the game through a symmetry of its own."""
+    """MAPPO whose players fall into two groups in each episode, each seeing the game through its own symmetry."""
 
     class Settings(Section):
         """Other-play's own settings."""
@@ -23,5 +23,5 @@ class OtherPlay(Method):
 
     @property
     def other_play(self) -> float:
-        """By the setting."""
+        """As set."""
         return self.settings.share

@@ -112,13 +112,13 @@ class RandNet(Method):
         return Filters(self.config.run.seed, self.settings.identity_probability)
 
     def network(self, spec: EnvironmentSpec, policies: int) -> RandomisedNetwork:
-        """A network with a filter for each version."""
+        """Returns a network with a filter for each version."""
         if 0 in spec.rgb_shape:
             log.warning("%s has no images to filter: randnet is the same as mappo here", spec.name)
         return RandomisedNetwork(spec, self.config.network, policies, self._filters)
 
     def evaluation_network(self, spec: EnvironmentSpec, policies: int) -> AveragedNetwork:
-        """The average over several draws."""
+        """Returns a network that averages over several draws."""
         return AveragedNetwork(spec, self.config.network, policies, self._filters, self.settings.evaluation_draws)
 
     def penalties(

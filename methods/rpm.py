@@ -37,7 +37,7 @@ class RankedPolicyMemory(Method):
         past_probability: float = Field(0.5, ge=0, le=0.99)
         """Probability that a past policy drives a player; redrawn if all players would be driven by one."""
         every: int = Field(10, ge=1)
-        """Updates from one policy that joins the memory to the next."""
+        """Updates between policies that join the memory."""
         rank_size: int = Field(8, ge=1)
         """Policies kept per rank; the oldest leaves first."""
         rank_width: float | None = Field(None, gt=0)
@@ -79,6 +79,6 @@ class RankedPolicyMemory(Method):
         return ranks
 
     def _width(self, pool: Mapping[str, float]) -> float:
-        """psi."""
+        """Returns psi, the width of a rank."""
         spread = (max(pool.values()) - min(pool.values())) / SPREAD_RANKS if pool else 0.0
         return self.settings.rank_width or RANK_WIDTHS.get(self.config.environment.substrate) or spread or 1.0

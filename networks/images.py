@@ -1,4 +1,4 @@
-"""How images are computed fast: at which precision, and which of them need not be computed at all."""
+"""Makes images cheap to compute: the precision to use, and the images that need not be computed at all."""
 
 from functools import cache
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @cache
 def image_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type in which images are computed.
+    """Returns the type in which images are computed.
 
     Args:
       precision: `network.precision`: `float32`, `bfloat16`, or `auto` for bfloat16 where the hardware multiplies it
@@ -27,7 +27,7 @@ def image_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 # oneDNN prepares a new convolution for every number of images, so that number is rounded up to a multiple of this.
 ROUND = 64
-# Of fewer images, such as an actor's, looking for the black ones takes longer than computing them.
+# With fewer images, such as an actor's, looking for black ones takes longer than computing them.
 FEW = 256
 
 

@@ -1,4 +1,4 @@
-"""Gradient clipping for stacked policies, and saving optimisers so that training resumes exactly."""
+"""Clips the gradients of stacked policies, and saves optimisers so that training resumes exactly."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Finds the class of the network: the project's, or one of the user's by its name."""
+"""Finds the class of the network: the project's, or the user's own by its name."""
 
 from common import imports
 from common.config import NetworkConfig

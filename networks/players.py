@@ -14,7 +14,7 @@ from networks.network import Network
 
 
 class Players:
-    """R players, each driven by one policy of one of several sets: theta, phi, past ones.
+    """R players, each driven by one policy from one of several sets: theta, phi, past ones.
 
     Args:
       network: acts; its parameters are replaced by those of the policies in use.
@@ -121,7 +121,7 @@ class Players:
         return log_probs
 
     def _with_luck(self, times: Tensor) -> Tensor:
-        """Replaces the fresh draws of those who keep their luck by their draws of the step before, if there is one."""
+        """Replaces the fresh draws of players who keep their luck by those of their previous step, if there is one."""
         if self._keeps.any():
             if self._times is not None:
                 times = torch.where((self._keeps & ~self._begins)[:, None], self._times, times)

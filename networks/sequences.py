@@ -25,7 +25,7 @@ class Steps:
       action: int64.
       log_prob: of `action` under the policy that chose it.
       reward, discount: what followed the action.
-      valid: bool, false behind an unroll's end.
+      valid: bool, false past an unroll's end.
       mask: bool, `valid` and the player was neither frozen nor out of the game.
       state: the recurrent state before the first step.
       version: int64, of the theta that acted.
