@@ -17,7 +17,7 @@ _NUMBERS = itertools.count()
 
 # Each process of pytest takes half a gigabyte: torch, a Redis server, and what its tests start.
 MAX_PROCESSES = 8
-# `pytest tests/test_garbage.py --hypothesis-profile long` tries as many as docs/guarantees.md says, each time others.
+# `pytest tests/test_garbage.py --hypothesis-profile long` tries as many as docs/guarantees.md says, others each time.
 _QUICK = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("short", _QUICK, max_examples=1_000, derandomize=True)
 settings.register_profile("long", _QUICK, max_examples=100_000)

@@ -114,7 +114,7 @@ def write_evaluation(folder: RunFolder, scenarios: Sequence[str], episodes: int 
 
 
 class LiveRun:
-    """A run in Redis that goes on when it is told to.
+    """A run in Redis that advances when told to.
 
     Args:
       store: its keys.
@@ -148,7 +148,7 @@ class LiveRun:
         self.report()
 
     def report(self) -> None:
-        """What roles say every other second."""
+        """What roles report every other second."""
         store, now = self.store, round(time.time(), 3)
         store.put_progress(
             {

@@ -22,7 +22,7 @@ FICTITIOUS = ("bidist", "bidist-forward-only", "bidist-no-distillation", "bidist
 
 
 def early(method: str) -> list[str]:
-    """Lets fictitious players play from the start, for these runs are short."""
+    """Lets fictitious players play from the start, because these runs are short."""
     return ["method.alone_until=0"] if method in FICTITIOUS else []
 
 

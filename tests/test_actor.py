@@ -101,7 +101,7 @@ def driver(header: UnrollHeader, player: int) -> tuple[str, int]:
 
 
 def test_who_drives_a_player_stays_the_same_through_an_episode(played: Played) -> None:
-    """Whatever is published meanwhile: a stranger who changes cannot be answered."""
+    """Whatever is published in the meantime: there is no responding to a stranger who changes."""
     _, unrolls, published = played
     newest: dict[int, int] = {}
     overtaken = 0

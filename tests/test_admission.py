@@ -55,7 +55,7 @@ def until(done: Callable[[], bool], inbox: Inbox, *outboxes: Outbox) -> None:
 
 
 def refusal(inbox: Inbox, keys: ActorKeys | None) -> str:
-    """The error of an actor that is not admitted; the learner must not notice anything of it."""
+    """The error of an actor that is not admitted; the learner must not notice it at all."""
     with outbox(inbox.port, keys, "intruder") as intruder, pytest.raises(SetupError) as error:
         until(lambda: False, inbox, intruder)
     assert not inbox.peers and not inbox.arrivals and not inbox.malformed
@@ -260,7 +260,7 @@ def test_an_actor_cannot_take_another_partys_folder(tmp_path: Path, name: str) -
 @pytest.mark.parametrize(
     "listen", ["tcp://*:5555", "tcp://0.0.0.0:*", "tcp://[::]:1", "tcp://10.0.0.1:5", "tcp://eth0:5"]
 )
-def test_a_port_beyond_this_machine_needs_keys_or_a_word(listen: str, keys: Path) -> None:
+def test_a_port_beyond_this_machine_needs_keys_or_consent(listen: str, keys: Path) -> None:
     with pytest.raises(ConfigError, match=r"make keys with `bidist keys` .* or accept it with learner\.plain_tcp=true"):
         check_exposure(listen, LearnerConfig(), None)
     check_exposure(listen, LearnerConfig(plain_tcp=True), None)

@@ -42,7 +42,7 @@ def commands(runs: Path) -> tuple[str, str]:
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_from_a_copy_of_its_folder(tmp_path: Path) -> None:
+def test_a_run_continues_from_a_copy_of_its_folder(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "runs" / "run")
     folder.path.parent.mkdir()
     options = ["--folder", str(folder.path.parent), "--actors", "1", "--games", "0"]

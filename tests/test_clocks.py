@@ -1,4 +1,4 @@
-"""Clocks that are set forward or back an hour: nobody who lives is taken for dead, and nobody waits for the dead."""
+"""Clocks are set forward or back an hour: no live role is taken for dead, and nothing waits for a dead one."""
 
 import itertools
 import threading

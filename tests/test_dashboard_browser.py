@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: what people see and do, and that nothing in a run's words can harm them."""
+"""The dashboard in a real browser: what people see and do, and that no text from a run can harm them."""
 
 import json
 import os
@@ -35,14 +35,14 @@ def browser() -> Iterator[Any]:
     if path is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     with playwright.sync_playwright() as driver:
-        # A sandbox needs user namespaces, which root in a container has not.
+        # A sandbox needs user namespaces, which root in a container lacks.
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.getuid() == 0 else [])
         yield browser
         browser.close()
 
 
 class Place:
-    """A folder of runs, a live run that goes on, and a dashboard that shows both."""
+    """A folder of runs, a live run, and a dashboard that shows both."""
 
     def __init__(self, folder: Path, redis: RedisServer, run: LiveRun, address: str) -> None:
         self.folder, self.redis, self.run, self.address = folder, redis, run, address
@@ -78,7 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def going(place: Place) -> Iterator[None]:
-    """The live run makes some updates a second."""
+    """Lets the live run make a few updates a second."""
     stop = threading.Event()
 
     def go_on() -> None:
@@ -97,7 +97,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def opened(browser: Any, place: Place) -> Iterator[Open]:
-    """Opens a view; whatever the browser complains about, its policy for content included, fails the test."""
+    """Opens a view; any complaint of the browser, such as about the content security policy, fails the test."""
     complaints: list[str] = []
     contexts = []
 
@@ -168,7 +168,7 @@ def test_a_live_run_moves(place: Place, going: None, opened: Open) -> None:
     assert "left" in page.text_content(".how-far") and "checkpoint" in page.text_content(".log")
 
 
-def test_a_redis_that_goes_and_comes_back_is_told(place: Place, opened: Open) -> None:
+def test_the_page_tells_when_redis_goes_away_and_comes_back(place: Place, opened: Open) -> None:
     page = opened("live")
     wait_for(page, "() => document.querySelector('.diagram .box.learner .big')?.textContent > ''")
     assert place.redis.pid is not None
@@ -197,7 +197,7 @@ def test_a_role_that_is_away_and_a_broken_ledger_are_plain_to_see(place: Place, 
         place.run.report()
 
 
-def test_two_runs_are_laid_over_one_another(place: Place, opened: Open) -> None:
+def test_two_runs_are_overlaid(place: Place, opened: Open) -> None:
     page = opened("runs")
     page.fill("input[type=search]", "sweep-1 mappo")
     wait_for(page, "() => document.querySelectorAll('.runs tbody tr').length === 12")

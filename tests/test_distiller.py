@@ -147,7 +147,7 @@ def test_forward_lowers_equation_2_and_reverse_raises_it(policies: int) -> None:
 
 
 def test_reverse_leaves_thetas_action_only_if_phi_is_less_certain_of_it() -> None:
-    """Of a phi more certain than theta, the divergence rises by more of the same; hence `forward_smoothing`."""
+    """If phi is more certain than theta, more of the same raises the divergence; hence `forward_smoothing`."""
 
     def share_of_thetas_action(logit: float) -> float:
         made = distiller(directions=("reverse",), reverse_epochs=60, reverse_learning_rate=0.1, reverse_bound=None)

@@ -1,4 +1,4 @@
-"""What Prometheus is told: that it is all there, documented, and raises the alerts that it should."""
+"""What Prometheus reads is complete and documented, and raises the alerts that it should."""
 
 import contextlib
 import json
@@ -141,7 +141,7 @@ def test_rules_and_dashboard_use_metrics_that_there_are() -> None:
     assert len(set(places)) == len(places)
 
 
-def test_grafana_is_told_where_prometheus_and_the_dashboard_are() -> None:
+def test_grafana_finds_prometheus_and_the_dashboard() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     provisioning = FILES / "grafana" / "provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]

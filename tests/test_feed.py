@@ -110,7 +110,7 @@ def arrive(feed: Feed, outbox: Outbox, count: int) -> None:
 
 
 def fall_silent(feed: Feed) -> None:
-    """Lets all peers have been heard from too long ago."""
+    """Backdates when all peers were last heard from, to too long ago."""
     for peer in feed.inbox.peers.values():
         peer.heard -= GONE_S + 1
 

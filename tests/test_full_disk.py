@@ -1,4 +1,4 @@
-"""A full disk stops nobody: it is said, the run goes on, and once there is room the next checkpoint is whole."""
+"""A full disk stops no role: it is reported, the run continues, and once there is room the next checkpoint is whole."""
 
 import resource
 import signal
@@ -31,7 +31,7 @@ def full(limit_bytes: int) -> Iterator[None]:
 
 # TensorBoard's own thread ends with the error.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_learner_goes_on_and_saves_once_there_is_room(store: Store, tmp_path: Path) -> None:
+def test_a_learner_continues_and_saves_once_there_is_room(store: Store, tmp_path: Path) -> None:
     config = configuration(store, tmp_path)
     folder = RunFolder.of(config.run)
     with learning(store, config) as learner:

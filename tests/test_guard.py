@@ -1,4 +1,4 @@
-"""Games that raise, lie, hang or take the process along: named, built again, and the others play on."""
+"""Games that raise, return nonsense, hang or crash the process are named and rebuilt, while the others play on."""
 
 import logging
 import subprocess
@@ -177,7 +177,7 @@ with Watchdog(0.5) as watchdog:
     assert "Timeout" in ended.stderr and "step_of_the_game" in ended.stderr
 
 
-def test_a_process_that_tells_it_is_alive_goes_on() -> None:
+def test_a_process_that_reports_being_alive_is_left_alone() -> None:
     program = """
 import time
 from actors.watchdog import Watchdog

@@ -66,7 +66,7 @@ def test_a_role_that_has_just_started_is_healthy(store: Store) -> None:
 
 
 @pytest.mark.parametrize("off_s", [-3600.0, 3600.0])
-def test_clocks_that_are_set_make_nobody_unhealthy(store: Store, off_s: float) -> None:
+def test_clocks_that_jump_make_no_role_unhealthy(store: Store, off_s: float) -> None:
     """An hour back or forward, after the role has written its times or before."""
     now = time.time() + off_s
     report(store, started=now - 500, reported=now, advanced=now - 10, idle_s=10)

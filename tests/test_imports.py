@@ -1,4 +1,4 @@
-"""Code of the user's, found in the working directory and not hidden by what else is there."""
+"""The user's own code is found in the working directory, and no folder there hides ours."""
 
 import os
 import subprocess

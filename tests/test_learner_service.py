@@ -139,7 +139,7 @@ def test_a_second_learner_on_another_port_leaves_the_run_untouched(store: Store,
 
 
 def test_a_learner_that_was_thought_dead_stays_out(store: Store, tmp_path: Path) -> None:
-    """It was stopped until its heartbeat had expired; when it awakes, it has a batch."""
+    """It was stopped until its heartbeat had expired; when it wakes up, it has a batch."""
     config = configuration(store, tmp_path)
     copy = config.model_copy(update={"run": config.run.model_copy(update={"folder": tmp_path / "copy"})})
     with learning(store, config) as first:

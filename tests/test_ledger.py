@@ -143,7 +143,7 @@ def test_late_reports_of_a_closed_incarnation_are_ignored(store: Store) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_newest_closed_incarnations_are_remembered_and_no_more(store: Store, seed: int) -> None:
-    """Actors come and go for ever: what the ledger holds of them stays small, and it goes on as the model does."""
+    """Actors come and go forever: the ledger stays small, and still agrees with the model."""
     rng, kept = random.Random(seed), 5
     keys = [store.key(name) for name in ("ledger", "sequences", "closed", "closings", "owner")]
     ledger, model = Ledger(store.client, *keys, closed_kept=kept), Model()

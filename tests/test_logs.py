@@ -1,4 +1,4 @@
-"""The log of a command: lines for people, or JSON for whoever collects it."""
+"""The log of a command: lines for people, or JSON for log collectors."""
 
 import json
 import logging

@@ -174,7 +174,7 @@ def test_a_role_may_not(server: Server, user: str, command: list[Any]) -> None:
         client.execute_command(*command)
 
 
-def test_nobody_gets_in_without_a_password_or_with_anothers(server: Server) -> None:
+def test_nobody_gets_in_without_a_password_or_with_the_wrong_one(server: Server) -> None:
     assert refusal(server.full("actor")) is None
     assert "it requires a user and a password: name the user in the URL" in str(
         refusal(f"redis://127.0.0.1:{server.port}/0")
@@ -187,7 +187,7 @@ def test_nobody_gets_in_without_a_password_or_with_anothers(server: Server) -> N
 
 
 def test_tls_is_used_and_checked(tmp_path: Path) -> None:
-    """A certificate of our own authority is accepted, the same without the authority is not."""
+    """A certificate from our own authority is accepted if that authority is named, and refused otherwise."""
     authority, certificate, key = (tmp_path / name for name in ("ca.pem", "redis.pem", "redis.key"))
     _certify(authority, certificate, key)
     options = ["--port", "0", "--tls-port", "PORT", "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]

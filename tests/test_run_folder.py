@@ -1,4 +1,4 @@
-"""What earlier releases called a metric is read under its name of today, wherever metrics are read."""
+"""Metrics under the names of earlier releases are read under their current names, wherever metrics are read."""
 
 import csv
 import json

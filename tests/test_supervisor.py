@@ -1,4 +1,4 @@
-"""The whole system as real processes: it trains, survives the death of its parts, stops in order and resumes."""
+"""The whole system as real processes: it trains, survives the death of its parts, stops cleanly and resumes."""
 
 import json
 import os

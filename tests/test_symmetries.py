@@ -81,7 +81,7 @@ def test_only_those_who_are_named_see_through_a_symmetry_drawn_for_the_episode()
 
 
 def test_the_resources_of_pure_coordination_are_red_green_and_blue() -> None:
-    """The first symmetry turns them round with what the inventory counts, and nothing else."""
+    """The first symmetry rotates them along with the counts in the inventory, and changes nothing else."""
     name = f"{COLOURED}arena"
     settings = lab2d_settings(substrate_config(name), substrate_config(name).default_player_roles, False, 1)
     for i in range(3):

@@ -85,7 +85,7 @@ def test_watch_ends_with_the_run(run: Store, redis_url: str) -> None:
     ],
     ids=["out of memory", "read-only", "empty"],
 )
-def test_what_is_wrong_with_redis_is_said(
+def test_trouble_with_redis_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: list[str], words: str
 ) -> None:
     config = configuration(tmp_path, "spoilt")
@@ -110,7 +110,7 @@ def test_what_is_wrong_with_redis_is_said(
     assert "not running" in capsys.readouterr().out
 
 
-def test_watch_goes_on_while_redis_is_away(tmp_path: Path) -> None:
+def test_watch_keeps_running_while_redis_is_away(tmp_path: Path) -> None:
     config, seen = configuration(tmp_path, "away"), io.StringIO()
     with RedisServer(tmp_path / "redis") as server:
         Store(server.url, "away").put_config(config)
