@@ -22,7 +22,7 @@ class Game(ParallelEnv):  # type: ignore[misc]
 
     Attributes:
       possible_agents: all agents.
-      agents: the same, or nobody between the end of an episode and `reset`.
+      agents: the same, or none between the end of an episode and `reset`.
     """
 
     metadata: dict[str, Any] = {"name": "bidist", "render_modes": []}

@@ -57,7 +57,7 @@ class Inbox:
       capacity: the number of unrolls that may wait, summed over actors.
       accounted: after a restart, the last sequence number in the ledger for each actor's incarnation.
       gone_s: seconds of silence after which an actor no longer shares the capacity.
-      keys: whom to admit; None admits everybody who reaches the port.
+      keys: whom to admit; None admits anyone who reaches the port.
 
     Raises:
       SetupError: on entering, if it cannot listen there.
@@ -170,7 +170,7 @@ class Inbox:
         self._context.term()
 
     def _wait(self, timeout_s: float) -> bool:
-        """Waits up to a timeout for a message and returns whether there is one; answers handshakes meanwhile."""
+        """Waits up to a timeout for a message and returns whether there is one; answers handshakes in the meantime."""
         deadline = time.monotonic() + timeout_s
         while True:
             left = max(0, round(1000 * (deadline - time.monotonic())))

@@ -261,7 +261,7 @@ def _over(store: Store) -> bool:
 def _environment(threads: int, url: str, allowed: list[str]) -> Mapping[str, Any]:
     """Returns a child's environment: libraries get as many threads as the role has, and idle ones do not spin.
 
-    Redis' URL may hold a password, which everybody could read on a command line. On one machine roles need no keys.
+    Redis' URL may hold a password, which anyone could read on a command line. On one machine roles need no keys.
     """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     secrets = {REDIS_VARIABLE: url, PASSWORD_VARIABLE: "", KEYS_VARIABLE: "", ALLOW_VARIABLE: ",".join(allowed)}

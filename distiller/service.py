@@ -117,7 +117,7 @@ class DistillerService:
         # Saved before it is published: whatever the actors play can always be restored.
         self._save(int(progress.get("checkpoint_phi_version", 0)))
         if not self._publish():
-            return True  # the learner took phi back meanwhile
+            return True  # the learner took phi back in the meantime
         event_s = time.monotonic() - started
         metrics |= {"phi_version": self.version, "theta_version": theta.version, "event_s": event_s}
         metrics["player_steps"] = int(progress.get("player_steps", 0))

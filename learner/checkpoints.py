@@ -60,7 +60,7 @@ class Checkpoints:
         self._store.put_event("learner", "learner", "checkpoint", path=str(path), updates=learner.updates)
 
     def take_phi_back(self, saved: Checkpoint | None, keep: int) -> None:
-        """Publishes a checkpoint's phi anew if that in Redis was distilled from a theta that is lost.
+        """Publishes a checkpoint's phi again if the one in Redis was distilled from a theta that is lost.
 
         It gets a higher version, because versions never go back; those since the checkpoint are dropped.
 

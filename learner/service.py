@@ -85,7 +85,7 @@ class LearnerService:
       host: the name under which actors reach this machine.
       ranks: this process among those of its learner.
       on_batch: called with the unrolls of every batch before it is trained on.
-      keys: whom to admit; None admits everybody who reaches the port.
+      keys: whom to admit; None admits anyone who reaches the port.
     """
 
     learner: Learner

@@ -25,7 +25,7 @@ class BiDist(Method):
         newest after a forward and after a reverse event, if directions alternate."""
         alone_until: int = Field(64, ge=0)
         """The update from which there are fictitious players, or the middle of a shorter run. Until then all players
-        learn among themselves: nobody learns much from the phi of a theta that knows little."""
+        learn among themselves: a theta that knows little makes a phi that teaches little."""
         luck: Literal["episode", "step"] = "step"
         """When the randomness of a player driven by phi is drawn. `episode`: once, so that the same observations lead
         to the same action until it ends, as with a stranger who has a convention; `step`: at every step."""

@@ -75,7 +75,7 @@ class Players:
 
         Args:
           rows: of the K players.
-          keeps_luck: [K]; the others draw anew at every step.
+          keeps_luck: [K]; the others draw again at every step.
         """
         self.state[rows] = 0
         self._keeps[rows], self._begins[rows] = torch.from_numpy(keeps_luck), True
