@@ -4,8 +4,10 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 
 from common.config import Config
@@ -111,6 +113,22 @@ def write_evaluation(folder: RunFolder, scenarios: Sequence[str], episodes: int 
         for episode in range(episodes)
     ]
     folder.evaluation.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_film(path: Path) -> None:
+    """A film of a square that moves for three seconds."""
+    container = av.open(str(path), "w")
+    stream = container.add_stream("libx264", rate=Fraction(24))
+    stream.width = stream.height = 64
+    stream.pix_fmt = "yuv420p"
+    for i in range(72):
+        image = np.zeros((64, 64, 3), np.uint8)
+        image[20:40, i % 44 : i % 44 + 20] = 255
+        for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+            container.mux(packet)
+    for packet in stream.encode(None):
+        container.mux(packet)
+    container.close()
 
 
 class LiveRun:

@@ -9,14 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
-from fake_runs import LiveRun, update_of, write_evaluation, write_run
+from fake_runs import LiveRun, update_of, write_evaluation, write_film, write_run
 
 from common.store import Store
 from deploy.redis_server import RedisServer
@@ -27,6 +24,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="no playwright he
 ROOT = Path(__file__).parents[1]
 HOSTILE = "<img src=x onerror=window.harmed=1>"
 PATIENCE_MS = 60_000
+DASHBOARD = [sys.executable, "-m", "cli", "dashboard"]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         method, root = ("bidist", "mappo", "rpm", "pp")[i % 4], folder / f"sweep-{i // 50}" if i >= 20 else folder
         write_run(root, f"{method}-{i:03}", updates=20 + i, method=method, seed=i)
     write_evaluation(write_run(folder, "filmed", updates=30), ["coins_0"])
-    film(folder / "filmed" / "among_themselves-0.mp4")
+    write_film(folder / "filmed" / "among_themselves-0.mp4")
     hostile = folder / HOSTILE
     write_run(folder, "hostile").path.rename(hostile)
     (hostile / "logs").mkdir()
@@ -66,7 +64,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with RedisServer(tmp_path_factory.mktemp("redis")) as redis:
         run = LiveRun(Store(redis.url, "live"), folder, actors=64)
         run.advance(40)
-        command = [sys.executable, "-m", "cli", "dashboard", str(folder), "--results", str(results), "--port", "0"]
+        command = [*DASHBOARD, str(folder), "--results", str(results), "--port", "0"]
         with subprocess.Popen([*command, "--redis", redis.url], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             try:
@@ -115,22 +113,6 @@ def opened(browser: Any, place: Place) -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert not complaints, complaints
-
-
-def film(path: Path) -> None:
-    """A square that moves for three seconds."""
-    container = av.open(str(path), "w")
-    stream = container.add_stream("libx264", rate=Fraction(24))
-    stream.width = stream.height = 64
-    stream.pix_fmt = "yuv420p"
-    for i in range(72):
-        image = np.zeros((64, 64, 3), np.uint8)
-        image[20:40, i % 44 : i % 44 + 20] = 255
-        for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
-            container.mux(packet)
-    for packet in stream.encode(None):
-        container.mux(packet)
-    container.close()
 
 
 def drawn(page: Any, selector: str) -> bool:
@@ -299,17 +281,7 @@ def test_nothing_that_a_run_says_becomes_markup(place: Place, opened: Open) -> N
 def test_a_token_opens_the_page_and_leaves_the_address(browser: Any, tmp_path: Path) -> None:
     write_run(tmp_path, "one")
     (tmp_path / "token").write_text("a-token-of-mine-1234")
-    command = [
-        sys.executable,
-        "-m",
-        "cli",
-        "dashboard",
-        str(tmp_path),
-        "--port",
-        "0",
-        "--token-file",
-        str(tmp_path / "token"),
-    ]
+    command = [*DASHBOARD, str(tmp_path), "--port", "0", "--token-file", str(tmp_path / "token")]
     environment = {key: value for key, value in os.environ.items() if key != "BIDIST_REDIS"}
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
