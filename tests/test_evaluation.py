@@ -1,59 +1,21 @@
 """Tables and figures from rows: the numbers match those computed by hand, and cells that were not played are empty."""
 
 import csv
-import warnings
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from artists import boxes, lines, segments, texts, titles
-from matplotlib.container import BarContainer, ErrorbarContainer
+from result_rows import GAME, row, rows
 
 from common.errors import ConfigError
 from common.files import append_line
 from environments.lengths import expected_length
 from evaluator.results import read_results
-from reports.comparison import ABLATIONS, compare
+from reports.comparison import compare
 from reports.evaluation import write_report
-from reports.pictures import draw_bars, draw_over_training, draw_returns
 from reports.published import Scale, published
-from reports.returns import ORDER, Results
-from reports.statistics import holm, improvement, interval, iqm, mean_draws, permutation_test, resample
-from reports.style import COLOURS
-
-GAME = "coins"
-
-
-def row(method: str, seed: int, scenario: int, episode: int, focal: float, **more: Any) -> dict[str, Any]:
-    return {
-        "run": f"{method}-{seed}",
-        "method": method,
-        "seed": seed,
-        "checkpoint": "00000009",
-        "updates": 9,
-        "player_steps": 900,
-        "weights": "",
-        "substrate": GAME,
-        "scenario": f"{GAME}_{scenario}",
-        "episode": episode,
-        "focal_return": focal,
-        "env_steps": expected_length(GAME),
-        "evaluation_seed": 0,
-        "reference": False,
-        **more,
-    }
-
-
-def rows() -> list[dict[str, Any]]:
-    rng = np.random.default_rng(0)
-    means = {"mappo": 10.0, "bidist": 30.0, "pp": 20.0, "random": -50.0}
-    return [
-        row(m, seed, s, e, mean + 10 * s + rng.normal())
-        for (m, mean), seed, s, e in product(means.items(), range(2), range(2), range(5))
-        if (m, s) != ("pp", 1)
-    ]
+from reports.returns import Results
 
 
 def test_cells_are_means_over_runs_or_empty() -> None:
@@ -186,17 +148,6 @@ def test_a_report_needs_rows_of_our_own_evaluator(tmp_path: Path) -> None:
         write_report([row("mappo", 0, 0, 0, 1.0, reference=True)], tmp_path / "out")
 
 
-def test_ten_methods_fit_into_the_figures(tmp_path: Path) -> None:
-    names = [*ORDER, *ABLATIONS[1:], "random"]
-    data = [
-        row(m, seed, s, e, float(k + s)) for k, m in enumerate(names) for seed in (0, 1) for s in (0, 1) for e in (0, 1)
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        write_report(data, tmp_path)
-    assert len(set(COLOURS)) >= 10
-
-
 def test_only_the_newest_checkpoint_of_a_run_counts() -> None:
     old = [row("mappo", 0, 0, e, 1000.0, updates=3, checkpoint="00000003", player_steps=300) for e in range(5)]
     new = [row("mappo", 0, 0, e, 1.0) for e in range(5)]
@@ -234,75 +185,6 @@ def test_the_report_contains_all_tables_and_figures(tmp_path: Path) -> None:
     assert cells["coins_0", "bidist"]["paper_min_max"] == "1.0"
 
 
-def test_returns_are_drawn_as_bars_with_intervals_beside_published_returns(tmp_path: Path) -> None:
-    results, scale = Results(rows()), Scale()
-    figure = draw_returns(results, scale, tmp_path / "returns.png")
-    assert titles(figure) == [GAME]
-    (axes,) = figure.axes
-    assert texts(axes.get_xticklabels()) == ["scenario 0", "scenario 1"]
-    bars = [c for c in axes.containers if isinstance(c, BarContainer)]
-    errors = [c for c in axes.containers if isinstance(c, ErrorbarContainer)]
-    assert len(bars) == len(errors) == len(results.methods)
-    for method, bar, error in zip(results.methods, bars, errors, strict=True):
-        cells = [cell for s in ("coins_0", "coins_1") if (cell := results.cell(method, s)) is not None]
-        assert [height for *_, height in boxes(bar)] == pytest.approx([mean for mean, *_ in cells])
-        assert np.allclose(segments(error.lines[2][0])[:, :, 1], [cell[1:] for cell in cells])
-    assert len(bars[results.methods.index("pp")]) == 1, "no bar where nothing was played"
-    (legend,) = figure.legends
-    assert texts(legend.get_texts()) == [*results.methods, "ACB, published"]
-    intervals = {id(error.lines[2][0]) for error in errors}
-    levels = [float(segments(c)[0, 0, 1]) for c in axes.collections if id(c) not in intervals]
-    assert levels == [pytest.approx(np.mean(scale.returns[s]["acb"])) for s in ("coins_0", "coins_1")]
-
-
-def test_intervals_are_drawn_one_below_another(tmp_path: Path) -> None:
-    bars = {"mappo": (0.5, 0.25, 0.75), "bidist": (2.0, 1.0, 4.0)}
-    (axes,) = draw_bars(bars, "scaled return", tmp_path / "bars.png").axes
-    assert axes.get_xlabel() == "scaled return"
-    names = texts(axes.get_yticklabels())
-    drawn = zip(names, boxes(axes.patches), axes.collections, strict=True)
-    found = {name: (float(segments(mean)[0, 0, 0]), left, right) for name, (left, _, right, _), mean in drawn}
-    assert found == bars
-
-
-def test_only_runs_with_several_checkpoints_are_drawn_over_training(tmp_path: Path) -> None:
-    old = [row("mappo", 0, 1, e, 5.0 + e, checkpoint="00000003", player_steps=300) for e in range(3)]
-    figure = draw_over_training(rows() + old, tmp_path / "over.png")
-    assert figure is not None
-    assert titles(figure) == ["coins_1"]
-    (line,) = lines(figure.axes[0]).values()
-    newest = [r["focal_return"] for r in rows() if (r["run"], r["scenario"]) == ("mappo-0", "coins_1")]
-    assert line.tolist() == [[300, 6.0], [900, pytest.approx(np.mean(newest))]]
-    assert draw_over_training(rows(), tmp_path / "none.png") is None and not (tmp_path / "none.png").exists()
-
-
-def test_iqm_and_improvement_against_the_definition() -> None:
-    rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
-    middle = sorted(x.ravel())[3:9]
-    assert iqm(x.ravel()) == pytest.approx(np.mean(middle))
-    y[0, 0] = x[0, 0]
-    by_hand = [np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a in x[:, s] for b in y[:, s]]) for s in range(4)]
-    assert improvement(x, y) == pytest.approx(np.mean(by_hand))
-    assert improvement(x, x) == pytest.approx(0.5)
-
-
-def test_runs_are_resampled_jointly_for_all_scenarios() -> None:
-    runs = [[[0.0] * 4, [0.0] * 4], [[10.0] * 4, [100.0] * 4]]
-    draws = resample(runs, np.random.default_rng(0))
-    assert draws.shape[1:] == (2, 2)
-    assert set(map(tuple, draws.reshape(-1, 2))) == {(0.0, 0.0), (10.0, 100.0)}
-    assert draws[:, :, 0].mean() == pytest.approx(5, abs=0.3)
-    assert draws.mean((1, 2)).std() > 0
-
-
-def test_the_interval_has_its_nominal_coverage() -> None:
-    rng = np.random.default_rng(2)
-    found = [interval(rng.exponential(3.0, 40)) for _ in range(100)]
-    covered = np.mean([i.low <= 3.0 <= i.high for i in found])
-    assert 0.87 < covered <= 1.0
-
-
 def test_reference_episodes_are_listed_beside_ours_and_not_mixed_with_them(tmp_path: Path) -> None:
     ours = [row("mappo", 0, 0, e, float(e % 3)) for e in range(12)]
     theirs = [row("mappo", 0, 0, e, 100.0 + e, reference=True) for e in range(6)]
@@ -310,57 +192,6 @@ def test_reference_episodes_are_listed_beside_ours_and_not_mixed_with_them(tmp_p
     text = write_report(ours + theirs, tmp_path).read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("| mappo-0 | coins_0 |")]
     assert "1.00 (" in line and "102.50 (" in line and line.endswith("| 0.00 |")
-
-
-def test_small_samples_are_dealt_in_every_way() -> None:
-    for x, y in (([1.0, 2.0, 3.0], [4.0, 5.0, 7.0]), ([1.0, 6.0], [2.0, 2.0, 9.0]), ([3.0], [4.0, 5.0, 1.0, 9.0])):
-        both = np.array(x + y)
-        deals = [np.isin(np.arange(len(both)), chosen) for chosen in combinations(range(len(both)), len(x))]
-        apart = [abs(both[deal].mean() - both[~deal].mean()) for deal in deals]
-        expected = np.mean([a >= abs(np.mean(x) - np.mean(y)) - 1e-9 for a in apart])
-        assert permutation_test(x, y) == permutation_test(y, x) == pytest.approx(expected)
-
-
-def test_the_bootstrap_draws_means_of_resamples() -> None:
-    values = np.array([0.0, 1.0, 5.0, 9.0])
-    draws = mean_draws(values, np.random.default_rng(1))
-    assert draws.mean() == pytest.approx(values.mean(), abs=0.1)
-    assert draws.std() == pytest.approx(values.std() / 2, rel=0.05)
-    assert mean_draws([3.0], np.random.default_rng(1)).tolist() == [3.0] * len(draws)
-
-
-def test_the_permutation_test_separates_different_samples_and_not_alike_ones() -> None:
-    rng = np.random.default_rng(3)
-    alike = [permutation_test(rng.normal(size=12), rng.normal(size=9)) for _ in range(30)]
-    assert 0.3 < np.mean(alike) < 0.7
-    assert permutation_test(rng.normal(size=12), rng.normal(3.0, size=12)) < 0.01
-
-
-@pytest.mark.parametrize(
-    ("p", "adjusted"),
-    [
-        ([], []),
-        ([0.03], [0.03]),
-        # R: p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm")
-        ([0.01, 0.02, 0.03, 0.04, 0.05], [0.05, 0.08, 0.09, 0.09, 0.09]),
-        # R: p.adjust(c(0.04, 0.001, 0.3, 0.02), "holm")
-        ([0.04, 0.001, 0.3, 0.02], [0.08, 0.004, 0.3, 0.06]),
-        ([0.6, 0.7], [1.0, 1.0]),
-        ([0.01, 0.01, 0.9], [0.03, 0.03, 0.9]),
-    ],
-)
-def test_holm(p: list[float], adjusted: list[float]) -> None:
-    assert holm(p) == pytest.approx(adjusted)
-
-
-def test_one_sided_permutations_know_which_sample_is_larger() -> None:
-    """Of the 20 deals of six values to three and three, one puts the three largest first."""
-    low, high = [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]
-    assert permutation_test(high, low, one_sided=True) == pytest.approx(1 / 20)
-    assert permutation_test(low, high, one_sided=True) == 1.0
-    assert permutation_test(high, low) == pytest.approx(2 / 20)
-    assert permutation_test([9.0], [1.0, 2.0, 3.0], one_sided=True) == pytest.approx(1 / 4)
-    assert permutation_test([1.0, 2.0, 3.0], [9.0], one_sided=True) == 1.0
 
 
 def test_the_expected_length_is_that_of_the_games_own_ending() -> None:

@@ -1,25 +1,19 @@
-"""What the store writes to a real Redis reads back intact, and survives the death of Redis."""
+"""What the store writes to a real Redis reads back intact; damaged data is refused."""
 
 import hashlib
-import os
 import random
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from common.config import Config
-from common.connection import connect, shown
 from common.errors import ConfigError, StoreError
 from common.settings import load_config
 from common.store import Store, runs
 from common.weights import Observations, Weights
-from deploy.redis_server import RedisServer
 
 PARAMETERS = {
     "dense.weight": torch.arange(24, dtype=torch.float32).reshape(2, 3, 4),
@@ -27,22 +21,6 @@ PARAMETERS = {
     "empty": torch.zeros(2, 0),
     "turned": torch.arange(6.0).reshape(2, 3).T,
 }
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server for one test, which may kill it."""
-    server = RedisServer(tmp_path / "redis")
-    server.start()
-    yield server
-    server.stop()
-
-
-def kill(server: RedisServer) -> None:
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGKILL)
-    while server.poll() is None:
-        time.sleep(0.01)
 
 
 def test_weights_read_back_unchanged(store: Store) -> None:
@@ -250,85 +228,6 @@ def test_a_wait_ends_when_the_role_should_stop(store: Store, redis_url: str) -> 
     assert len(errors) == 1 and not waiter.is_alive()
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "", "redis://localhost:port/0"])
-def test_an_invalid_url_is_refused(url: str) -> None:
-    with pytest.raises(StoreError, match="is not a Redis URL"):
-        connect(url)
-
-
-@pytest.mark.parametrize("away_s", [0.0, 1.5])
-def test_every_role_survives_the_death_of_redis(server: RedisServer, away_s: float) -> None:
-    # All roles write and read throughout; the server is killed with SIGKILL twice and comes back with its file.
-    over = threading.Event()
-    errors: list[BaseException] = []
-    counts = {"published": 0, "produced": 0, "read": 0}
-
-    def keep(name: str) -> None:
-        mine = Store(server.url, "r")
-        try:
-            while not over.is_set():
-                counts[name] += 1
-                if name == "published":
-                    mine.publish("theta", Weights(counts[name], PARAMETERS))
-                elif name == "produced":
-                    mine.ledger.produced("a-1", counts[name])
-                    mine.ledger.account([("a-1", counts[name], "trained", "")])
-                else:
-                    mine.weights("theta")
-                    assert mine.ledger.balance().holds
-                    mine.put_worker("actor", "0", {"state": "playing"}, ttl_s=60)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=keep, args=(name,)) for name in counts]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(2):
-            _all_advance(counts, errors, by=20)
-            kill(server)
-            time.sleep(away_s)
-            server.restart()
-            _all_advance(counts, errors, by=20)
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join(timeout=60)
-    assert not errors
-    store = Store(server.url, "r")
-    assert store.version("theta") == counts["published"]
-    balance = store.ledger.balance()
-    assert balance.holds and balance.produced == counts["produced"], balance
-    assert balance.trained + balance.lost == counts["produced"]
-    assert ("actor", "0") in store.workers()
-
-
-def _all_advance(counts: dict[str, int], errors: list[BaseException], by: int) -> None:
-    goal = {name: count + by for name, count in counts.items()}
-    deadline = time.monotonic() + 60
-    while any(counts[name] < goal[name] for name in counts):
-        assert not errors, errors
-        assert time.monotonic() < deadline, (counts, goal)
-        time.sleep(0.01)
-
-
-def test_a_role_that_is_stopping_does_not_wait_long_for_redis(server: RedisServer) -> None:
-    stopping = threading.Event()
-    store = Store(server.url, "r", stopping)
-    store.put_endpoint("tcp://x:1")
-    stopping.set()
-    kill(server)
-    with pytest.raises(StoreError, match="is unreachable, and this role is stopping"):
-        store.endpoint()
-
-
-def test_a_role_gives_up_if_redis_stays_away(server: RedisServer) -> None:
-    store = Store(server.url, "r", patience_s=3)
-    kill(server)
-    with pytest.raises(StoreError, match="was unreachable for 3 s: giving up"):
-        store.endpoint()
-
-
 def test_a_finished_run_is_over_unless_a_learner_resumes_it(store: Store) -> None:
     assert not store.over(patience_s=0)
     store.put_progress({"state": "finished"})
@@ -343,51 +242,6 @@ def test_starvation_expires(store: Store) -> None:
     store.put_starvation(23.31)
     assert store.client.get(store.key("starvation")) == b"23.3"
     assert 0 < store.client.ttl(store.key("starvation")) <= 120
-
-
-@pytest.mark.parametrize("password", ["word", "p@ss", "p@ss#w/rd"])
-def test_passwords_are_never_shown(password: str) -> None:
-    assert shown(f"redis://:{password}@host:6379/0") == "redis://:***@host:6379/0"
-
-
-def test_a_password_that_must_be_escaped_is_refused() -> None:
-    with pytest.raises(StoreError, match="write # and / in its password as %23 and %2F") as refused:
-        Store("redis://:p#w/rd@host:6379/0", "r")
-    assert "rd@" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "mend"),
-    [
-        (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
-        (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]),
-    ],
-    ids=["out of memory", "read-only"],
-)
-def test_writes_wait_for_a_server_that_refuses_them_and_are_made_once(
-    server: RedisServer, spoil: list[str], mend: list[str]
-) -> None:
-    store, admin = Store(server.url, "refused"), connect(server.url)
-    store.ledger.produced("a-1", 2)
-    writes: dict[str, Callable[[], object]] = {
-        "hash": lambda: store.publish("theta", Weights(3, PARAMETERS)),
-        "pipeline": lambda: store.put_worker("actor", "0", {"incarnation": "a-1"}, ttl_s=60),
-        "script": lambda: store.ledger.account([("a-1", 1, "trained", "")]),
-        "stream": lambda: store.put_metrics({"updates": 1}),
-    }
-    admin.execute_command(*spoil)
-    threads = {name: threading.Thread(target=write, name=name) for name, write in writes.items()}
-    for thread in threads.values():
-        thread.start()
-    time.sleep(0.5)
-    assert [name for name, thread in threads.items() if not thread.is_alive()] == [], "these gave up"
-    admin.execute_command(*mend)
-    for thread in threads.values():
-        thread.join(timeout=30)
-        assert not thread.is_alive(), thread.name
-    assert store.version("theta") == 3 and store.workers() and len(store.stream("metrics", 10)) == 1
-    balance = store.ledger.balance()
-    assert (balance.produced, balance.trained, balance.in_flight) == (2, 1, 1)
 
 
 VALUES = [b"", b"\x00", b"{", b"[]", b"null", b"-1", b"1e9", b"\xff" * 64, b"9" * 5000, b"[" * 100_000, b'{"run": 3}']
