@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 MOST_LINES, MOST_LINES_OF_CLI = 300, 200
 # Modules that are longer, and why that is so for now.
-LONGER: dict[str, str] = {}
+LONGER = {"tests/test_containers.py": "container files and the runs in containers, to be split"}
 # Who reads the process' environment besides the configuration, and why.
 MAY_READ_ENVIRON = {
     "common/settings.py": "it is where settings come from",
@@ -78,7 +78,8 @@ def test_a_package_imports_what_the_map_allows(package: str) -> None:
 
 
 def test_no_module_is_long() -> None:
-    lines = {source.path: len((ROOT / source.path).read_text().splitlines()) for source in sources()}
+    paths = [source.path for source in sources()] + [f"tests/{path.name}" for path in (ROOT / "tests").glob("*.py")]
+    lines = {path: len((ROOT / path).read_text().splitlines()) for path in paths}
     long = {p: n for p, n in lines.items() if n > (MOST_LINES_OF_CLI if p.startswith("cli/") else MOST_LINES)}
     assert long.keys() <= LONGER.keys(), long
 

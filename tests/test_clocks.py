@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_learner_service import BATCH, Sender, configuration, learning
+from senders import BATCH, Sender
+from test_learner_service import configuration, learning
 
 from common.errors import SetupError
 from common.lifecycle import Presence

@@ -17,7 +17,7 @@ import yaml
 from fake_runs import LiveRun
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
-from test_architecture import table
+from test_documentation import table
 
 from common.store import Store
 from dashboard.exporter import ROLES, STATES, RunsCollector

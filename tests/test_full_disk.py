@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_learner_service import Sender, configuration, learning
+from senders import Sender
+from test_learner_service import configuration, learning
 
 from common import checkpoint
 from common.errors import CheckpointError

@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgpack
 import psutil
 import pytest
 import zmq
+from counting_inbox import CountingInbox
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import EDITS, JUNK, SHARE, edited, made, recipes
 from serial_runs import configuration
 
 from common import checkpoint
 from common.checkpoint import STATE
 from common.config import Config
 from common.errors import BidistError, CheckpointError, WireError
-from common.inbox import MAX_FRAMES, Inbox
 from common.run_folder import RunFolder
 from common.store import Store
 from common.unroll import PROTOCOL, Unroll
@@ -71,98 +71,12 @@ def corpus(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     )
 
 
-# What is done to bytes and to frames. Places are shares of a length, so that they fit whatever they are applied to.
-SHARE = st.floats(0, 1, exclude_max=True)
-JUNK = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats()
-    | st.text(max_size=20)
-    | st.binary(max_size=20),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=12), inner, max_size=5),
-    max_leaves=12,
-)
-EDITS = st.lists(
-    st.tuples(st.sampled_from(["flip", "cut", "grow", "splice"]), SHARE, st.integers(0, 7), st.binary(max_size=40)),
-    min_size=1,
-    max_size=4,
-)
-MOVES = st.lists(st.tuples(st.sampled_from(["drop", "double", "swap"]), SHARE, SHARE), max_size=2)
-
-
-def edited(data: bytes, edits: list[tuple[str, float, int, bytes]]) -> bytes:
-    """Bytes with bits flipped, the end cut, or something added or written over them."""
-    for kind, share, bit, extra in edits:
-        at = int(share * len(data))
-        if kind == "flip" and data:
-            data = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
-        elif kind == "cut":
-            data = data[:at]
-        elif kind == "grow":
-            data = data[:at] + extra + data[at:]
-        elif kind == "splice":
-            data = data[:at] + extra + data[at + len(extra) :]
-    return data
-
-
-@st.composite
-def recipes(draw: st.DrawFn) -> dict[str, Any]:
-    """How a message is made of one in the corpus, or of nothing."""
-    kind = draw(st.sampled_from(["edit", "field", "frames", "noise", "map"]))
-    return {
-        "kind": kind,
-        "message": draw(SHARE),
-        "frame": draw(SHARE),
-        "edits": draw(EDITS) if kind in ("edit", "frames") else [],
-        "moves": draw(MOVES) if kind == "frames" else [],
-        "value": draw(JUNK) if kind in ("field", "map") else None,
-        "noise": draw(st.lists(st.binary(max_size=60), min_size=1, max_size=MAX_FRAMES + 2)) if kind == "noise" else [],
-    }
-
-
-def made(recipe: dict[str, Any], corpus: Corpus, sequence: int) -> list[bytes]:
-    """The message of a recipe; unrolls carry the number that the learner expects next."""
-    if recipe["kind"] == "noise":
-        return list(recipe["noise"])
-    if recipe["kind"] == "map":
-        return [bytes(msgpack.packb({"protocol": PROTOCOL, "kind": "unroll", "x": recipe["value"]}))]
-    frames = list(corpus.messages[int(recipe["message"] * len(corpus.messages))])
-    header = msgpack.unpackb(frames[0])
-    if "sequence" in header:
-        header["sequence"] = sequence
-    if recipe["kind"] == "field":
-        header[list(header)[int(recipe["frame"] * len(header))]] = recipe["value"]
-    frames[0] = bytes(msgpack.packb(header))
-    for kind, one, other in recipe["moves"]:
-        i, j = int(one * len(frames)), int(other * len(frames))
-        if kind == "drop" and len(frames) > 1:
-            del frames[i]
-        elif kind == "double":
-            frames.insert(j, frames[i])
-        else:
-            frames[i], frames[j] = frames[j], frames[i]
-    at = int(recipe["frame"] * len(frames))
-    frames[at] = edited(frames[at], recipe["edits"])
-    return frames
-
-
-class Counting(Inbox):
-    """Counts the messages that it has handled, valid or not."""
-
-    handled = 0
-
-    def _take(self, incarnation: str, frames: list[zmq.Frame]) -> str:
-        self.handled += 1
-        return super()._take(incarnation, frames)
-
-
 class Port:
     """A learner's real port, and a peer that sends anything to it under an actor's name."""
 
     def __init__(self, corpus: Corpus) -> None:
         config = corpus.config
-        self.inbox = Counting("tcp://127.0.0.1:*", config.run.name, "learner-1", unroll_spec(config), 1000, {})
+        self.inbox = CountingInbox("tcp://127.0.0.1:*", config.run.name, "learner-1", unroll_spec(config), 1000, {})
         self.incarnation = corpus.incarnation
         self.reasons: Counter[str] = Counter()
 
@@ -212,7 +126,7 @@ def test_the_learners_port_survives_whatever_it_gets(corpus: Corpus) -> None:
 
         @given(recipes())
         def tried(recipe: dict[str, Any]) -> None:
-            frames = made(recipe, corpus, port.expected)
+            frames = made(recipe, corpus.messages, port.expected)
             reason = port.send(frames)
             if reason not in ("frames", "bytes", "finite", "active", "action", "discount"):
                 try:
@@ -235,7 +149,11 @@ def test_the_learners_port_survives_whatever_it_gets(corpus: Corpus) -> None:
             replay(port, kept)
         assert psutil.Process().memory_info().rss - before < GROWTH_BYTES
         assert not port.send(
-            made({"kind": "whole", "message": 0.0, "frame": 0.0, "edits": [], "moves": []}, corpus, port.expected)
+            made(
+                {"kind": "whole", "message": 0.0, "frame": 0.0, "edits": [], "moves": []},
+                corpus.messages,
+                port.expected,
+            )
         ), "a good unroll is still taken"
 
 

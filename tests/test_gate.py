@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import zmq
-from test_architecture import sources
+from sources import sources
 from unrolls import RUN, SPEC, make_unroll
 
 from cli.main import main

@@ -17,7 +17,6 @@ from common.spec import EnvironmentSpec
 from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate, trained_sequences
 from learner.learner import Learner
-from learner.preparation import mean_of_others
 from learner.ranks import Ranks
 from methods import make_method
 
@@ -60,12 +59,8 @@ def unrolls(learning: Sequence[Sequence[bool]], seed: int = 0, lengths: Sequence
         unroll.log_prob[:] = -1.4 + 0.1 * unroll.log_prob
         unroll.active[:] = True
         unroll.discount[:] = 1
-        made.append(
-            Unroll(
-                unroll.header.model_copy(update={"drivers": ["theta" if one else "phi:1:forward" for one in v]}),
-                **arrays(unroll),
-            )
-        )
+        drivers = ["theta" if one else "phi:1:forward" for one in v]
+        made.append(Unroll(unroll.header.model_copy(update={"drivers": drivers}), **arrays(unroll)))
     return made
 
 
@@ -283,21 +278,9 @@ class CountingRanks(Ranks):
 
 def test_an_update_that_diverges_raises(build: Build) -> None:
     learner = build("learner.learning_rate=1e30")
-    with pytest.raises(
-        ConfigError,
-        match=r"update 1 diverged: policy loss .*, value loss .*learner\.learning_rate=1e\+30 may be too high",
-    ):
+    words = r"update 1 diverged: policy loss .*, value loss .*learner\.learning_rate=1e\+30 may be too high"
+    with pytest.raises(ConfigError, match=words):
         learner.update(collate(unrolls(V), LENGTH, CPU))
-
-
-def test_the_critic_sees_the_mean_of_the_other_players() -> None:
-    embedding = torch.randn(LENGTH, 2 * PLAYERS, 4)
-    others = mean_of_others(embedding, PLAYERS)
-    for row in range(2 * PLAYERS):
-        group = range(PLAYERS) if row < PLAYERS else range(PLAYERS, 2 * PLAYERS)
-        expected = torch.stack([embedding[:, other] for other in group if other != row]).mean(0)
-        torch.testing.assert_close(others[:, row], expected)
-    assert not mean_of_others(embedding, 1).any()
 
 
 def test_trained_sequences_are_the_learning_rows_sorted_by_policy() -> None:

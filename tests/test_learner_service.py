@@ -14,25 +14,20 @@ from typing import Any
 import pytest
 import torch
 import zmq
-from unrolls import make_unroll
+from senders import BATCH, Sender
 
 from common.config import Config
 from common.errors import SetupError
 from common.files import read_lines
 from common.lifecycle import Presence
-from common.outbox import Outbox
 from common.run_folder import RunFolder
 from common.settings import load_config
 from common.store import Store
-from common.unroll import Unroll
 from learner import service
-from learner.gauges import bottleneck
 from learner.ranks import Launch, Ranks
-from learner.service import LearnerService, unroll_spec
-from learner.timers import Every
+from learner.service import LearnerService
 
 CPU = torch.device("cpu")
-BATCH = 3
 
 
 def configuration(store: Store, folder: Path, *overrides: str) -> Config:
@@ -52,44 +47,6 @@ def configuration(store: Store, folder: Path, *overrides: str) -> Config:
     config = load_config(overrides=[*small, *names, *overrides], environ={})
     RunFolder.of(config.run).create(config)
     return config
-
-
-class Sender:
-    """An actor's end of the connection that ships made-up unrolls.
-
-    Args:
-      store: the run's keys.
-      config: the run's.
-      incarnation: of the actor.
-      skip: unrolls that another incarnation has shipped; their numbers decide what is made up.
-    """
-
-    def __init__(self, store: Store, config: Config, incarnation: str = "a-1", skip: int = 0) -> None:
-        self._store, self._config, self._incarnation, self._skip = store, config, incarnation, skip
-        self._spec = unroll_spec(config)
-        self.outbox = Outbox(config.run.name, "a", incarnation, store.wait_for_endpoint()).__enter__()
-
-    def batch(self, theta_version: int) -> None:
-        """Ships a batch."""
-        for _ in range(BATCH):
-            sequence = self.outbox.produced + 1
-            unroll = make_unroll(self._spec, self._skip + sequence, run=self._config.run.name)
-            own = {"sequence": sequence, "incarnation": self._incarnation, "theta_version": theta_version}
-            arrays = {name: array for name, array in vars(unroll).items() if name != "header"}
-            self._store.ledger.produced(self._incarnation, sequence)
-            self.outbox.put(Unroll(unroll.header.model_copy(update=own), **arrays))
-
-    def update(self, learner: LearnerService) -> None:
-        """Ships a batch that was played by the learner's theta, and lets the learner make one update."""
-        self.batch(learner.learner.version)
-        deadline = time.monotonic() + 30
-        while not learner.step(timeout_s=0.01):
-            assert time.monotonic() < deadline
-            self.outbox.pump(0.01)
-        while self.outbox.unaccounted:
-            assert time.monotonic() < deadline
-            self.outbox.pump(0.01)
-            learner.feed.inbox.poll()
 
 
 @contextlib.contextmanager
@@ -154,11 +111,7 @@ def test_a_learner_that_was_thought_dead_stays_out(store: Store, tmp_path: Path)
             with pytest.raises(SetupError, match="took run .* over; a run has only one"):
                 while not first.step(timeout_s=0.01):
                     sender.outbox.pump(0.01)
-            for change in (
-                first.feed.account,
-                first.leave,
-                lambda: first._ledger.rewind(0),
-            ):
+            for change in (first.feed.account, first.leave, lambda: first._ledger.rewind(0)):
                 with pytest.raises(SetupError, match="a run has only one"):
                     change()
             now = store.ledger.balance()
@@ -301,19 +254,3 @@ def _reported(store: Store, wanted: Any, sender: Sender | None = None) -> dict[s
             time.sleep(0.02)
         else:
             sender.outbox.pump(0.02)
-
-
-def test_the_bottleneck_is_described() -> None:
-    assert bottleneck(0, None) == "the learner waits: there are no actors"
-    assert bottleneck(2, None) == "the learner waits for a whole batch"
-    assert bottleneck(2, 0.8) == "the learner waits for actors 80% of its time: add actors"
-    assert bottleneck(2, 0.25) == "the actors wait for the learner, which is busy 75% of its time"
-
-
-def test_a_timer_is_due_after_its_time_and_again_after_a_restart() -> None:
-    timer = Every(0.05)
-    assert not timer.due
-    time.sleep(0.06)
-    assert timer.due and timer.elapsed_s > 0.05
-    timer.restart()
-    assert not timer.due

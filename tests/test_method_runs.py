@@ -1,74 +1,29 @@
 """Every method in a run of all roles: what defines it holds there too, and each learns a small game."""
 
 import copy
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import serial_runs
 import torch
 from torch import Tensor
+from watched_runs import Watched, configuration, running
 
 import environments
-from cli.main import main
 from common import checkpoint
 from common.config import Config
-from common.errors import SetupError
 from common.files import read_lines
 from common.run_folder import RunFolder
-from common.settings import load_config
 from common.unroll import Unroll
 from common.weights import Weights
 from deploy.serial import Serial
-from evaluator.scenarios import require_bots, scenario
 from evaluator.self_play import play
 from learner.batch import collate
 from learner.learner import Learner
-from methods import METHODS, resolve
 
-ROOT = Path(__file__).parents[1]
-SMALL = [*serial_runs.SMALL, "environment.players=3"]
 SEEING = ["environment.substrate=pettingzoo:seeing_game:environment", "environment.block=1"]
-
-
-def configuration(folder: Path, method: str, *overrides: str) -> Config:
-    names = [f"method.name={method}", f"run.name={folder.name}", f"run.folder={folder}"]
-    game = "environment.substrate=matrix_coordination"
-    return resolve(load_config(overrides=[game, *names, *SMALL, *serial_runs.early(method), *overrides], environ={}))
-
-
-class Watched(Serial):
-    """A run that keeps every unroll that was trained on and every version of the policies."""
-
-    def __init__(self, config: Config, url: str) -> None:
-        self.unrolls: list[Unroll] = []
-        self.published: dict[tuple[str, int], Weights] = {}
-        super().__init__(config, url, self.unrolls.extend)
-
-    def __enter__(self) -> "Watched":
-        super().__enter__()
-        self.keep()
-        return self
-
-    def keep(self) -> None:
-        for name in ("theta", "phi"):
-            if (weights := self.store.weights(name)) is not None:
-                self.published[name, weights.version] = weights
-
-    def update(self) -> None:
-        super().update()
-        self.keep()
-
-
-@contextmanager
-def running(config: Config, url: str) -> Iterator[Watched]:
-    RunFolder.of(config.run).create(config)
-    with Watched(config, url) as serial:
-        yield serial
 
 
 def equal(x: Any, y: Any) -> bool:
@@ -304,47 +259,3 @@ def test_the_learner_computes_what_the_actor_computed(redis_url: str, tmp_path: 
             metrics = read_lines(RunFolder.of(config.run).metrics)
             assert all(line["feature_loss"] >= 0 for line in metrics)
             assert any(line["feature_loss"] > 0 for line in metrics)
-
-
-@pytest.fixture
-def past_selves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example method of the documentation, under a name."""
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/methods.md").read_text(), re.DOTALL)[0]
-    assert len(code.splitlines()) <= 60
-    (tmp_path / "past_selves.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setitem(METHODS, "past-selves", "past_selves:PastSelves")
-
-
-@pytest.mark.usefixtures("past_selves")
-def test_the_example_method_of_the_documentation_works(redis_url: str, tmp_path: Path) -> None:
-    config = configuration(tmp_path / "mine", "past-selves", "method.every=2", "method.most=3")
-    assert config.method.model_dump() == {"name": "past-selves", "every": 2, "past_probability": 0.5, "most": 3}
-    with running(config, redis_url) as serial:
-        for _ in range(12):
-            serial.update()
-        assert sorted(serial.store.pool().items()) == [("pool:10", 10.0), ("pool:12", 12.0), ("pool:8", 8.0)]
-        v = np.array([unroll.header.learning for unroll in serial.unrolls[-48:]])
-        assert v.any(1).all()
-        # One of three always learns, the other two each with probability 1/2.
-        assert v.mean() == pytest.approx(2 / 3, abs=0.15)
-        assert serial.store.ledger.balance().holds
-
-
-@pytest.mark.usefixtures("past_selves")
-@pytest.mark.slow
-def test_the_example_method_is_trained_and_evaluated_by_the_commands(redis_url: str, tmp_path: Path) -> None:
-    try:
-        require_bots([scenario("coins_0")])
-    except SetupError as error:
-        pytest.skip(str(error))
-    folder = ["--folder", str(tmp_path)]
-    small = [f"--set={setting}" for setting in ("actor.environments=1", "network.dense=16", "network.core_size=16")]
-    name = ["--method", "past_selves:PastSelves", "--set=method.most=10", "--run", "mine", "--substrate", "coins"]
-    budget = ["--steps", "2100", "--games", "0"]
-    assert main(["train", "--serial", "--redis", redis_url, *folder, *name, *small, *budget]) == 0
-    evaluation = ["--scenario", "coins_0", "--episodes", "1", "--workers", "1"]
-    assert main(["evaluate", *folder, "mine", *evaluation]) == 0
-    (row,) = read_lines(RunFolder(tmp_path / "mine").evaluation)
-    assert row["method"] == "past_selves:PastSelves"

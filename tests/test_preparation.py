@@ -16,7 +16,7 @@ from common.spec import EnvironmentSpec
 from common.unroll import Unroll, UnrollSpec
 from learner.batch import collate
 from learner.objective import Prepared
-from learner.preparation import prepare
+from learner.preparation import mean_of_others, prepare
 from learner.value_norm import VARIANCE_FLOOR, ValueNorm
 from methods import make_method
 from networks.network import Network
@@ -194,3 +194,13 @@ def _moments_after(case: Case, p: int, returns: Any) -> tuple[float, float]:
     mean = (BETA * float(before.mean[p]) + share * returns.mean()) / weight
     square = (BETA * float(before.mean_square[p]) + share * (returns**2).mean()) / weight
     return mean, math.sqrt(max(square - mean**2, VARIANCE_FLOOR))
+
+
+def test_the_critic_sees_the_mean_of_the_other_players() -> None:
+    embedding = torch.randn(T, 2 * GAME.players, 4)
+    others = mean_of_others(embedding, GAME.players)
+    for row in range(2 * GAME.players):
+        group = range(GAME.players) if row < GAME.players else range(GAME.players, 2 * GAME.players)
+        expected = torch.stack([embedding[:, other] for other in group if other != row]).mean(0)
+        torch.testing.assert_close(others[:, row], expected)
+    assert not mean_of_others(embedding, 1).any()

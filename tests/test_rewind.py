@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from test_learner_service import BATCH, CPU, Sender
+from senders import BATCH, Sender
+from test_learner_service import CPU
 from torch import Tensor
 
 from common.config import Config

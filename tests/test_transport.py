@@ -2,14 +2,13 @@
 
 import contextlib
 import random
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import zmq
+from tcp import PATIENCE_S, Proxy, produce, pump_until, sequences, settle, settled
 from unrolls import RUN, SPEC, make_unroll
 
 from common.errors import SetupError
@@ -17,73 +16,6 @@ from common.inbox import GONE_S, Inbox
 from common.outbox import PING_S, RESEND_S, Outbox
 from common.unroll import ARRAYS
 from common.wire import pack_unroll
-
-PATIENCE_S = 30.0
-
-
-class Proxy:
-    """Passes bytes between the two ends, and loses them or breaks the connection when asked."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-        self.losing = False
-        self.lost_bytes = 0
-        self._lines: list[tuple[socket.socket, socket.socket]] = []
-        self._quiet: set[socket.socket] = set()
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def cut(self, actors_side: bool = True, learners_side: bool = True) -> None:
-        """Breaks every connection; either side can be left half-open, but nothing gets through any more."""
-        self.losing = False
-        for line in list(self._lines):
-            self._quiet.update(line)
-            for end, broken in zip(line, (actors_side, learners_side), strict=True):
-                if broken:
-                    _shut(end)
-
-    def close(self) -> None:
-        """Breaks every connection and waits until all are closed."""
-        _shut(self._server)
-        self._threads[0].join()
-        self._server.close()
-        self.cut()
-        for thread in self._threads[1:]:
-            thread.join()
-        for ends in self._lines:
-            for end in ends:
-                end.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                actor, _ = self._server.accept()
-                try:
-                    learner = socket.create_connection(("127.0.0.1", self._target))
-                except OSError:
-                    actor.close()
-                    continue
-                self._lines.append((actor, learner))
-                for ends in ((actor, learner, True), (learner, actor, False)):
-                    self._threads.append(threading.Thread(target=self._pass, args=ends))
-                    self._threads[-1].start()
-
-    def _pass(self, source: socket.socket, sink: socket.socket, to_learner: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                if self.losing and to_learner or source in self._quiet:
-                    self.lost_bytes += len(data)
-                else:
-                    sink.sendall(data)
-        if source not in self._quiet:
-            _shut(sink)
-
-
-def _shut(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
@@ -134,40 +66,6 @@ def outboxes() -> Iterator[Callable[..., Outbox]]:
 
     with made:
         yield make
-
-
-def produce(outbox: Outbox, count: int, actor: str = "a") -> None:
-    for _ in range(count):
-        outbox.put(make_unroll(sequence=outbox.produced + 1, actor=actor, incarnation=f"{actor}-1", env_steps=2))
-
-
-def pump_until(done: Callable[[], bool], inbox: Inbox, *outboxes: Outbox) -> None:
-    """Lets both ends talk until a condition holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not done():
-        assert time.monotonic() < deadline, "the condition never held"
-        inbox.poll(0.005)
-        for outbox in outboxes:
-            outbox.pump(0.005)
-
-
-def settle(inbox: Inbox, *outboxes: Outbox) -> None:
-    """Lets both ends talk until every actor got two more replies, so that everything due has been sent."""
-    for _ in range(2):
-        heard = [outbox._heard for outbox in outboxes]
-        inbox.answer_all()
-        pump_until(lambda: all(o._heard > h for o, h in zip(outboxes, heard, strict=True)), inbox, *outboxes)  # noqa: B023
-
-
-def settled(expected: Callable[[], bool], inbox: Inbox, *outboxes: Outbox) -> None:
-    """Waits until a condition holds, and checks that it stays true."""
-    pump_until(expected, inbox, *outboxes)
-    settle(inbox, *outboxes)
-    assert expected()
-
-
-def sequences(inbox: Inbox, actor: str = "a") -> list[int]:
-    return [arrival.sequence for arrival in inbox.arrivals if arrival.incarnation == f"{actor}-1"]
 
 
 def test_unrolls_arrive_once_in_order_and_intact(ends: Callable[..., Inbox], outboxes: Callable[..., Outbox]) -> None:
@@ -280,10 +178,7 @@ def test_lost_unrolls_are_resent(
 
 @pytest.mark.parametrize("side", ["actors_side", "learners_side"])
 def test_a_half_open_connection_is_replaced(
-    ends: Callable[..., Inbox],
-    outboxes: Callable[..., Outbox],
-    proxies: Callable[[int], Proxy],
-    side: str,
+    ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], proxies: Callable[[int], Proxy], side: str
 ) -> None:
     # This happens when a router in between forgets its connections. Either the actor reconnects with an identity that
     # the learner still holds, or it must find out by itself that its connection is dead.
@@ -356,10 +251,7 @@ def test_bye_and_forget_remove_a_peer(ends: Callable[..., Inbox], outboxes: Call
 
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_lost_or_counted_twice_through_cuts_and_restarts(
-    ends: Callable[..., Inbox],
-    outboxes: Callable[..., Outbox],
-    proxies: Callable[[int], Proxy],
-    seed: int,
+    ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], proxies: Callable[[int], Proxy], seed: int
 ) -> None:
     rng = random.Random(seed)
     total, lives = 40, 1

@@ -2,21 +2,22 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
 import numpy as np
 import pytest
 import zmq
+from counting_inbox import CountingInbox
+from messages import GOOD, HELLO, filled, frames_of, fuzzed, header_of, table, with_bytes, with_header
 from unrolls import BLIND, RUN, SPEC, make_unroll
 
 from common.errors import WireError
-from common.inbox import MAX_FRAMES, Inbox
+from common.inbox import MAX_FRAMES
 from common.unroll import ARRAYS, PROTOCOL, EpisodeSummary, Unroll, UnrollHeader, UnrollSpec
 from common.wire import (
     MAX_HEADER_BYTES,
-    Hello,
     Status,
     pack,
     pack_unroll,
@@ -24,18 +25,6 @@ from common.wire import (
     unpack_status,
     unpack_unroll,
 )
-
-HELLO = Hello(protocol=PROTOCOL, kind="hello", run=RUN, actor="a", incarnation="a-1")
-
-
-class CountingInbox(Inbox):
-    """Counts the messages it has handled, valid or not."""
-
-    dealt_with = 0
-
-    def _take(self, incarnation: str, frames: list[zmq.Frame]) -> str:
-        self.dealt_with += 1
-        return super()._take(incarnation, frames)
 
 
 class Pair:
@@ -51,11 +40,11 @@ class Pair:
 
     def deliver(self, *messages: list[Any]) -> None:
         """Sends messages followed by a hello, and returns once the inbox has handled them all."""
-        until = self.inbox.dealt_with + len(messages) + 1
+        until = self.inbox.handled + len(messages) + 1
         for frames in messages:
             self.dealer.send_multipart(frames)
         self.dealer.send(pack(HELLO))
-        while self.inbox.dealt_with < until:
+        while self.inbox.handled < until:
             assert self.inbox.poll(timeout_s=30), "nothing came"
         while self.dealer.poll(0):
             unpack_status(self.dealer.recv())
@@ -70,16 +59,6 @@ def pair() -> Iterator[Pair]:
     pair = Pair()
     yield pair
     pair.close()
-
-
-def frames_of(frames: list[Any]) -> list[zmq.Frame]:
-    return [zmq.Frame(bytes(frame)) for frame in frames]
-
-
-def header_of(unroll: Unroll, **changes: Any) -> bytes:
-    """Frame 0 of an unroll with some fields replaced, or omitted where the value is `...`."""
-    fields = unroll.header.model_dump() | changes
-    return bytes(msgpack.packb({k: v for k, v in fields.items() if v is not ...}))
 
 
 def open_all(frames: list[Any], spec: UnrollSpec = SPEC) -> Unroll:
@@ -141,9 +120,6 @@ def test_headers_and_statuses_survive_the_wire() -> None:
     assert unpack_status(pack(status)) == status
 
 
-GOOD = make_unroll()
-
-
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
@@ -192,29 +168,6 @@ def test_an_invalid_status_is_rejected() -> None:
         with pytest.raises(WireError) as caught:
             unpack_status(frame)
         assert caught.value.reason == reason
-
-
-def table(**changes: Any) -> list[Any]:
-    """The table of arrays of a valid unroll, with the (dtype, shape) of some replaced."""
-    return [(name, *changes.get(name, (dtype, shape))) for name, dtype, shape in GOOD.header.arrays]
-
-
-def filled(name: str, value: float) -> Unroll:
-    """A valid unroll with one value of an array replaced."""
-    array = getattr(make_unroll(), name).copy()
-    array.flat[array.size // 2] = value
-    return make_unroll(**{name: array})
-
-
-def with_bytes(name: str, change: Callable[[bytes], bytes]) -> list[Any]:
-    frames = pack_unroll(make_unroll())
-    place = ARRAYS.index(name) + 1
-    frames[place] = change(bytes(frames[place]))
-    return frames
-
-
-def with_header(**changes: Any) -> list[Any]:
-    return [header_of(GOOD, **changes), *pack_unroll(GOOD)[1:]]
 
 
 REJECTED: dict[str, tuple[str, list[Any]]] = {
@@ -289,48 +242,6 @@ def test_messages_of_other_runs_are_counted_by_reason(pair: Pair) -> None:
     assert pair.inbox.malformed == {"header": 2, "protocol": 1, "run": 2, "identity": 2, "frames": 1}
     assert pair.inbox.take() is None
     assert set(pair.inbox.peers) == {"a-1"}
-
-
-def fuzzed(rng: random.Random) -> list[bytes]:
-    """Random frames: noise, maps of random values, valid messages with a defect."""
-    kind = rng.randrange(5)
-    if kind == 0:
-        return [rng.randbytes(rng.choice([0, 1, 3, 40, 400])) for _ in range(rng.randrange(1, 12))]
-    if kind == 1:
-        return [bytes(msgpack.packb(thing(rng, 4)))]
-    frames = [bytes(frame) for frame in pack_unroll(make_unroll(sequence=rng.randrange(1, 4)))]
-    if kind == 2:
-        fields = msgpack.unpackb(frames[0])
-        fields[rng.choice(list(fields))] = thing(rng, 3)
-        frames[0] = bytes(msgpack.packb(fields))
-    for _ in range(rng.randrange(4)):
-        place = rng.choice([0, rng.randrange(len(frames))])
-        data = bytearray(frames[place])
-        if data and rng.random() < 0.8:
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        elif rng.random() < 0.5:
-            del data[len(data) // 2 :]
-        else:
-            data[-4:] = b"\0\0\xc0\x7f"  # a float32 that is not a number
-        frames[place] = bytes(data)
-    if rng.random() < 0.1:
-        frames.insert(1, b"") if rng.random() < 0.5 else frames.pop()
-    if kind == 4:
-        rng.shuffle(frames)
-    return frames
-
-
-def thing(rng: random.Random, depth: int) -> Any:
-    """Any value that msgpack can represent."""
-    kind = rng.randrange(10 if depth else 8)
-    if kind == 8:
-        return [thing(rng, depth - 1) for _ in range(rng.randrange(5))]
-    if kind == 9:
-        names = ["protocol", "kind", "run", "actor", "incarnation", "sequence", "arrays", "x"]
-        fields = {rng.choice(names): thing(rng, depth - 1) for _ in range(rng.randrange(6))}
-        return fields | ({"protocol": PROTOCOL, "kind": rng.choice(["hello", "bye", "unroll"])} if depth > 2 else {})
-    simple = [None, True, rng.randint(-(2**63), 2**64 - 1), rng.uniform(-9, 9), float("nan"), rng.randbytes(4)]
-    return [*simple, rng.choice(["", "hello", "a-1", RUN, "\u2028"]), msgpack.Timestamp(1, 2)][kind]
 
 
 def test_random_frames_raise_nothing_but_wire_errors() -> None:
