@@ -39,7 +39,7 @@ def test_the_parts_limit_the_whole_system() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("matrix_coordination", 1.0, 1), "no substrate"),
+        (("matrix_coordination", 1.0, 1), "is not a Melting Pot substrate"),
         (("coins", 0.0, 1), "positive"),
         (("coins", 1.0, 0), "positive"),
     ],
