@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 import environments
-from actors.seats import draw_drivers, draw_policy_indices
+from actors.cast import Cast
+from actors.seats import draw_policy_indices
 from actors.sight import Sight
 from actors.unrolls import Recorder
 from actors.watchdog import Watchdog
@@ -22,7 +23,7 @@ from common.lifecycle import Presence, new_incarnation
 from common.outbox import Outbox
 from common.store import Store
 from common.unroll import PROTOCOL, EpisodeSummary, Unroll, UnrollHeader, UnrollSpec
-from common.weights import PHI, THETA, is_phi_version
+from common.weights import THETA, is_phi_version
 from environments.lengths import expected_length
 from environments.symmetries import symmetries
 from methods import make_method
@@ -61,7 +62,7 @@ def run(store: Store, name: str, keys: ActorKeys | None = None) -> None:
                     player_steps=actor.player_steps,
                     player_steps_per_s=round((actor.player_steps - steps) / elapsed),
                     theta_version=actor.players.version(THETA),
-                    phi_version=actor.phi_version,
+                    phi_version=actor.cast.phi_version,
                     unaccounted=actor.outbox.unaccounted,
                 )
                 since, steps = time.monotonic(), actor.player_steps
@@ -87,6 +88,7 @@ class Actor:
     """
 
     players: Players
+    cast: Cast
     outbox: Outbox
 
     def __init__(self, config: Config, store: Store, name: str, keys: ActorKeys | None = None) -> None:
@@ -94,7 +96,6 @@ class Actor:
         self.incarnation = new_incarnation(name)
         self.player_steps = 0
         self._method = make_method(config)
-        self._pool: dict[str, float] = {}
         self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -107,11 +108,6 @@ class Actor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._resources.close()
-
-    @property
-    def phi_version(self) -> int:
-        """The newest version of phi that may drive players; -1 if the method has none."""
-        return int(max((n for name, n in self._pool.items() if is_phi_version(name)), default=-1))
 
     def step(self) -> None:
         """Plays one step in every environment; ships the unrolls that end with it."""
@@ -128,13 +124,6 @@ class Actor:
             self._ship_all()
         if any(ended):
             self._assign()
-
-    def refresh(self) -> None:
-        """Loads a newer version of theta, if there is one, and reads which other policies may drive players."""
-        if self.players.version(THETA) != self.store.version(THETA):
-            self.players.load(THETA, self.store.wait_for_weights(THETA))
-        self._read_pool()
-        self.players.keep({THETA, *self._pool}.union(*self._drivers))
 
     def wait(self, timeout_s: float = 1.0) -> bool:
         """Exchanges messages with the learner; returns whether there is room for more unrolls.
@@ -186,13 +175,14 @@ class Actor:
         spec = UnrollSpec(game, config.actor.unroll_length, network.state_size, policies)
         self._recorder = Recorder(spec, e)
         updates = config.run.player_steps // (config.learner.batch_unrolls * spec.unroll_length * game.players)
-        self._alone_until = min(self._method.alone_until, updates // 2)
+        alone_until = min(self._method.alone_until, updates // 2)
+        self.cast = Cast(self.store, self._method, self.players, self._rng, alone_until)
         known = symmetries(config.environment, game) if self._method.symmetric else []
         self._sight = Sight(known, self._shape, self._rng)
         endpoint = self.store.wait_for_endpoint()
         outbox = Outbox(config.run.name, self.name, self.incarnation, endpoint, keys=self._keys)
         self.outbox = self._resources.enter_context(outbox)
-        self.refresh()
+        self._refresh()
         for i in range(e):
             self._begin_episode(i, row=0)
         self._assign()
@@ -220,7 +210,7 @@ class Actor:
         self._recorder.observe(i, row, self._environments[i].reset())
         self._returns[i] = 0
         self._episode_steps[i] = 0
-        self._drivers[i] = self._draw_drivers()
+        self._drivers[i] = self.cast.draw(self._shape[1])
         self._policy_index[i] = draw_policy_indices(self._method, self._rng, self._shape[1])
         players = self._shape[1]
         by_phi = np.array([is_phi_version(name) for name in self._drivers[i]])
@@ -228,28 +218,8 @@ class Actor:
         self.players.begin(slice(i * players, (i + 1) * players), by_phi & self._method.phi_keeps_luck)
         self._recorder.begin(i, row, self.players.state.view(*self._shape, -1)[i].numpy())
 
-    def _draw_drivers(self) -> list[str]:
-        """Draws who drives the players of an episode, and loads them; redraws if one has just left the pool."""
-        if self.players.version(THETA) < self._alone_until:
-            return [THETA] * self._shape[1]
-        while True:
-            drivers = draw_drivers(self._method, self._rng, self._shape[1], self._pool)
-            for name in {name for name in drivers if self.players.version(name) < 0}:
-                if (weights := self.store.weights(name)) is None:
-                    self._read_pool()
-                    break
-                self.players.load(name, weights)
-            else:
-                return drivers
-
-    def _read_pool(self) -> None:
-        self._pool = self.store.pool() if self._method.pooled else {}
-        if self._method.phi:
-            while not (phis := self.store.phis()):  # the run has just begun, or Redis has lost it
-                self.store.wait_for_weights(PHI)
-                if self.store.stopping.wait(0.1):
-                    break
-            self._pool |= phis
+    def _refresh(self) -> None:
+        self.cast.refresh(name for drivers in self._drivers for name in drivers)
 
     def _assign(self) -> None:
         names = [name for drivers in self._drivers for name in drivers]
@@ -262,7 +232,7 @@ class Actor:
         for i in range(self._shape[0]):
             self._ship(i, end, None)
         self._recorder.wrap()
-        self.refresh()
+        self._refresh()
         state = self.players.state.view(*self._shape, -1).numpy()
         for i in range(self._shape[0]):
             self._recorder.begin(i, 0, state[i])
