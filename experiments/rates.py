@@ -166,7 +166,7 @@ def whole_system(config: Config, seconds: float) -> System:
 
 
 def _fill_pool(store: Store, config: Config) -> None:
-    """Puts as many copies of theta, each of a rank of its own, beside a method's past policies, if it has any."""
+    """Adds `POOL` copies of theta, each with its own score, to a method's past policies, if it keeps any."""
     if make_method(config).pooled and (theta := store.weights(THETA)) is not None:
         for number in range(POOL):
             store.put_in_pool(POOL_FROM + number, theta, score=number)
