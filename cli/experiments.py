@@ -1,49 +1,14 @@
-"""The commands that measure: throughput, what methods make of strangers, and what a run survives."""
+"""The commands that measure what methods make of strangers, and what a run survives."""
 
 import argparse
 from pathlib import Path
 
 from cli.arguments import count, minutes
 from cli.commands import Commands
-from common.errors import ConfigError
-
-BENCHES = ("throughput", "methods", "scenarios", "core")
-EXAMPLES = """\
-measurements:
-  throughput   the bare game, one actor, one learner, the whole system (default)
-  methods      the cost of each method relative to MAPPO
-  scenarios    the evaluator relative to Melting Pot's own loop
-  core         the hand-written GRU relative to torch's
-"""
 
 
 def add_parsers(commands: Commands) -> None:
-    """Adds `bench`, `conventions` and `chaos`."""
-    summary = "measure the speed of the system, of methods or of the evaluator"
-    bench = commands.add("many runs", "bench", summary, _bench, f"[{'|'.join(BENCHES)}]", EXAMPLES)
-    bench.add_argument("what", nargs="?", choices=BENCHES, metavar="MEASUREMENT", help="see below")
-    bench.add_argument(
-        "--substrate",
-        default="prisoners_dilemma_in_the_matrix__arena",
-        metavar="GAME",
-        help="a Melting Pot substrate (default: prisoners_dilemma_in_the_matrix__arena)",
-    )
-    bench.add_argument(
-        "--scenario",
-        action="append",
-        metavar="NAME",
-        dest="scenarios",
-        help="for scenarios (default: 0 to 4 of --substrate); repeatable",
-    )
-    bench.add_argument(
-        "--method", action="append", metavar="NAME", dest="methods", help="for methods (default: all); repeatable"
-    )
-    bench.add_argument(
-        "--seconds", type=float, default=20.0, metavar="S", help="seconds for each part of a round (default: 20)"
-    )
-    bench.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds (default: 3)")
-    bench.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures as JSON")
-
+    """Adds `conventions` and `chaos`."""
     summary = "measure whether meeting phi or past policies helps with strangers, in a small game"
     conventions = commands.add("many runs", "conventions", summary, _conventions)
     conventions.add_argument("--methods", nargs="+", metavar="METHOD", help="which methods (default: all)")
@@ -64,31 +29,6 @@ def add_parsers(commands: Commands) -> None:
         help="instead: N synthetic actors that come and go, and a learner that is stopped now and then; checks memory",
     )
     chaos.add_argument("--out", type=Path, metavar="FILE.json", help="write the report as JSON")
-
-
-def _bench(arguments: argparse.Namespace) -> int:
-    asked = {"methods": arguments.methods, "scenarios": arguments.scenarios}
-    what = arguments.what or next((name for name, wanted in asked.items() if wanted), "throughput")
-    for name, wanted in asked.items():
-        if wanted and what != name:
-            raise ConfigError(f"--{name[:-1]} {wanted[0]}: only `bidist bench {name}` takes it, not `bench {what}`")
-    substrate, how = arguments.substrate, (arguments.seconds, arguments.rounds, arguments.out)
-    if what == "methods":
-        from experiments import method_cost
-
-        return method_cost.run(arguments.methods or ["all"], substrate, *how)
-    if what == "scenarios":
-        from evaluator.scenarios import scenarios_of
-        from experiments import scenario_speed
-
-        return scenario_speed.run(arguments.scenarios or [s.name for s in scenarios_of(substrate)], *how)
-    if what == "core":
-        from experiments import core_speed
-
-        return core_speed.run(substrate, *how)
-    from experiments import throughput
-
-    return throughput.run(substrate, *how)
 
 
 def _chaos(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from cli import (
+    bench,
     completion,
     config,
     crossplay,
@@ -50,6 +51,7 @@ GROUPS = (
     crossplay,
     reports,
     sweeps,
+    bench,
     experiments,
     roles,
     keys,
