@@ -24,7 +24,7 @@ from experiments.peers.line_up import same
 from experiments.peers.settings import Sizes
 from experiments.peers.systems import FOLDER, Line, System, follow, of_peer
 from experiments.peers.task import METRICS, Task
-from networks import Network
+from networks.network import Network
 
 GAME = "running_with_scissors_in_the_matrix__one_shot"  # small images
 

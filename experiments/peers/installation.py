@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -78,7 +78,7 @@ _KNOWN = (
 PEERS = {peer.name: peer for peer in _KNOWN}
 
 
-def named(names: list[str]) -> list[Peer]:
+def named(names: Sequence[str]) -> list[Peer]:
     """Returns peers by their names, all of them for none.
 
     Raises:

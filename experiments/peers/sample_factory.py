@@ -26,7 +26,7 @@ from experiments.peers.settings import GAME
 from experiments.peers.task import Task, report
 
 
-class Game(gymnasium.Env):  # type: ignore[misc]
+class Game(gymnasium.Env[Any, Any]):
     """A game as Sample Factory plays those of several players: lists with an entry for each, and resets by itself."""
 
     is_multiagent = True
@@ -37,11 +37,11 @@ class Game(gymnasium.Env):  # type: ignore[misc]
         self.num_agents = spec.players
         self.observation_space, self.action_space = observation_space(spec), spaces.Discrete(spec.actions)
 
-    def reset(self, **_: Any) -> tuple[list[Any], list[dict[str, Any]]]:
+    def reset(self, **_: Any) -> tuple[list[Any], list[Any]]:  # type: ignore[override]
         """Starts the next episode."""
         return rows(self._game.reset()), self._each({})
 
-    def step(self, actions: list[int]) -> tuple[list[Any], list[float], list[bool], list[bool], list[dict[str, Any]]]:
+    def step(self, actions: list[int]) -> tuple[list[Any], ...]:  # type: ignore[override]
         """Plays a step."""
         step = self._game.step(np.array(actions, np.int32))
         over = step.terminated or step.truncated
@@ -60,7 +60,7 @@ class Game(gymnasium.Env):  # type: ignore[misc]
 class SameEmbedding(Encoder):  # type: ignore[misc]
     """This project's embedding, as an encoder of Sample Factory's."""
 
-    def __init__(self, config: NetworkConfig, cfg: Any, space: spaces.Dict) -> None:
+    def __init__(self, config: NetworkConfig, cfg: Any, space: Any) -> None:
         super().__init__(cfg)
         self._size = config.dense
         self.embedding = Embedding(space["rgb"].shape, space["features"].shape[0], config)

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +84,7 @@ def of_peer(peer: Peer, installed: Installed, config: Config) -> System:
     return System(peer.label, chosen, command, METRICS, Task(config, chosen), installed.packages)
 
 
-def follow(system: System, limit_s: float) -> Iterator[Line]:
+def follow(system: System, limit_s: float) -> Generator[Line, None, None]:
     """Trains until the limit or until it is closed, and yields its newest line whenever there is a new one.
 
     Raises:
