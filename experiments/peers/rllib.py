@@ -20,7 +20,7 @@ import environments
 from common.config import EnvironmentConfig, NetworkConfig
 from experiments.peers.embedding import Embedding
 from experiments.peers.games import observation_space, rows
-from experiments.peers.reports import of_rllib
+from experiments.peers.reports import OfRLlib
 from experiments.peers.settings import MODULE
 from experiments.peers.task import Task, report
 
@@ -105,14 +105,13 @@ def main(folder: Path) -> None:
         .training(**settings["training"])
         .multi_agent(policies={MODULE}, policy_mapping_fn=lambda *_, **__: MODULE)
         .rl_module(rl_module_spec=RLModuleSpec(module_class=SameNetwork, model_config=settings["model"]))
-        .reporting(**settings["reporting"])
         .debugging(**settings["debugging"])
     )
     ray.init(**settings["ray"], _temp_dir=str(folder / "ray"))
     try:
-        algorithm = config.build_algo()
+        algorithm, reports = config.build_algo(), OfRLlib()
         while True:
-            report(folder, of_rllib(algorithm.train()))
+            report(folder, reports.line(algorithm.train()))
     finally:
         ray.shutdown()
 

@@ -12,6 +12,8 @@ MODULE = "shared"
 MINIBATCH = 1024
 """Player steps of a minibatch: Sample Factory's default."""
 NEVER_S = 10**6
+SAMPLE_S = 600.0
+"""RLlib throws away what took longer to play; its default is 60, which a busy machine exceeds."""
 
 
 class Sizes(NamedTuple):
@@ -59,7 +61,11 @@ def rllib(config: Config, sizes: Sizes) -> dict[str, Any]:
     runners = max(1, sizes.cores - 1)
     games = max(1, sizes.environments // runners)
     return {
-        "env_runners": {"num_env_runners": runners, "num_envs_per_env_runner": games},
+        "env_runners": {
+            "num_env_runners": runners,
+            "num_envs_per_env_runner": games,
+            "sample_timeout_s": SAMPLE_S,
+        },
         "training": {
             "train_batch_size_per_learner": learner.batch_unrolls * config.actor.unroll_length,
             "minibatch_size": MINIBATCH,
@@ -72,7 +78,6 @@ def rllib(config: Config, sizes: Sizes) -> dict[str, Any]:
             "entropy_coeff": learner.entropy_coef,
         },
         "model": {"max_seq_len": config.actor.unroll_length, "network": network.model_dump(mode="json")},
-        "reporting": {"metrics_num_episodes_for_smoothing": EPISODES},
         "debugging": {"seed": config.run.seed, "log_level": "WARN"},
         "ray": {"num_cpus": sizes.cores, "include_dashboard": False},
     }
