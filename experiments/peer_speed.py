@@ -18,11 +18,13 @@ from common.errors import BidistError, ConfigError
 from common.files import write
 from environments.substrates import substrate_config
 from experiments.peers.installation import install
-from experiments.peers.line_up import Install, LineUp, ours, same
-from experiments.peers.systems import Line, System, follow
+from experiments.peers.line_up import Install, LineUp, as_peers, same, shared
+from experiments.peers.systems import Line, System, follow, of_bidist
 from experiments.throughput import Result
 from reports.provenance import circumstances
 
+REFERENCE = "MAPPO, as peers"
+"""What all others are compared with."""
 WARM_UP_S = 10.0
 """Seconds after the first line that are not measured."""
 PATIENCE_S = 600.0
@@ -105,17 +107,18 @@ def run(
 
 
 def _ours(substrate: str, epochs: int) -> list[System]:
-    """This project's systems; the last is what peers are compared with."""
-    return [
+    """This project's systems."""
+    rows = {
         # From the start as it is once there are fictitious players, which do not learn.
-        ours("BiDist", substrate, method__name="bidist", method__alone_until=0),
-        ours("MAPPO", substrate, method__name="mappo"),
-        ours("MAPPO, as peers", substrate, method__name="mappo", network__core="lstm", learner__epochs=epochs),
-    ]
+        "BiDist": {"method.name": "bidist", "method.alone_until": 0},
+        "MAPPO": {"method.name": "mappo"},
+        REFERENCE: as_peers(epochs),
+    }
+    return [of_bidist(label, shared(substrate, seed=0) | values) for label, values in rows.items()]
 
 
 def _print(console: Console, results: Sequence[Result], missing: dict[str, str]) -> None:
-    reference = next(result for result in results if result.what == "MAPPO, as peers")
+    reference = next(result for result in results if result.what == REFERENCE)
     table = Table("whole system", "player steps/s", "range", f"of {reference.what}", box=None)
     for column in table.columns[1:]:
         column.justify = "right"

@@ -14,8 +14,8 @@ from common.errors import ConfigError
 from common.files import write
 from environments.substrates import substrate_config
 from experiments.peers.installation import install
-from experiments.peers.line_up import Install, LineUp, ours, same
-from experiments.peers.systems import Line, System, follow
+from experiments.peers.line_up import Install, LineUp, same, shared
+from experiments.peers.systems import Line, System, follow, of_bidist
 from reports.provenance import circumstances
 
 Goals = Mapping[str, Sequence[float]]
@@ -123,7 +123,8 @@ def run(
 
 
 def _ours(substrate: str, seed: int) -> list[System]:
-    return [ours(label, substrate, seed, method__name=label.lower()) for label in ("BiDist", "MAPPO")]
+    game = shared(substrate, seed)
+    return [of_bidist(label, game | {"method.name": label.lower()}) for label in ("BiDist", "MAPPO")]
 
 
 def _row(done: Reached) -> dict[str, object]:

@@ -128,7 +128,7 @@ def test_reports_of_sample_factory() -> None:
     assert of_sample_factory({0: 0}, {}) == {"player_steps": 0, "return_learning": None}
 
 
-def iteration(steps: float, episodes: int, **returns: float) -> dict[str, Any]:
+def iteration(steps: float, episodes: float, **returns: float) -> dict[str, Any]:
     """What RLlib returned of an iteration, without the rest of its 40 numbers."""
     runners = {
         "num_agent_steps_sampled_lifetime": {"player_0": steps, "player_1": steps},
@@ -146,7 +146,7 @@ def test_reports_of_rllib() -> None:
     assert reports.line(iteration(1031.0, 0)) == {"player_steps": 2062, "return_learning": None}
     assert reports.line(iteration(5154.0, 2, player_0=4.0, player_1=6.0))["return_learning"] == 5.0
     assert reports.line(iteration(6182.0, 6, player_0=0.0, player_1=2.0))["return_learning"] == 2.0
-    last = reports.line(iteration(7213.0, 0, player_0=float("nan"), player_1=float("nan")))
+    last = reports.line(iteration(7213.0, float("nan"), player_0=float("nan"), player_1=float("nan")))
     assert last == {"player_steps": 14426, "return_learning": 2.0}
     assert reports.line(iteration(8244.0, 20, player_0=3.0, player_1=3.0))["return_learning"] == 3.0
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from common.config import Config
 from common.errors import BidistError
 from common.settings import load_config
 from experiments.peers.installation import PEERS, Installed, Peer, named
-from experiments.peers.systems import System, of_bidist, of_peer
+from experiments.peers.systems import System, of_peer
 from methods import resolve
 
 Install = Callable[[Peer, Path], Installed]
@@ -68,18 +68,20 @@ class LineUp:
             return None
 
 
-def ours(label: str, substrate: str, seed: int = 0, **values: object) -> System:
-    """Returns `bidist train` on a CPU, with default settings but for some, written `section__key`."""
-    chosen = {"environment.substrate": substrate, "run.seed": seed, "learner.device": "cpu"}
-    return of_bidist(label, chosen | {name.replace("__", "."): value for name, value in values.items()})
+def shared(substrate: str, seed: int) -> dict[str, Any]:
+    """Returns settings that all systems share: the game, the seed, and training on the CPU, by `section.key`."""
+    return {"environment.substrate": substrate, "run.seed": seed, "learner.device": "cpu"}
+
+
+def as_peers(epochs: int) -> dict[str, Any]:
+    """Returns the settings of MAPPO as close to peers as can be: an LSTM, which they all have, and their epochs."""
+    return {"method.name": "mappo", "network.core": "lstm", "learner.epochs": epochs}
 
 
 def same(substrate: str, epochs: int, seed: int = 0) -> Config:
-    """Returns the settings that peers share with MAPPO: its defaults, but an LSTM, which they all have, and the epochs.
+    """Returns the settings that peers train with, in their own words.
 
     Raises:
       ConfigError: if the number of epochs is not positive.
     """
-    values = {"environment.substrate": substrate, "run.seed": seed, "learner.device": "cpu"}
-    equal = {"method.name": "mappo", "network.core": "lstm", "learner.epochs": epochs}
-    return resolve(load_config(None, values=values | equal, environ={}))
+    return resolve(load_config(None, values=shared(substrate, seed) | as_peers(epochs), environ={}))

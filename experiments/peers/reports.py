@@ -35,7 +35,8 @@ class OfRLlib:
           result: what `Algorithm.train` returns.
         """
         sampled = result["env_runners"]
-        if ended := int(sampled.get("num_episodes", 0)):
-            self._returns.extend([fmean(sampled["agent_episode_returns_mean"].values())] * ended)
+        ended = sampled.get("num_episodes", 0)
+        if ended > 0:  # it may be NaN
+            self._returns.extend([fmean(sampled["agent_episode_returns_mean"].values())] * int(ended))
         steps = sum(sampled["num_agent_steps_sampled_lifetime"].values())
         return {"player_steps": int(steps), "return_learning": fmean(self._returns) if self._returns else None}
