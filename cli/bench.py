@@ -21,7 +21,7 @@ ONLY = {
 """The measurements that take an option; without a measurement, the option chooses the first."""
 EXAMPLES = """\
 measurements:
-  throughput       the bare game, one actor, the whole system (default)
+  throughput       the bare game, one actor, one learner, the whole system (default)
   methods          the cost of each method relative to MAPPO
   scenarios        the evaluator relative to Melting Pot's own loop
   core             the hand-written GRU relative to torch's

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -108,7 +109,7 @@ def run(
 
 def _ours(substrate: str, epochs: int) -> list[System]:
     """This project's systems."""
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         # From the start as it is once there are fictitious players, which do not learn.
         "BiDist": {"method.name": "bidist", "method.alone_until": 0},
         "MAPPO": {"method.name": "mappo"},
