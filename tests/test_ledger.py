@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from common.errors import SetupError, StoreError
 from common.ledger import Balance, Ledger, Outcome
 from common.store import Store
 
@@ -258,6 +259,37 @@ def test_the_identity_is_readable(store: Store) -> None:
     broken = store.ledger.balance()
     assert not broken.holds
     assert str(broken) == "produced 1,200 ≠ trained 1 + stale 0 + rejected 3 + rewound 0 + lost 0 + in flight 1,197"
+
+
+def test_a_damaged_ledger_is_named(store: Store) -> None:
+    store.client.hset(store.key("ledger"), "trained", "many")
+    with pytest.raises(StoreError, match="the ledger in Redis is damaged: .*many"):
+        store.ledger.balance()
+
+
+def test_a_learner_that_was_replaced_changes_nothing(store: Store) -> None:
+    keys = [store.key(name) for name in ("ledger", "sequences", "closed", "closings", "owner")]
+    ledger = Ledger(store.client, *keys, closed_kept=1)
+    first, second = ledger.of("learner-1"), ledger.of("learner-2")
+    ledger.produced("a-1", 3)
+    first.account([("a-1", 1, "trained", "")])  # Redis does not know who owns the run
+    store.client.set(keys[4], "learner-2")
+    before = ledger.balance()
+    assert before.trained == 1
+    changes = (lambda: first.account([("a-1", 2, "trained", "")]), lambda: first.close("a-1"), lambda: first.rewind(0))
+    for change in changes:
+        with pytest.raises(SetupError, match="another learner took this run over; a run has only one"):
+            change()
+    assert ledger.balance() == before and ledger.produced("a-1", 3), "it is still open"
+
+    second.account([("a-1", 2, "trained", "")])
+    assert second.close("a-1") == 1
+    second.rewind(1)
+    ledger.produced("a-2", 1)
+    assert second.close("a-2") == 1
+    after = ledger.balance()
+    assert after.holds and (after.trained, after.rewound, after.lost) == (1, 1, 2)
+    assert store.client.smembers(keys[2]) == {b"a-2"}, "an owner's ledger remembers as many closed ones"
 
 
 def test_runs_do_not_share_a_ledger(store: Store, redis_url: str) -> None:
