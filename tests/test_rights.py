@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,16 +71,36 @@ class Server:
         return redis.Redis.from_url(f"redis://admin:admin@127.0.0.1:{self.port}/0", decode_responses=True)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[Server]:
+    made = Server(folder, *options)
     try:
         until("Redis is up", lambda: refusal(made.full("viewer")) is None or made.process.poll() is not None)
-        assert made.process.poll() is None, (tmp_path / "redis.log").read_text()
+        assert made.process.poll() is None, (folder / "redis.log").read_text()
         yield made
     finally:
         made.process.kill()
         made.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with running(tmp_path) as made:
+        yield made
+
+
+def test_the_ledger_outlives_a_redis_that_is_killed(tmp_path: Path) -> None:
+    """Redis 7.0 replays transactions as the user `default`, whose rights thus count, though nobody can be this user."""
+    kept = ("--port", "PORT", "--appendonly", "yes")
+    with running(tmp_path, *kept) as server:
+        ledger = Store(server.full("learner"), RUN).ledger
+        ledger.produced("actor-1", 3)
+        ledger.account([("actor-1", 1, "trained", "")])
+        before = ledger.balance()
+    with running(tmp_path, *kept) as server:
+        assert Store(server.full("viewer"), RUN).ledger.balance() == before
+        assert refusal(f"redis://127.0.0.1:{server.port}/0") is not None, "nobody comes in without a password"
+    assert (before.produced, before.trained) == (3, 1)
 
 
 def role(server: Server, name: str, log: IO[bytes], *arguments: str) -> "subprocess.Popen[bytes]":
@@ -111,12 +131,13 @@ def test_a_run_under_least_rights_trains_and_leaks_no_password(server: Server, t
             looker = Store(server.full("viewer"), RUN)
             until("phi moved", lambda: (looker.version("phi") or 0) >= 3)
             with (tmp_path / "looks.log").open("wb") as log:
-                for user, arguments in {
-                    "actor": ["health", "actor"],
-                    "learner": ["health", "learner"],
-                    "distiller": ["health", "distiller"],
-                    "viewer": ["status"],
-                }.items():
+                for user, arguments in (
+                    ("actor", ["health", "actor"]),
+                    ("learner", ["health", "learner"]),
+                    ("distiller", ["health", "distiller"]),
+                    ("learner", ["status"]),
+                    ("viewer", ["status"]),
+                ):
                     assert role(server, user, log, *arguments).wait(PATIENCE_S) == 0, (
                         tmp_path / "looks.log"
                     ).read_text()
