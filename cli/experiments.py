@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cli.arguments import count, minutes
 from cli.commands import Commands
+from common.errors import ConfigError
 
 
 def add_parsers(commands: Commands) -> None:
@@ -28,6 +29,12 @@ def add_parsers(commands: Commands) -> None:
         metavar="N",
         help="instead: N synthetic actors that come and go, and a learner that is stopped now and then; checks memory",
     )
+    chaos.add_argument(
+        "--compose",
+        type=Path,
+        metavar="FILE",
+        help="a run in containers instead of processes; FILE is docker-compose.yml (needs a Docker engine)",
+    )
     chaos.add_argument("--out", type=Path, metavar="FILE.json", help="write the report as JSON")
 
 
@@ -37,12 +44,14 @@ def _chaos(arguments: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
+    if arguments.actors and arguments.compose:
+        raise ConfigError("--actors and --compose exclude each other: synthetic actors load a learner on this machine")
     seconds, seed, out = 60 * arguments.minutes, arguments.seed, arguments.out
     report: chaos.Report | load.Report
     if arguments.actors:
         report = load.run(arguments.actors, seconds, seed, out, say)
     else:
-        report = chaos.run(seconds, seed, out, say)
+        report = chaos.run(seconds, seed, out, say, arguments.compose)
     sides = {name: value for name, value in report.ledger.items() if name != "reasons"}
     print("ledger: " + ", ".join(f"{name} {value}" for name, value in sides.items()))
     print("\n".join(report.problems) or "every promise was kept")

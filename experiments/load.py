@@ -27,8 +27,8 @@ from common.store import Store
 from common.weights import PHI
 from deploy.redis_server import RedisServer
 from deploy.supervisor import Role
-from experiments.chaos import SETTINGS, STOPPED_S
 from experiments.crowd import Crowd
+from experiments.targets import SETTINGS, STOPPED_S
 from learner.service import unroll_spec
 from reports.provenance import circumstances
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import bidist
 
-from experiments.chaos import VICTIMS, Report, faults, run
+from experiments.chaos import Report, faults, run
+from experiments.targets import VICTIMS
 
 WHOLE = {"produced": 9, "trained": 4, "stale": 1, "rejected": 0, "rewound": 2, "lost": 1, "in_flight": 1}
 
@@ -38,11 +40,24 @@ def test_a_broken_promise_is_a_problem(changes: dict[str, Any], problem: str) ->
     assert report(**changes).problems == [problem]
 
 
-def test_what_falls_derives_from_the_seed_and_hits_everybody() -> None:
+def test_faults_derive_from_the_seed_and_hit_every_part() -> None:
     first, second, other = (list(itertools.islice(faults(seed), 200)) for seed in (1, 1, 2))
     assert first == second != other
-    assert {blow.victim for blow in first} == set(VICTIMS)
-    assert 30 < sum(blow.stopped_s is not None for blow in first) < 100
+    assert {fault.victim for fault in first} == set(VICTIMS)
+    assert 30 < sum(fault.stopped_s is not None for fault in first) < 100
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (("--compose", "absent.yml"), "--compose absent.yml: there is no such file"),
+        (("--compose", "docker-compose.yml", "--actors", "2"), "--actors and --compose exclude each other"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_starts(options: tuple[str, ...], error: str) -> None:
+    done = bidist("chaos", *options)
+    assert done.returncode == 2
+    assert error in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
