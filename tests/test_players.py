@@ -212,3 +212,32 @@ def test_one_policy_that_drives_most_rows_does_not_pad_those_that_drive_few() ->
     for numbers, arrangement in found:
         for own, number in zip(range(len(numbers)), numbers, strict=True):
             assert arrangement.index[own][arrangement.valid[own]].tolist() == np.flatnonzero(rows == number).tolist()
+
+
+def test_several_batches_act_and_remember_as_each_policy_does_alone() -> None:
+    """Theta drives nine rows and phi two of them, so that they are computed apart."""
+    drivers = [THETA] * 4 + [PHI] + [THETA] * 5 + [PHI]
+    weights = {THETA: made(1, 1), PHI: made(1, 2)}
+    rgb, features = observations(11)
+    features = features * np.arange(1, 12, dtype=np.float32)[:, None]
+    race = np.random.default_rng(0).exponential(size=(11, GAME.actions))
+
+    def played(names: list[str]) -> NDArray[np.float64]:
+        players = Players(Network(GAME, CONFIG, 1), 11, seed=0)
+        for name, loaded in weights.items():
+            players.load(name, loaded)
+        players.assign(np.zeros(11, np.int64), names)
+        players.act(rgb, features, race)
+        return np.column_stack([*players.act(rgb, features, race), players.state.numpy()])
+
+    mixed, alone = played(drivers), {name: played([name] * 11) for name in weights}
+    for row, name in enumerate(drivers):
+        np.testing.assert_allclose(mixed[row], alone[name][row], rtol=1e-5, atol=1e-6)
+    assert mixed[:, 2:].any(1).all() and not np.allclose(alone[THETA], alone[PHI])
+
+
+def test_labels_say_which_direction_made_a_version_of_phi() -> None:
+    players = Players(Network(GAME, CONFIG, 1), 1, seed=0)
+    players.load(THETA, made(1, 1))
+    players.load("12", Weights(12, made(1, 2).parameters, 12, "reverse"))
+    assert [players.label(name) for name in (THETA, "12")] == [THETA, "12:reverse"]
