@@ -25,7 +25,6 @@ def add_parsers(commands: Commands) -> None:
     chaos.add_argument(
         "--actors",
         type=count,
-        default=0,
         metavar="N",
         help="instead: N synthetic actors that come and go, and a learner that is stopped now and then; checks memory",
     )
@@ -44,6 +43,8 @@ def _chaos(arguments: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
+    if arguments.actors == 0:
+        raise ConfigError("--actors 0: expected 1 or more")
     if arguments.actors and arguments.compose:
         raise ConfigError("--actors and --compose exclude each other: synthetic actors load a learner on this machine")
     seconds, seed, out = 60 * arguments.minutes, arguments.seed, arguments.out

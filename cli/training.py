@@ -88,7 +88,7 @@ def _train(arguments: argparse.Namespace) -> int:
         extras = Extras(arguments.film_every, arguments.track)
         ledger = Supervisor(config, actors, arguments.redis, stop_on_signals(), extras).run()
     if ledger is None:
-        print(f"stopped; resume with: bidist train --resume {folder.path.name}")
+        print(f"stopped; resume with: bidist train --resume {folder.named}")
     else:
         from reports.summary import write_summary
 

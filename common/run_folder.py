@@ -16,6 +16,7 @@ evaluation.jsonl     one line per episode of an official scenario
 """
 
 import contextlib
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,12 @@ class RunFolder:
     def of(cls, config: RunConfig) -> "RunFolder":
         """Returns the folder of a configured run."""
         return cls(Path(config.folder) / config.name)
+
+    @property
+    def named(self) -> str:
+        """Returns what to tell `bidist` to mean this run: its name, and `--folder` unless it is in `runs`."""
+        parent = self.path.parent
+        return self.path.name + ("" if parent == Path("runs") else f" --folder {shlex.quote(str(parent))}")
 
     @property
     def config(self) -> Path:

@@ -137,4 +137,4 @@ def _print_folder(folder: RunFolder) -> None:
         console.print(f"  ledger: {summary['ledger']}")
     console.print(f"  newest checkpoint: {saved[-1] if saved else 'none'}", soft_wrap=True)
     more = " --steps N, with a larger N" if finished else ""
-    console.print(f"  resume with: bidist train --resume {folder.path.name}{more}")
+    console.print(f"  resume with: bidist train --resume {folder.named}{more}")

@@ -50,7 +50,8 @@ IMPORTERS = {
 
 def wrong_in(tree: ast.Module) -> set[str]:
     """What in a file turns data into code, called or passed on, under whatever name it was imported."""
-    nodes, imported = list(ast.walk(tree)), {}
+    nodes = list(ast.walk(tree))
+    imported: dict[str, str] = {}
     for node in nodes:
         if isinstance(node, ast.Import):
             imported |= {a.asname or a.name: a.name for a in node.names}

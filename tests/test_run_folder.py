@@ -41,3 +41,8 @@ def test_a_learner_resumes_the_running_means_of_an_earlier_release() -> None:
     episodes = Episodes()
     episodes.restore({"count": 3, "values": {"return_learning": [1.0, 2.0], "return_fictitious": [3.0, 5.0]}})
     assert episodes.means() == {"return_learning": 1.5, "return_others": 4.0}
+
+
+def test_a_run_elsewhere_is_named_with_its_folder() -> None:
+    assert RunFolder(Path("runs/a")).named == "a"
+    assert RunFolder(Path("/tmp/my runs/a")).named == "a --folder '/tmp/my runs'"
