@@ -1,5 +1,6 @@
 """`bidist exporter`: the state of all runs on a Redis server, read at each Prometheus scrape."""
 
+import logging
 import signal
 import threading
 import time
@@ -14,6 +15,8 @@ from common.errors import ConfigError
 from dashboard.metrics import METRICS, RUNS, Metric
 from dashboard.source import AWAY, Address, RunReader, names
 from dashboard.state import TERMS, number, state
+
+log = logging.getLogger(__name__)
 
 STATES = ("starting", "running", "finishing", "finished", "stopped")
 ROLES = ("learner", "actor", "distiller")
@@ -46,12 +49,13 @@ class RunsCollector(Collector):
     def _families(self) -> Iterator[GaugeMetricFamily]:
         started = time.monotonic()
         families = {name: _family(name, metric) for name, metric in METRICS.items()}
-        up = Address(self._url, "").refusal() is None
-        try:
-            for run in names(self._url) if up else []:
+        for run in names(self._url):
+            try:
                 self._add(run, families)
-        except AWAY:
-            up = False
+            except AWAY as error:  # one run's damaged keys hide no other run
+                log.warning("run %s cannot be read: %s", run, error)
+        up = Address(self._url, "").refusal() is None
+        if not up:
             families = {name: _family(name, metric) for name, metric in METRICS.items()}
         families["bidist_redis_up"].add_metric([], int(up))
         families["bidist_scrape_seconds"].add_metric([], time.monotonic() - started)

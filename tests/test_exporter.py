@@ -74,6 +74,17 @@ def test_a_live_run_has_every_metric(live: LiveRun) -> None:
     assert found["bidist_redis_up"] == {(): 1} and found["bidist_redis_memory_bytes"][()] > 1e5
 
 
+def test_a_run_with_damaged_keys_hides_no_other(live: LiveRun) -> None:
+    live.advance(2)
+    client, damaged = live.store.client, "bidist:damaged:config"
+    client.set(damaged, b"\xff{")
+    try:
+        found = scraped(live.store.url, live.store.run)
+    finally:
+        client.delete(damaged)
+    assert found["bidist_run_state"]["running",] == 1
+
+
 def test_a_run_that_has_just_begun_says_what_it_can(store: Store, tmp_path: Path) -> None:
     LiveRun(store, tmp_path)
     found = scraped(store.url, store.run)
