@@ -50,7 +50,7 @@ class Containers:
         return _done(*outside, "--entrypoint", "sh", image, "-c", f"kill -9 {pid}")
 
     def stop(self, victim: str, seconds: float) -> bool:
-        """Freezes a victim's container and lets it go on."""
+        """Freezes a victim's container and resumes it."""
         if not _done("docker", "pause", self._ids[victim]):
             return False
         time.sleep(seconds)

@@ -45,7 +45,7 @@ class Target(Protocol):
         """Stops one of VICTIMS for a while; returns False if it was not up."""
 
     def ended(self) -> int | None:
-        """Returns the run's exit status, or None while it goes on."""
+        """Returns the run's exit status, or None while it runs."""
 
     def end(self) -> int:
         """Ends the run in order and returns its exit status."""
@@ -72,7 +72,7 @@ class Processes:
         return self._send(self._pid(victim), signal.SIGKILL)
 
     def stop(self, victim: str, seconds: float) -> bool:
-        """Stops a victim's process and lets it go on."""
+        """Stops a victim's process and resumes it."""
         pid = self._pid(victim)
         if not self._send(pid, signal.SIGSTOP):
             return False
