@@ -49,12 +49,15 @@ class RunsCollector(Collector):
     def _families(self) -> Iterator[GaugeMetricFamily]:
         started = time.monotonic()
         families = {name: _family(name, metric) for name, metric in METRICS.items()}
+        server = Address(self._url, "")
         for run in names(self._url):
             try:
                 self._add(run, families)
-            except AWAY as error:  # one run's damaged keys hide no other run
-                log.warning("run %s cannot be read: %s", run, error)
-        up = Address(self._url, "").refusal() is None
+            except AWAY as error:
+                if server.refusal() is not None:
+                    break  # every other run would wait for it, too
+                log.warning("run %s cannot be read: %s", run, error)  # which hides no other run
+        up = server.refusal() is None
         if not up:
             families = {name: _family(name, metric) for name, metric in METRICS.items()}
         families["bidist_redis_up"].add_metric([], int(up))
