@@ -7,7 +7,8 @@ two numbers per incarnation are enough: the last one produced and the last one a
 atomic, idempotent Lua script; a caller whose connection broke simply calls again.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,36 +22,46 @@ Entry = tuple[str, int, Outcome, str]
 CLOSED_KEPT = 10_000
 """How many closed incarnations are remembered; one that was only stopped counts again if it outlasts so many others."""
 
-# KEYS: ledger, sequences, closed, closings and, for a learner, the run's owner, without whom no learner may change
-# anything. If Redis comes back with an older state of its file, the accounts may be ahead of the production; `_ACCOUNT`
-# then raises `produced` to match.
-_PRODUCE = """
-if redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then return 0 end
-local field = ARGV[1] .. ':produced'
-local before = tonumber(redis.call('HGET', KEYS[2], field) or 0)
-local now = tonumber(ARGV[2])
-if now > before then
-  redis.call('HSET', KEYS[2], field, now)
-  redis.call('HINCRBY', KEYS[1], 'produced', now - before)
+# An actor writes nothing but its own number in `reported`, and adds nothing to the totals: the learner takes the number
+# over with the accounts and when it closes the incarnation. So no actor can change or erase an account. Whatever is not
+# a number counts as none.
+_NUMBER = """
+local function number(key, incarnation)
+  local text = redis.call('HGET', key, incarnation) or ''
+  return string.match(text, '^%d+$') and #text < 13 and tonumber(text) or 0
 end
+"""
+# KEYS of an actor: reported. It may only read `closed`, which is therefore an argument: Redis runs no script of a user
+# who may not write all its keys.
+_PRODUCE = """
+if redis.call('SISMEMBER', ARGV[3], ARGV[1]) == 1 then return 0 end
+if tonumber(ARGV[2]) > number(KEYS[1], ARGV[1]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 return 1
 """
+# KEYS of a learner: ledger, sequences, closed, closings, reported and the run's owner, without whom it may change
+# nothing. If Redis comes back with an older state of its file, the accounts may be ahead of what was reported;
+# `produced` is then raised to match.
 _OWNED = """
 if ARGV[1] ~= '' then
-  local owner = redis.call('GET', KEYS[5])
+  local owner = redis.call('GET', KEYS[6])
   if owner and owner ~= ARGV[1] then return -1 end
+end
+local function take_over(incarnation, sequence)
+  local before = tonumber(redis.call('HGET', KEYS[2], incarnation .. ':produced') or 0)
+  local now = math.max(before, number(KEYS[5], incarnation), sequence)
+  if now > before then
+    redis.call('HSET', KEYS[2], incarnation .. ':produced', now)
+    redis.call('HINCRBY', KEYS[1], 'produced', now - before)
+  end
+  return now
 end
 """
 _ACCOUNT = """
 for i = 2, #ARGV, 4 do
   local incarnation, sequence = ARGV[i], tonumber(ARGV[i + 1])
-  local produced = tonumber(redis.call('HGET', KEYS[2], incarnation .. ':produced') or 0)
   local accounted = tonumber(redis.call('HGET', KEYS[2], incarnation .. ':accounted') or 0)
   if sequence > accounted and redis.call('SISMEMBER', KEYS[3], incarnation) == 0 then
-    if sequence > produced then
-      redis.call('HSET', KEYS[2], incarnation .. ':produced', sequence)
-      redis.call('HINCRBY', KEYS[1], 'produced', sequence - produced)
-    end
+    take_over(incarnation, sequence)
     if sequence > accounted + 1 then
       redis.call('HINCRBY', KEYS[1], 'lost', sequence - accounted - 1)
     end
@@ -63,9 +74,10 @@ for i = 2, #ARGV, 4 do
 end
 """
 _CLOSE = """
-local produced = tonumber(redis.call('HGET', KEYS[2], ARGV[2] .. ':produced') or 0)
+local produced = take_over(ARGV[2], 0)
 local accounted = tonumber(redis.call('HGET', KEYS[2], ARGV[2] .. ':accounted') or 0)
 redis.call('HDEL', KEYS[2], ARGV[2] .. ':produced', ARGV[2] .. ':accounted')
+redis.call('HDEL', KEYS[5], ARGV[2])
 if redis.call('SADD', KEYS[3], ARGV[2]) == 1 then
   if redis.call('LPUSH', KEYS[4], ARGV[2]) > tonumber(ARGV[3]) then
     redis.call('SREM', KEYS[3], redis.call('RPOP', KEYS[4]))
@@ -123,43 +135,36 @@ class Ledger:
 
     Args:
       client: a Redis client that does not decode responses.
-      ledger: key of the hash with the totals.
-      sequences: key of the hash with each open incarnation's two numbers.
-      closed: key of the set of closed incarnations, whose late reports are ignored.
-      closings: key of the list of the same incarnations, the last one closed first.
-      owner: key of the incarnation of the run's learner.
-      token: this ledger can be changed only while `owner` holds it, or has been lost; empty for no such condition.
+      key: returns the full name of one of the run's keys. The ledger's are `ledger`, a hash with the totals;
+        `sequences`, a hash with each open incarnation's two numbers; `reported`, a hash with the number of unrolls that
+        each open incarnation says it produced; `closed`, the set of closed incarnations, whose late reports are
+        ignored; `closings`, the list of the same, the last one closed first; and `learner`, who owns the run.
+      token: this ledger can be changed only while the run's owner is this one, or has been lost; empty for no such
+        condition.
       closed_kept: how many closed incarnations are remembered.
     """
 
     def __init__(
-        self,
-        client: Any,
-        ledger: str,
-        sequences: str,
-        closed: str,
-        closings: str,
-        owner: str,
-        token: str = "",
-        *,
-        closed_kept: int = CLOSED_KEPT,
+        self, client: Any, key: Callable[[str], str], token: str = "", *, closed_kept: int = CLOSED_KEPT
     ) -> None:
-        self._client, self._owner, self._token, self._closed_kept = client, owner, token, closed_kept
-        self._keys = (ledger, sequences, closed, closings)
-        self._guarded = (*self._keys, owner) if token else self._keys
-        scripts = (_PRODUCE, _OWNED + _ACCOUNT, _OWNED + _CLOSE, _OWNED + _REWIND)
-        self._produce, self._account, self._close, self._rewind = map(client.register_script, scripts)
+        self._client, self._key, self._token, self._closed_kept = client, key, token, closed_kept
+        self._keys = [*map(key, ("ledger", "sequences", "closed", "closings", "reported", "learner"))]
+        self._produce = client.register_script(_NUMBER + _PRODUCE)
+        self._account, self._close, self._rewind = (
+            client.register_script(_NUMBER + _OWNED + script) for script in (_ACCOUNT, _CLOSE, _REWIND)
+        )
 
     def of(self, token: str) -> "Ledger":
         """Returns the same ledger for the run's learner, which can change it only while it owns the run."""
-        return Ledger(self._client, *self._keys, self._owner, token, closed_kept=self._closed_kept)
+        return Ledger(self._client, self._key, token, closed_kept=self._closed_kept)
 
     def produced(self, incarnation: str, sequence: int) -> bool:
         """Records that an actor has produced everything up to a sequence number; call it before sending.
 
         Returns False, and records nothing, if the incarnation missed its heartbeats and was closed.
         """
-        return bool(self._produce(keys=self._keys, args=[incarnation, sequence]))
+        reported, closed = self._key("reported"), self._key("closed")
+        return bool(self._produce(keys=[reported], args=[incarnation, sequence, closed]))
 
     def account(self, entries: Iterable[Entry]) -> None:
         """Records outcomes; those of one incarnation must be in order of sequence.
@@ -180,28 +185,38 @@ class Ledger:
         self._change(self._rewind, trained)
 
     def _change(self, script: Any, *args: str | int) -> int:
-        done = int(script(keys=self._guarded, args=[self._token, *args]) or 0)
+        done = int(script(keys=self._keys, args=[self._token, *args]) or 0)
         if done < 0:
             raise SetupError("another learner took this run over; a run has only one")
         return done
 
     def incarnations(self) -> dict[str, tuple[int, int]]:
         """Returns the last produced and last accounted sequence number of each open incarnation."""
-        fields = _integers(self._client.hgetall(self._keys[1]))
-        names = {field.rpartition(":")[0] for field in fields}
-        return {n: (fields.get(f"{n}:produced", 0), fields.get(f"{n}:accounted", 0)) for n in names}
+        return self._read()[1]
 
     def balance(self) -> Balance:
         """Reads both sides at the same moment."""
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.hgetall(self._keys[0])
-            pipe.hgetall(self._keys[1])
-            totals, sequences = map(_integers, pipe.execute())
-        sign = {"produced": 1, "accounted": -1}
-        in_flight = sum(sign[field.rpartition(":")[2]] * n for field, n in sequences.items())
-        counts = {k: totals.get(k, 0) for k in ("produced", "trained", "stale", "rejected", "rewound", "lost")}
+        totals, living, unseen = self._read()
+        in_flight = sum(produced - accounted for produced, accounted in living.values())
+        counts = {k: totals.get(k, 0) for k in ("trained", "stale", "rejected", "rewound", "lost")}
         reasons = {name: n for name, n in sorted(totals.items()) if ":" in name}
-        return Balance(**counts, in_flight=in_flight, reasons=reasons)
+        return Balance(totals.get("produced", 0) + unseen, **counts, in_flight=in_flight, reasons=reasons)
+
+    def _read(self) -> tuple[dict[str, int], dict[str, tuple[int, int]], int]:
+        """Returns the totals, the numbers of `incarnations`, and how many reported unrolls no total counts yet."""
+        with self._client.pipeline(transaction=True) as pipe:
+            for name in ("ledger", "sequences", "reported"):
+                pipe.hgetall(self._key(name))
+            totals, sequences, reported = pipe.execute()
+        totals, sequences = _integers(totals), _integers(sequences)
+        reported = {name.decode(): int(n) for name, n in reported.items() if re.fullmatch(rb"\d{1,12}", n)}
+        living, unseen = {}, 0
+        for name in {field.rpartition(":")[0] for field in sequences} | reported.keys():
+            counted = sequences.get(f"{name}:produced", 0)
+            produced = max(counted, reported.get(name, 0))
+            living[name] = produced, sequences.get(f"{name}:accounted", 0)
+            unseen += produced - counted
+        return totals, living, unseen
 
 
 def _integers(fields: Any) -> dict[str, int]:

@@ -59,7 +59,7 @@ class Store:
         self.url, self.run, self._stream_length = url, run, stream_length
         self.stopping = stopping or threading.Event()
         self.client = connect(url, self.stopping, patience_s)
-        self.ledger = Ledger(self.client, *map(self.key, ("ledger", "sequences", "closed", "closings", "learner")))
+        self.ledger = Ledger(self.client, self.key)
 
     def key(self, name: str) -> str:
         """Returns the full name of a key."""

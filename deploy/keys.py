@@ -44,9 +44,8 @@ _RIGHTS = {
     "learner": f"~RUN:* +@read +@write -@dangerous -@blocking +info +watch +unwatch {_SCRIPT} {_CONNECT}",
     "actor": (
         "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:phi* %R~RUN:pool* %R~RUN:progress %R~RUN:worker:* "
-        "~RUN:worker:actor:* ~RUN:starts ~RUN:events ~RUN:ledger ~RUN:sequences ~RUN:closed ~RUN:closings "
-        "+get +hget +hgetall +zrange +scan +hset +hincrby +hdel +pexpire +del +xadd +sadd +srem +sismember "
-        f"+lpush +rpop {_SCRIPT} {_CONNECT}"
+        "%R~RUN:closed ~RUN:worker:actor:* ~RUN:starts ~RUN:events ~RUN:reported "
+        f"+get +hget +hgetall +zrange +scan +hset +hincrby +pexpire +del +xadd +sismember {_SCRIPT} {_CONNECT}"
     ),
     "distiller": (
         "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:observations %R~RUN:progress %R~RUN:worker:* "

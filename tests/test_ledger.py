@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 
-from common.errors import SetupError, StoreError
 from common.ledger import Balance, Ledger, Outcome
 from common.store import Store
 
@@ -146,8 +145,8 @@ def test_late_reports_of_a_closed_incarnation_are_ignored(store: Store) -> None:
 def test_the_newest_closed_incarnations_are_remembered_and_no_more(store: Store, seed: int) -> None:
     """Actors come and go forever: the ledger stays small, and still agrees with the model."""
     rng, kept = random.Random(seed), 5
-    keys = [store.key(name) for name in ("ledger", "sequences", "closed", "closings", "owner")]
-    ledger, model = Ledger(store.client, *keys, closed_kept=kept), Model()
+    keys = [store.key(name) for name in ("ledger", "sequences", "closed", "closings")]
+    ledger, model = Ledger(store.client, store.key, closed_kept=kept), Model()
     ended: list[str] = []
     for life in range(200):
         name = f"a-{life}"
@@ -165,15 +164,6 @@ def test_the_newest_closed_incarnations_are_remembered_and_no_more(store: Store,
         ledger.account([(late, 99, "trained", "")])
         assert totals(ledger.balance()) == model.totals() and ledger.incarnations() == {}
     assert ledger.produced(ended[0], 1), "nobody remembers it"
-
-
-def test_accounts_ahead_of_the_production_are_repaired(store: Store) -> None:
-    ledger = store.ledger
-    ledger.account([("a-1", 1, "trained", ""), ("a-1", 2, "stale", "lag")])
-    balance = ledger.balance()
-    assert totals(balance) == dict.fromkeys(TOTALS, 0) | {"produced": 2, "trained": 1, "stale": 1}
-    assert ledger.produced("a-1", 2) and ledger.balance() == balance
-    assert ledger.produced("a-1", 3) and ledger.balance().in_flight == 1
 
 
 def test_gaps_count_as_lost(store: Store) -> None:
@@ -196,35 +186,6 @@ def test_rewinding_moves_what_was_trained_since(store: Store) -> None:
         assert totals(ledger.balance()) == dict.fromkeys(TOTALS, 0) | expected
     ledger.rewind(4)
     assert ledger.balance().trained == 3, "a checkpoint from the future rewinds nothing"
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_identity_survives_a_redis_that_lost_its_last_second(store: Store, seed: int) -> None:
-    # An append-only file that is synced every second may lack the last second after a crash: all three keys return to
-    # one earlier moment, while the roles carry on from where they are.
-    rng = random.Random(seed)
-    ledger, client = store.ledger, store.client
-    keys = [store.key(name) for name in ("ledger", "sequences", "closed", "closings")]
-    reported: dict[str, int] = {}
-    snapshot: dict[str, bytes | None] = {}
-    for event in range(300):
-        name = rng.choice(["a-1", "a-2", "b-1"])
-        if rng.random() < 0.5:
-            reported[name] = reported.get(name, 0) + 1
-            ledger.produced(name, reported[name])
-        else:
-            ledger.account([(name, rng.randint(1, reported.get(name, 1)), rng.choice(["trained", "stale"]), "")])
-        if rng.random() < 0.02:
-            ledger.close(name)
-        if event % 40 == 10:
-            snapshot = {key: client.dump(key) for key in keys}
-        if event % 40 == 30:
-            client.delete(*keys)
-            for key, value in snapshot.items():
-                if value is not None:
-                    client.restore(key, 0, value)
-        balance = ledger.balance()
-        assert balance.holds and min(totals(balance).values()) >= 0, balance
 
 
 def test_a_balance_is_read_at_one_moment(store: Store, redis_url: str) -> None:
@@ -259,37 +220,6 @@ def test_the_identity_is_readable(store: Store) -> None:
     broken = store.ledger.balance()
     assert not broken.holds
     assert str(broken) == "produced 1,200 ≠ trained 1 + stale 0 + rejected 3 + rewound 0 + lost 0 + in flight 1,197"
-
-
-def test_a_damaged_ledger_is_named(store: Store) -> None:
-    store.client.hset(store.key("ledger"), "trained", "many")
-    with pytest.raises(StoreError, match="the ledger in Redis is damaged: .*many"):
-        store.ledger.balance()
-
-
-def test_a_learner_that_was_replaced_changes_nothing(store: Store) -> None:
-    keys = [store.key(name) for name in ("ledger", "sequences", "closed", "closings", "owner")]
-    ledger = Ledger(store.client, *keys, closed_kept=1)
-    first, second = ledger.of("learner-1"), ledger.of("learner-2")
-    ledger.produced("a-1", 3)
-    first.account([("a-1", 1, "trained", "")])  # Redis does not know who owns the run
-    store.client.set(keys[4], "learner-2")
-    before = ledger.balance()
-    assert before.trained == 1
-    changes = (lambda: first.account([("a-1", 2, "trained", "")]), lambda: first.close("a-1"), lambda: first.rewind(0))
-    for change in changes:
-        with pytest.raises(SetupError, match="another learner took this run over; a run has only one"):
-            change()
-    assert ledger.balance() == before and ledger.produced("a-1", 3), "it is still open"
-
-    second.account([("a-1", 2, "trained", "")])
-    assert second.close("a-1") == 1
-    second.rewind(1)
-    ledger.produced("a-2", 1)
-    assert second.close("a-2") == 1
-    after = ledger.balance()
-    assert after.holds and (after.trained, after.rewound, after.lost) == (1, 1, 2)
-    assert store.client.smembers(keys[2]) == {b"a-2"}, "an owner's ledger remembers as many closed ones"
 
 
 def test_runs_do_not_share_a_ledger(store: Store, redis_url: str) -> None:
