@@ -73,7 +73,10 @@ def serve(folder: Path, results: Path, url: str | None, host: str, port: int, to
         lifespan="off",
     )
     with listening(host, port) as listener:
-        print(f"dashboard of {folder.resolve()}: {address(host, listener.getsockname()[1], token)}", flush=True)
+        port = listener.getsockname()[1]
+        shown_token = token if token_file is None else "..."
+        note = f"; the token is in {token_file}" if token_file else ""
+        print(f"dashboard of {folder.resolve()}: {address(host, port, shown_token)}{note}", flush=True)
         Server(config, dashboard).run(sockets=[listener])
     return 0
 

@@ -8,6 +8,7 @@ There is one folder for each party, with everything it needs and nothing more:
     actor/       curve.secret, learner.public, redis-password; likewise for each further actor
     distiller/   redis-password
     viewer/      redis-password    for `bidist watch` and the like, which only read
+    dashboard/   token             what visitors of `bidist dashboard` in a container present
     grafana/     password          of Grafana's administrator, for the containers
 
 `common.keys` describes the files for CurveZMQ. Existing files are kept, so the command can be repeated, to add an actor
@@ -34,6 +35,7 @@ CONTENTS = {
     "actor": (SECRET, LEARNER, PASSWORD),
     "distiller": (PASSWORD,),
     "viewer": (PASSWORD,),
+    "dashboard": ("token",),
     "grafana": ("password",),
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -69,14 +71,14 @@ def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
       ConfigError: if an actor's name is not a file name, or is another party's.
     """
     for name in actors:
-        if not _NAME.fullmatch(name) or name in ("learner", "distiller", "viewer", "redis", "grafana", "default"):
+        if not _NAME.fullmatch(name) or name in (CONTENTS.keys() - {"actor"} | {"default"}):
             raise ConfigError(
                 f"{name!r} cannot be an actor's name: expected letters, digits, '.', '_' and '-', and not "
                 "another party's name"
             )
     made: list[Path] = []
     folder.mkdir(0o700, parents=True, exist_ok=True)
-    for party in (*ROLES, *actors, "grafana"):
+    for party in (*ROLES, *actors, "dashboard", "grafana"):
         (folder / party).mkdir(0o700, exist_ok=True)
     for party in (*ROLES, *actors):
         _keep(folder / party / PASSWORD, secrets.token_urlsafe(32), made)
@@ -90,6 +92,7 @@ def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
             allowed.touch(0o600)
             with allowed.open("a") as file:
                 file.write(f"{name} {public_key((folder / name / SECRET).read_text().strip().encode()).decode()}\n")
+    _keep(folder / "dashboard" / "token", secrets.token_urlsafe(32), made)
     if _keep(folder / "grafana" / "password", secrets.token_urlsafe(16), made):
         _open(folder / "grafana" / "password")
     _write_users(folder, run or _run_of(folder / "redis" / ACL) or "*")

@@ -48,7 +48,8 @@ def test_each_service_has_its_own_keys_and_no_secret_is_in_a_setting() -> None:
         held = [v for v in service["volumes"] if isinstance(v, str) and v.startswith("keys-")]
         if name != "keys" and (held or name in ("redis", *ROLES)):
             party = name if name in ("redis", "grafana", *ROLES) else "viewer"
-            assert held == [f"keys-{party}:/keys:ro"], name
+            more = ["keys-dashboard:/token:ro"] if name == "dashboard" else []
+            assert held == [f"keys-{party}:/keys:ro", *more], name
         for variable, value in service.get("environment", {}).items():
             assert "PASSWORD" not in variable or variable.endswith("FILE"), (name, variable)
             assert not re.search(r"://[^@]*:[^@]*@", value), (name, variable)

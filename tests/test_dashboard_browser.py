@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -286,7 +287,9 @@ def test_a_token_opens_the_page_and_leaves_the_address(browser: Any, tmp_path: P
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         try:
-            address = process.stdout.readline().split()[-1]
+            said = process.stdout.readline()
+            assert "a-token-of-mine-1234" not in said and f"the token is in {tmp_path / 'token'}" in said
+            address = re.findall(r"http://\S+token=", said)[0] + "a-token-of-mine-1234"
             page = browser.new_page()
             page.set_default_timeout(PATIENCE_MS)
             assert page.goto(address.partition("?")[0]).status == 401
