@@ -283,7 +283,7 @@ def test_a_token_opens_the_page_and_leaves_the_address(browser: Any, tmp_path: P
     write_run(tmp_path, "one")
     (tmp_path / "token").write_text("a-token-of-mine-1234")
     command = [*DASHBOARD, str(tmp_path), "--port", "0", "--token-file", str(tmp_path / "token")]
-    environment = {key: value for key, value in os.environ.items() if key != "BIDIST_REDIS"}
+    environment = {**os.environ, "BIDIST_REDIS": ""}
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         try:
@@ -291,12 +291,10 @@ def test_a_token_opens_the_page_and_leaves_the_address(browser: Any, tmp_path: P
             assert "a-token-of-mine-1234" not in said and f"the token is in {tmp_path / 'token'}" in said
             address = re.findall(r"http://\S+token=", said)[0] + "a-token-of-mine-1234"
             page = browser.new_page()
-            page.set_default_timeout(PATIENCE_MS)
             assert page.goto(address.partition("?")[0]).status == 401
             page.goto(f"{address}#/runs")
             wait_for(page, "() => document.querySelector('[data-id=one]')")
             assert "token" not in page.url
-            page.close()
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
