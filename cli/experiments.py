@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cli.arguments import count, minutes
 from cli.commands import Commands
+from cli.signals import exit_on_sigterm
 from common.errors import ConfigError
 
 
@@ -39,6 +40,8 @@ def add_parsers(commands: Commands) -> None:
 
 def _chaos(arguments: argparse.Namespace) -> int:
     from experiments import chaos, load
+
+    exit_on_sigterm()
 
     def say(line: str) -> None:
         print(line, flush=True)

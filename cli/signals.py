@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +46,11 @@ def stop_on_signals(same_request_s: float = SAME_REQUEST_S) -> threading.Event:
     for number in SIGNALS:
         signal.signal(number, handle)
     return stopping
+
+
+def exit_on_sigterm() -> None:
+    """Makes SIGTERM end a command like Ctrl-C: what it started is ended, and its temporary files are removed."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 @contextlib.contextmanager

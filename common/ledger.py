@@ -94,6 +94,7 @@ local kept = tonumber(ARGV[2])
 if trained > kept then
   redis.call('HSET', KEYS[1], 'trained', kept)
   redis.call('HINCRBY', KEYS[1], 'rewound', trained - kept)
+  return trained - kept
 end
 """
 
@@ -180,9 +181,9 @@ class Ledger:
         """Closes an incarnation and returns how many of its unrolls are lost: produced, but not accounted for."""
         return self._change(self._close, incarnation, self._closed_kept)
 
-    def rewind(self, trained: int) -> None:
-        """Records that the learner resumed from a checkpoint with that many unrolls trained."""
-        self._change(self._rewind, trained)
+    def rewind(self, trained: int) -> int:
+        """Records that the learner resumed from a checkpoint with that many unrolls trained; returns how many fewer."""
+        return self._change(self._rewind, trained)
 
     def _change(self, script: Any, *args: str | int) -> int:
         done = int(script(keys=self._keys, args=[self._token, *args]) or 0)

@@ -20,11 +20,11 @@ from common.errors import BidistError
 from common.weights import PHI, THETA
 from deploy.supervisor import FAST_DEATHS, FAST_DEATHS_S
 from experiments.containers import containers
-from experiments.targets import START_S, VICTIMS, Target, processes
+from experiments.targets import CHECKPOINT_S, START_S, VICTIMS, Target, processes
 from reports.provenance import circumstances
 
 PAUSE_S, STOP_S = (0.5, 3.0), (0.5, 6.0)
-SETTLE_S = 120.0
+SETTLE_S, NEWEST = 120.0, 1000
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class Report:
     phi_version: int = 0
     versions_went_back: int = 0
     """Of theta or phi."""
+    longest_rewind_s: float = 0.0
+    """The most time of training that a learner's death cost, up to the last update but one."""
     unrolls_in_checkpoint: int = 0
     ledger: dict[str, Any] = field(default_factory=dict)
     exit_status: int | None = None
@@ -76,6 +78,9 @@ class Report:
                 sides["trained"] != self.unrolls_in_checkpoint
             ),
             f"a version went back {self.versions_went_back} times": self.versions_went_back > 0,
+            f"the learner went back {self.longest_rewind_s:.1f} s, with a checkpoint every {CHECKPOINT_S} s": (
+                self.longest_rewind_s > CHECKPOINT_S
+            ),
             f"the run ended with status {self.exit_status}": self.exit_status != 0,
             "nothing was trained": sides["trained"] == 0,
         }
@@ -109,7 +114,7 @@ def run(seconds: float, seed: int, out: Path | None, say: Callable[[str], None],
         chaos.inject_faults()
         chaos.settle()
         report.exit_status = target.end()
-        balance, report.unrolls_in_checkpoint = target.stock()
+        balance, report.unrolls_in_checkpoint, report.updates = target.stock()
     report.ledger = {**asdict(balance), "reasons": dict(balance.reasons)}
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -199,6 +204,24 @@ class Chaos:
             if owner.decode() != self._learner:
                 self._learner = owner.decode()
                 self._report.learners += 1
+                self._report.longest_rewind_s = max(self._report.longest_rewind_s, self._rewound_s())
+
+    def _rewound_s(self) -> float:
+        """Returns how long the learner's newest rewind had trained for, without the update that a death cut short.
+
+        The learner saves once it has made the update during which a checkpoint became due, however long that took.
+        """
+        rewinds = [x for x in self._store.stream("events", NEWEST) if x[1]["event"] == "rewound"]
+        if not rewinds:
+            return 0.0
+        when, rewound = rewinds[-1]
+        lost: list[float] = []
+        for written, metrics in reversed(self._store.stream("metrics", NEWEST)):
+            if float(metrics["updates"]) <= int(rewound["updates"]):
+                break
+            if written < when:
+                lost.append(float(metrics["update_s"]) + float(metrics["wait_s"]))
+        return sum(lost[1:])
 
     def _whole(self) -> bool:
         workers = self._store.workers()

@@ -17,10 +17,9 @@ from pathlib import Path
 import yaml
 
 from common.errors import BidistError, ConfigError, SetupError
-from common.ledger import Balance
 from common.run_folder import RunFolder
 from common.store import Store
-from experiments.targets import ENDLESS, PATIENCE_S, RUN, SETTINGS, SUBSTRATE, VICTIMS, trained
+from experiments.targets import ENDLESS, PATIENCE_S, RUN, SETTINGS, SUBSTRATE, VICTIMS, Stock, trained
 
 PROJECT = "bidist-chaos"
 SERVICES = ("actor", "learner", "distiller")
@@ -70,11 +69,11 @@ class Containers:
         ids = (name for victim, name in self._ids.items() if victim != "redis")
         return max(map(int, _called("docker", "inspect", "-f", "{{.State.ExitCode}}", *ids).split()))
 
-    def stock(self) -> tuple[Balance, int]:
+    def stock(self) -> Stock:
         """Reads the ledger from Redis, and the newest checkpoint in the learner's volume."""
         with tempfile.TemporaryDirectory(prefix="bidist-chaos-") as parent:
             _called("docker", "cp", f"{self._ids['learner']}:/runs/{RUN}", parent)
-            return self.store.ledger.balance(), trained(RunFolder(Path(parent) / RUN))
+            return Stock(self.store.ledger.balance(), *trained(RunFolder(Path(parent) / RUN)))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import redis
 
@@ -17,20 +17,29 @@ from common.errors import BidistError
 from common.ledger import Balance
 from common.run_folder import RunFolder
 from common.store import Store
-from deploy.processes import bidist
+from deploy.processes import bidist, with_parent
 from deploy.redis_server import RedisServer
 
 RUN = "chaos"
 VICTIMS = ("actor-0", "actor-1", "learner", "distiller", "redis")
 START_S, STOPPED_S, PATIENCE_S = 180.0, 90.0, 15.0
+CHECKPOINT_S = 5
 SUBSTRATE, ENDLESS = "matrix_coordination", 10**12
 SETTINGS = (
     *(f"environment.substrate={SUBSTRATE}", "environment.episode_length=16"),
     *("actor.unroll_length=8", "actor.environments=4"),
     *("learner.batch_unrolls=16", "learner.epochs=1", "learner.device=cpu", "learner.threads=1"),
     *("network.dense=16", "network.core_size=16", "distiller.every=3", "distiller.burn_in=1"),
-    *("run.heartbeat_s=0.5", "run.checkpoint_s=5"),
+    *("run.heartbeat_s=0.5", f"run.checkpoint_s={CHECKPOINT_S}"),
 )
+
+
+class Stock(NamedTuple):
+    """What a run has at its end: the ledger, and the unrolls and updates of its newest checkpoint."""
+
+    balance: Balance
+    unrolls: int
+    updates: int
 
 
 class Target(Protocol):
@@ -50,8 +59,8 @@ class Target(Protocol):
     def end(self) -> int:
         """Ends the run in order and returns its exit status."""
 
-    def stock(self) -> tuple[Balance, int]:
-        """Returns, after the end, the ledger and how many unrolls the newest checkpoint was trained on."""
+    def stock(self) -> Stock:
+        """Takes stock after the end."""
 
 
 class Processes:
@@ -89,10 +98,10 @@ class Processes:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOPPED_S)
 
-    def stock(self) -> tuple[Balance, int]:
+    def stock(self) -> Stock:
         """Reads the ledger from Redis' file, and the folder's newest checkpoint."""
         with RedisServer(self._folder.redis) as server:
-            return Store(server.url, RUN).ledger.balance(), trained(self._folder)
+            return Stock(Store(server.url, RUN).ledger.balance(), *trained(self._folder))
 
     def _pid(self, victim: str) -> int | None:
         with contextlib.suppress(BidistError, redis.RedisError):
@@ -112,10 +121,10 @@ class Processes:
         return False
 
 
-def trained(folder: RunFolder) -> int:
-    """Returns how many unrolls the newest checkpoint in a run's folder was trained on; 0 if there is none."""
+def trained(folder: RunFolder) -> tuple[int, int]:
+    """Returns the unrolls and the updates of the newest checkpoint in a run's folder; zeros if there is none."""
     saved = checkpoint.newest(folder.checkpoints)
-    return 0 if saved is None else int(saved.state["unrolls"])
+    return (0, 0) if saved is None else (int(saved.state["unrolls"]), int(saved.state["updates"]))
 
 
 @contextlib.contextmanager
@@ -129,10 +138,9 @@ def processes() -> Iterator[Processes]:
         output = Path(parent) / "output"
         command = bidist("train", "--folder", parent, "--run", RUN, "--actors", "2")
         settings = [f"--set={setting}" for setting in SETTINGS]
+        child = with_parent([*command, "--steps", str(ENDLESS), *settings])
         with output.open("wb") as file:
-            process = subprocess.Popen(
-                [*command, "--steps", str(ENDLESS), *settings], stdin=subprocess.DEVNULL, stdout=file, stderr=file
-            )
+            process = subprocess.Popen(child, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         folder = RunFolder(Path(parent) / RUN)
         try:
             yield Processes(folder, process, _url(folder.redis / "url", process))

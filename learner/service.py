@@ -212,7 +212,7 @@ class LearnerService:
             self.learner.version = max(self.learner.version, published) + 1
         self._ranks.share_state(self.learner.tensors(), self.learner.counters())
         on_exit(self._ranks.share_batch, None)
-        self._ledger.rewind(self.learner.unrolls)
+        self._rewind()
         self._checkpoints.take_phi_back(saved, method.phi_versions)
         self._announce(saved)
         tensorboard = self._folder.tensorboard / "learner"
@@ -222,6 +222,13 @@ class LearnerService:
         self._gauges = Gauges(store, self.learner, self.feed, capacity, config.run.player_steps)
         self._report_due, self._save_due = Every(config.run.heartbeat_s), Every(config.run.checkpoint_s)
         self.report()
+
+    def _rewind(self) -> None:
+        """Takes back in the ledger what was trained on since the checkpoint, and says so."""
+        unrolls, updates = self._ledger.rewind(self.learner.unrolls), self.learner.updates
+        if unrolls:
+            log.warning("going back to update %d: %d unrolls trained on since then count as rewound", updates, unrolls)
+            self.store.put_event("learner", "learner", "rewound", unrolls=unrolls, updates=updates)
 
     def _announce(self, saved: Checkpoint | None) -> None:
         """Writes what the other roles wait for to Redis; the endpoint comes last: it signals that the rest is there."""

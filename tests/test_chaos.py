@@ -2,15 +2,21 @@
 
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from command import bidist
 
 from experiments.chaos import Report, faults, run
 from experiments.targets import VICTIMS
 
+ROOT = Path(__file__).parents[1]
 WHOLE = {"produced": 9, "trained": 4, "stale": 1, "rejected": 0, "rewound": 2, "lost": 1, "in_flight": 1}
 
 
@@ -33,6 +39,7 @@ def test_a_run_in_which_all_was_accounted_for_has_no_problems() -> None:
         ({"ledger": WHOLE | {"trained": 5, "lost": 0}}, "5 unrolls are trained in the ledger, 4 in the checkpoint"),
         ({"ledger": WHOLE | {"rejected": 1, "lost": 0}}, "1 unrolls were rejected"),
         ({"versions_went_back": 2}, "a version went back 2 times"),
+        ({"longest_rewind_s": 6.0}, "the learner went back 6.0 s, with a checkpoint every 5 s"),
         ({"exit_status": 3}, "the run ended with status 3"),
     ],
 )
@@ -59,6 +66,23 @@ def test_a_wrong_option_is_refused_before_anything_starts(options: tuple[str, ..
     done = bidist("chaos", *options)
     assert done.returncode == 2
     assert error in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_ended_leaves_no_run_behind(tmp_path: Path, number: signal.Signals) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "cli", "chaos", "--minutes", "5"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as chaos:
+        assert chaos.stdout is not None
+        assert b" of 300 s " in chaos.stdout.readline()
+        family = psutil.Process(chaos.pid).children(recursive=True)
+        assert len(family) >= 4, "the supervisor, Redis and roles"
+        chaos.send_signal(number)
+        assert chaos.wait(60) == (128 + number if number == signal.SIGTERM else -number)
+    _, living = psutil.wait_procs(family, 60)
+    assert not living
+    assert number == signal.SIGKILL or list(tmp_path.glob("bidist-*")) == []
 
 
 @pytest.mark.slow
