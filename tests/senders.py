@@ -1,8 +1,8 @@
 """An actor's end of the connection in the tests of the learner's process."""
 
-import time
-
+from tcp import pump_until
 from unrolls import make_unroll
+from waiting import until
 
 from common.config import Config
 from common.outbox import Outbox
@@ -41,11 +41,5 @@ class Sender:
     def update(self, learner: LearnerService) -> None:
         """Ships a batch that was played by the learner's theta, and lets the learner make one update."""
         self.batch(learner.learner.version)
-        deadline = time.monotonic() + 30
-        while not learner.step(timeout_s=0.01):
-            assert time.monotonic() < deadline
-            self.outbox.pump(0.01)
-        while self.outbox.unaccounted:
-            assert time.monotonic() < deadline
-            self.outbox.pump(0.01)
-            learner.feed.inbox.poll()
+        until(lambda: learner.step(timeout_s=0.01), lambda: self.outbox.pump(0.01))
+        pump_until(lambda: not self.outbox.unaccounted, learner.feed.inbox, self.outbox)

@@ -3,10 +3,10 @@
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 from unrolls import make_unroll
+from waiting import until
 
 from common.inbox import Inbox
 from common.outbox import Outbox
@@ -86,12 +86,13 @@ def produce(outbox: Outbox, count: int, actor: str = "a") -> None:
 
 def pump_until(done: Callable[[], bool], inbox: Inbox, *outboxes: Outbox) -> None:
     """Lets both ends talk until a condition holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not done():
-        assert time.monotonic() < deadline, "the condition never held"
+
+    def talk() -> None:
         inbox.poll(0.005)
         for outbox in outboxes:
             outbox.pump(0.005)
+
+    until(done, talk)
 
 
 def settle(inbox: Inbox, *outboxes: Outbox) -> None:

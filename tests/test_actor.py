@@ -1,7 +1,6 @@
 """What an actor ships is what happened: every unroll is replayed from its header, state and weights."""
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from serial_runs import configuration
+from waiting import until
 
 import environments
 from actors import actor as actor_module
@@ -254,10 +254,7 @@ def test_an_actor_that_is_not_told_of_the_end_leaves_and_its_unrolls_are_lost(sh
     store = Store(short.store.url, short.store.run)
     thread = threading.Thread(target=actor_module.run, args=(store, "unheard"), daemon=True)
     thread.start()
-    deadline = time.monotonic() + 30
-    while store.ledger.balance().produced == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: store.ledger.balance().produced)
     store.put_progress({"state": "finished"})
     thread.join(60)
     assert not thread.is_alive()

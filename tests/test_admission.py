@@ -4,11 +4,12 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zmq
+from tcp import pump_until
 from unrolls import RUN, SPEC, make_unroll
 
 from cli.main import main
@@ -45,19 +46,10 @@ def outbox(port: int, keys: ActorKeys | None, name: str = "a", run: str = RUN) -
     return Outbox(run, name, f"{name}-1", f"tcp://127.0.0.1:{port}", keys=keys)
 
 
-def until(done: Callable[[], bool], inbox: Inbox, *outboxes: Outbox) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not done():
-        assert time.monotonic() < deadline, "the condition never held"
-        inbox.poll(0.01)
-        for outbox in outboxes:
-            outbox.pump(0.01)
-
-
 def refusal(inbox: Inbox, keys: ActorKeys | None) -> str:
     """The error of an actor that is not admitted; the learner must not notice it at all."""
     with outbox(inbox.port, keys, "intruder") as intruder, pytest.raises(SetupError) as error:
-        until(lambda: False, inbox, intruder)
+        pump_until(lambda: False, inbox, intruder)
     assert not inbox.peers and not inbox.arrivals and not inbox.malformed
     return str(error.value)
 
@@ -65,7 +57,7 @@ def refusal(inbox: Inbox, keys: ActorKeys | None) -> str:
 def test_an_actor_in_the_list_is_admitted(inbox: Inbox, keys: Path) -> None:
     with outbox(inbox.port, ActorKeys.read(keys / "actor")) as actor:
         actor.put(make_unroll())
-        until(lambda: len(inbox.arrivals) == 1, inbox, actor)
+        pump_until(lambda: len(inbox.arrivals) == 1, inbox, actor)
     assert not inbox.malformed
 
 
@@ -77,7 +69,7 @@ def test_the_largest_unroll_that_there_may_be_arrives_encrypted(keys: Path) -> N
         outbox(inbox.port, ActorKeys.read(keys / "actor")) as actor,
     ):
         actor.put(make_unroll(spec))
-        until(lambda: len(inbox.arrivals) == 1, inbox, actor)
+        pump_until(lambda: len(inbox.arrivals) == 1, inbox, actor)
         assert inbox.arrivals[0].unroll is not None
 
 
@@ -103,21 +95,21 @@ def test_an_actor_of_another_run_does_not_take_this_learner_for_its_own(inbox: I
 
 def test_an_admitted_actor_of_another_run_is_not_heard(inbox: Inbox, keys: Path) -> None:
     with outbox(inbox.port, ActorKeys.read(keys / "actor"), run="another") as actor:
-        until(lambda: inbox.malformed["run"] > 0, inbox, actor)
+        pump_until(lambda: inbox.malformed["run"] > 0, inbox, actor)
     assert not inbox.peers
 
 
 def test_a_withdrawn_key_is_out_at_once_and_the_others_are_not(inbox: Inbox, keys: Path) -> None:
     pair = {name: ActorKeys.read(keys / name) for name in ("actor", "other")}
     with outbox(inbox.port, pair["actor"], "a") as actor, outbox(inbox.port, pair["other"], "b") as other:
-        until(lambda: len(inbox.peers) == 2, inbox, actor, other)
+        pump_until(lambda: len(inbox.peers) == 2, inbox, actor, other)
         actor.pump()
         allowed = keys / "learner" / ALLOWED
         kept = [line for line in allowed.read_text().splitlines() if not line.startswith("actor ")]
         allowed.write_text("\n".join(kept) + "\n")
         actor.put(make_unroll())
         other.put(make_unroll(actor="b", incarnation="b-1"))
-        until(lambda: inbox.malformed["revoked"] > 0 and bool(inbox.arrivals), inbox, actor, other)
+        pump_until(lambda: inbox.malformed["revoked"] > 0 and bool(inbox.arrivals), inbox, actor, other)
         assert {arrival.incarnation for arrival in inbox.arrivals} == {"b-1"}
 
 
@@ -125,7 +117,7 @@ def test_a_withdrawn_key_is_refused_when_it_comes_back(inbox: Inbox, keys: Path)
     withdrawn, learner = ActorKeys.read(keys / "actor"), LearnerKeys.read(keys / "learner")
     before = Inbox("tcp://127.0.0.1:*", RUN, "learner-0", SPEC, 100, {}, keys=learner)
     with before, outbox(before.port, withdrawn) as actor:
-        until(lambda: bool(before.peers), before, actor)
+        pump_until(lambda: bool(before.peers), before, actor)
     (keys / "learner" / ALLOWED).write_text("")
     assert "does not admit this actor's key" in refusal(inbox, withdrawn)
 
@@ -155,8 +147,8 @@ def test_a_recorded_session_is_of_no_use(inbox: Inbox, keys: Path) -> None:
         pipes.start()
         with outbox(tap.getsockname()[1], ActorKeys.read(keys / "actor")) as actor:
             actor.put(make_unroll())
-            until(lambda: len(inbox.arrivals) == 1, inbox, actor)
-        until(lambda: not pipes.is_alive(), inbox)
+            pump_until(lambda: len(inbox.arrivals) == 1, inbox, actor)
+        pump_until(lambda: not pipes.is_alive(), inbox)
         pipes.join()
     inbox.forget("a-1")
     assert len(sent) > make_unroll().rgb.nbytes, "the tap saw nothing"
@@ -289,5 +281,5 @@ def test_the_test_can_fail_without_keys_an_intruder_gets_in() -> None:
         dealer.setsockopt(zmq.IDENTITY, b"a-1")
         dealer.connect(f"tcp://127.0.0.1:{inbox.port}")
         dealer.send(pack(Hello(protocol=PROTOCOL, kind="hello", run=RUN, actor="a", incarnation="a-1")))
-        until(lambda: "a-1" in inbox.peers, inbox)
+        pump_until(lambda: "a-1" in inbox.peers, inbox)
         dealer.close(linger=0)

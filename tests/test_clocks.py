@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from senders import BATCH, Sender
 from test_learner_service import configuration, learning
+from waiting import until
 
 from common.errors import SetupError
 from common.lifecycle import Presence
@@ -37,10 +38,7 @@ def test_an_actor_is_not_closed_because_every_heartbeat_expires_at_once(store: S
             assert "a-1" in store.ledger.incarnations(), "the learner still hears from it"
             while not learner.step(timeout_s=0.01):
                 sender.outbox.pump(0.01)
-            deadline = time.monotonic() + 30
-            while ("actor", "a") not in store.workers():
-                assert time.monotonic() < deadline, "its next heartbeat brings it back"
-                time.sleep(0.01)
+            until(lambda: ("actor", "a") in store.workers(), what=lambda: "its next heartbeat brings it back")
         balance = store.ledger.balance()
         assert (balance.trained, balance.lost) == (2 * BATCH, 0)
         sender.outbox.close()

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tcp import pump_until
 from unrolls import RUN, SPEC, make_unroll
+from waiting import until
 
 from common.inbox import GONE_S, Inbox
 from common.outbox import Outbox
@@ -39,19 +41,18 @@ def ship(outbox: Outbox, store: Store, count: int, broken: bool = False) -> None
 
 def hear(feed: Feed, outbox: Outbox, unaccounted: int, version: int) -> None:
     """Lets both ends communicate until the learner has accounted for all but so many unrolls."""
-    deadline = time.monotonic() + PATIENCE_S
-    while outbox.unaccounted != unaccounted:
-        assert time.monotonic() < deadline
+
+    def talk() -> None:
         outbox.pump(0.01)
         assert feed.next_batch(version, timeout_s=0.0) is None
+
+    until(lambda: outbox.unaccounted == unaccounted, talk)
 
 
 def receive(feed: Feed, outbox: Outbox, version: int) -> list[Unroll]:
     """Lets both ends communicate until a batch is complete."""
-    deadline = time.monotonic() + PATIENCE_S
-    while (batch := feed.next_batch(version, timeout_s=0.0)) is None:
-        assert time.monotonic() < deadline
-        outbox.pump(0.01)
+    batch = until(lambda: feed.next_batch(version, timeout_s=0.0), lambda: outbox.pump(0.01))
+    assert batch is not None
     return batch
 
 
@@ -102,11 +103,7 @@ def test_outcomes_after_an_unroll_to_be_trained_on_wait_for_it(ends: tuple[Feed,
 
 def arrive(feed: Feed, outbox: Outbox, count: int) -> None:
     """Lets both ends communicate until so many unrolls wait at the learner."""
-    deadline = time.monotonic() + PATIENCE_S
-    while len(feed.inbox.arrivals) < count:
-        assert time.monotonic() < deadline
-        outbox.pump(0.01)
-        feed.inbox.poll()
+    pump_until(lambda: len(feed.inbox.arrivals) >= count, feed.inbox, outbox)
 
 
 def fall_silent(feed: Feed) -> None:
@@ -180,11 +177,7 @@ def test_what_the_ledger_has_closed_is_not_trained_on(ends: tuple[Feed, Outbox],
     feed.sweep(set())
     assert store.ledger.balance().lost == 1
     outbox.put(make_unroll(sequence=1))
-    deadline = time.monotonic() + PATIENCE_S
-    while not feed.inbox.peers:
-        assert time.monotonic() < deadline
-        outbox.pump(0.01)
-        feed.inbox.poll()
+    pump_until(lambda: bool(feed.inbox.peers), feed.inbox, outbox)
     for _ in range(20):
         outbox.pump(0.01)
         assert feed.next_batch(ACTED_ON, timeout_s=0.0) is None
@@ -193,11 +186,7 @@ def test_what_the_ledger_has_closed_is_not_trained_on(ends: tuple[Feed, Outbox],
 
 def test_an_actor_that_never_produced_anything_is_forgotten(ends: tuple[Feed, Outbox]) -> None:
     feed, outbox = ends
-    deadline = time.monotonic() + PATIENCE_S
-    while not feed.inbox.peers:
-        assert time.monotonic() < deadline
-        outbox.pump(0.01)
-        feed.inbox.poll()
+    pump_until(lambda: bool(feed.inbox.peers), feed.inbox, outbox)
     feed.sweep(set())
     assert feed.inbox.peers.keys() == {"a-1"}, "it has just said hello"
     fall_silent(feed)
@@ -256,10 +245,7 @@ def test_a_learner_that_stops_leaves_to_its_successor_what_actors_will_send_agai
         store.ledger.produced("b-1", 1)
         gone.put(make_unroll(sequence=1, actor="b", incarnation="b-1"))
         arrive(feed, gone, 1)
-    deadline = time.monotonic() + PATIENCE_S
-    while "b-1" in feed.inbox.peers:
-        assert time.monotonic() < deadline
-        feed.inbox.poll(0.01)
+    pump_until(lambda: "b-1" not in feed.inbox.peers, feed.inbox)
     ship(outbox, store, 1)
     arrive(feed, outbox, 2)
     feed.stop()

@@ -9,9 +9,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 
 import pytest
+from waiting import within
 
 from common.errors import ConfigError
 from common.lifecycle import Presence
@@ -78,15 +78,6 @@ def test_clocks_that_jump_make_no_role_unhealthy(store: Store, off_s: float) -> 
 def test_every_role_of_a_finished_run_is_healthy(store: Store) -> None:
     store.put_progress({"state": "finished"})
     assert problem(store) is None
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.mark.parametrize("role", ["learner", "actor", "distiller"])

@@ -15,6 +15,7 @@ import pytest
 import torch
 import zmq
 from senders import BATCH, Sender
+from waiting import until
 
 from common.config import Config
 from common.errors import SetupError
@@ -118,10 +119,7 @@ def test_a_learner_that_was_thought_dead_stays_out(store: Store, tmp_path: Path)
             assert now.holds and (now.trained, now.rewound, now.lost, now.stale) == (0, BATCH, 0, 0)
             assert store.version("theta") == version
             sender.outbox.connect(second.endpoint)
-            deadline = time.monotonic() + 30
-            while not second.step(timeout_s=0.01):
-                assert time.monotonic() < deadline
-                sender.outbox.pump(0.01)
+            until(lambda: second.step(timeout_s=0.01), lambda: sender.outbox.pump(0.01))
             assert store.ledger.balance().trained == BATCH
             sender.outbox.close()
 

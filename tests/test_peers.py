@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from waiting import until
 
 from cli.main import main
 from common.config import NetworkConfig
@@ -139,10 +139,8 @@ for n in range(1, 10_000):
     assert first.returned is not None and second.returned is not None
     assert 0 < first.elapsed_s < second.elapsed_s and first.returned < second.returned
     lines.close()
-    deadline = time.monotonic() + 60
-    while psutil.pid_exists(first.player_steps) and psutil.Process(first.player_steps).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    pid = first.player_steps
+    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_a_system_that_ends_shows_its_output(tmp_path: Path) -> None:

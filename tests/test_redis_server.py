@@ -6,12 +6,11 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
+from waiting import within
 
 from common.errors import SetupError, StoreError
 from deploy import redis_server
@@ -40,15 +39,6 @@ def binary(request: pytest.FixtureRequest) -> RedisBinary:
         return system_binary()
     found: RedisBinary = request.getfixturevalue("fallback")
     return found
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def alive(pid: int) -> bool:

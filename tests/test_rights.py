@@ -6,14 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 import redis
+from waiting import until
 
 from common.connection import connect, refusal, shown, with_password
 from common.errors import SetupError
@@ -31,13 +31,6 @@ def binary() -> str:
     if found is None or redis_version(Path(found)) < (7, 0):
         pytest.skip("no redis-server of version 7 here")
     return found
-
-
-def until(what: str, condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for: {what}"
-        time.sleep(0.1)
 
 
 class Server:
@@ -75,7 +68,7 @@ class Server:
 def running(folder: Path, *options: str) -> Iterator[Server]:
     made = Server(folder, *options)
     try:
-        until("Redis is up", lambda: refusal(made.full("viewer")) is None or made.process.poll() is not None)
+        until(lambda: refusal(made.full("viewer")) is None or made.process.poll() is not None)
         assert made.process.poll() is None, (folder / "redis.log").read_text()
         yield made
     finally:
@@ -129,7 +122,7 @@ def test_a_run_under_least_rights_trains_and_leaks_no_password(server: Server, t
             processes[name] = role(server, name, log, *arguments)
         try:
             looker = Store(server.full("viewer"), RUN)
-            until("phi moved", lambda: (looker.version("phi") or 0) >= 3)
+            until(lambda: (looker.version("phi") or 0) >= 3, patience_s=PATIENCE_S)
             with (tmp_path / "looks.log").open("wb") as log:
                 for user, arguments in (
                     ("actor", ["health", "actor"]),
@@ -220,7 +213,6 @@ def test_tls_is_used_and_checked(tmp_path: Path) -> None:
     try:
         url = with_password(server.url("learner", "rediss"), server.keys / "learner" / PASSWORD)
         until(
-            "Redis is up",
             lambda: refusal(f"{url}?ssl_ca_certs={authority}") is None or server.process.poll() is not None,
         )
         store = Store(f"{url}?ssl_ca_certs={authority}", RUN)

@@ -5,13 +5,13 @@ import json
 import math
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import command
 import psutil
 import pytest
+from waiting import until
 
 from common.checkpoint import checkpoints
 from common.config import Config, EnvironmentConfig, MethodConfig
@@ -127,10 +127,8 @@ def test_killed_sweep_resumes(tmp_path: Path) -> None:
     quick = settings({"run.checkpoint_s": 0.2, "run.heartbeat_s": 0.5})
     first = tmp_path / f"mappo-{GAME}-s0"
     killed = command.start("sweep", "--method", "mappo", "--substrate", GAME, *options, *quick, new_session=True)
-    deadline = time.monotonic() + 120
-    while not any(first.glob("checkpoints/0*")):
-        assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()[0]
-        time.sleep(0.1)
+    until(lambda: any(first.glob("checkpoints/0*")) or killed.poll() is not None, patience_s=120)
+    assert killed.poll() is None, killed.communicate()[0]
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     status = command.bidist("sweep", str(tmp_path), "--status")
@@ -193,10 +191,8 @@ def test_sigterm_to_every_process_of_a_sweep_loses_nothing(tmp_path: Path) -> No
     quick = settings({"run.checkpoint_s": 1000, "run.heartbeat_s": 0.5})
     sweep = command.start("sweep", *options, *quick, new_session=True)
     folder = RunFolder(tmp_path / f"mappo-{GAME}-s0")
-    deadline = time.monotonic() + 120
-    while len(read_lines(folder.metrics)) < 5:
-        assert sweep.poll() is None and time.monotonic() < deadline, sweep.communicate()[0]
-        time.sleep(0.1)
+    until(lambda: len(read_lines(folder.metrics)) >= 5 or sweep.poll() is not None, patience_s=120)
+    assert sweep.poll() is None, sweep.communicate()[0]
     for process in [psutil.Process(sweep.pid), *psutil.Process(sweep.pid).children(recursive=True)]:
         if "redis-server" not in process.name():
             process.send_signal(signal.SIGTERM)

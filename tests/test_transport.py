@@ -10,6 +10,7 @@ import pytest
 import zmq
 from tcp import PATIENCE_S, Proxy, produce, pump_until, sequences, settle, settled
 from unrolls import RUN, SPEC, make_unroll
+from waiting import until
 
 from common.errors import SetupError
 from common.inbox import GONE_S, Inbox
@@ -167,10 +168,7 @@ def test_lost_unrolls_are_resent(
     proxy.losing = True
     produce(outbox, 3)
     assert outbox.sent == 6
-    deadline = time.monotonic() + PATIENCE_S
-    while not proxy.lost_bytes:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: proxy.lost_bytes)
     proxy.cut()
     pump_until(lambda: len(sequences(inbox)) == 6, inbox, outbox)
     settled(lambda: sequences(inbox) == [1, 2, 3, 4, 5, 6], inbox, outbox)
