@@ -7,17 +7,24 @@ two numbers per incarnation are enough: the last one produced and the last one a
 atomic, idempotent Lua script; a caller whose connection broke simply calls again.
 """
 
+import logging
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from common.errors import SetupError, StoreError
+
+log = logging.getLogger(__name__)
 
 Outcome = Literal["trained", "stale", "rejected"]
 
 Entry = tuple[str, int, Outcome, str]
 """The outcome of one unroll: its incarnation, its sequence number, the outcome, and the reason or ''."""
+
+CHANGES_KEPT = 100
+"""How many of its changes a learner can repeat; Redis loses those of a second or two."""
 
 CLOSED_KEPT = 10_000
 """How many closed incarnations are remembered; one that was only stopped counts again if it outlasts so many others."""
@@ -38,13 +45,20 @@ if redis.call('SISMEMBER', ARGV[3], ARGV[1]) == 1 then return 0 end
 if tonumber(ARGV[2]) > number(KEYS[1], ARGV[1]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 return 1
 """
-# KEYS of a learner: ledger, sequences, closed, closings, reported and the run's owner, without whom it may change
-# nothing. If Redis comes back with an older state of its file, the accounts may be ahead of what was reported;
-# `produced` is then raised to match.
+# KEYS of a learner: ledger, sequences, closed, closings, reported, change and the run's owner, without whom it may
+# change nothing. A learner numbers its changes, so that one that a broken connection delivers late changes nothing, and
+# one that Redis has lost is missed. ARGV: its token, the number, 1 to accept a gap; then the change's own. If Redis comes
+# back with an older file, the accounts may also be ahead of what was reported; `produced` is then raised to match.
 _OWNED = """
 if ARGV[1] ~= '' then
-  local owner = redis.call('GET', KEYS[6])
+  local owner = redis.call('GET', KEYS[7])
   if owner and owner ~= ARGV[1] then return -1 end
+  local who, last = string.match(redis.call('GET', KEYS[6]) or '', '^(.*) (%d+)$')
+  if who == ARGV[1] then
+    if tonumber(ARGV[2]) <= tonumber(last) then return 0 end
+    if tonumber(ARGV[2]) > last + 1 and ARGV[3] == '0' then return -2 - last end
+  end
+  redis.call('SET', KEYS[6], ARGV[1] .. ' ' .. ARGV[2])
 end
 local function take_over(incarnation, sequence)
   local before = tonumber(redis.call('HGET', KEYS[2], incarnation .. ':produced') or 0)
@@ -57,7 +71,7 @@ local function take_over(incarnation, sequence)
 end
 """
 _ACCOUNT = """
-for i = 2, #ARGV, 4 do
+for i = 4, #ARGV, 4 do
   local incarnation, sequence = ARGV[i], tonumber(ARGV[i + 1])
   local accounted = tonumber(redis.call('HGET', KEYS[2], incarnation .. ':accounted') or 0)
   if sequence > accounted and redis.call('SISMEMBER', KEYS[3], incarnation) == 0 then
@@ -74,12 +88,13 @@ for i = 2, #ARGV, 4 do
 end
 """
 _CLOSE = """
-local produced = take_over(ARGV[2], 0)
-local accounted = tonumber(redis.call('HGET', KEYS[2], ARGV[2] .. ':accounted') or 0)
-redis.call('HDEL', KEYS[2], ARGV[2] .. ':produced', ARGV[2] .. ':accounted')
-redis.call('HDEL', KEYS[5], ARGV[2])
-if redis.call('SADD', KEYS[3], ARGV[2]) == 1 then
-  if redis.call('LPUSH', KEYS[4], ARGV[2]) > tonumber(ARGV[3]) then
+local incarnation = ARGV[4]
+local produced = take_over(incarnation, 0)
+local accounted = tonumber(redis.call('HGET', KEYS[2], incarnation .. ':accounted') or 0)
+redis.call('HDEL', KEYS[2], incarnation .. ':produced', incarnation .. ':accounted')
+redis.call('HDEL', KEYS[5], incarnation)
+if redis.call('SADD', KEYS[3], incarnation) == 1 then
+  if redis.call('LPUSH', KEYS[4], incarnation) > tonumber(ARGV[5]) then
     redis.call('SREM', KEYS[3], redis.call('RPOP', KEYS[4]))
   end
 end
@@ -90,7 +105,7 @@ return produced - accounted
 """
 _REWIND = """
 local trained = tonumber(redis.call('HGET', KEYS[1], 'trained') or 0)
-local kept = tonumber(ARGV[2])
+local kept = tonumber(ARGV[4])
 if trained > kept then
   redis.call('HSET', KEYS[1], 'trained', kept)
   redis.call('HINCRBY', KEYS[1], 'rewound', trained - kept)
@@ -131,6 +146,14 @@ class Balance:
         )
 
 
+class _Change(NamedTuple):
+    """A learner's change of the ledger: its number, its script and the script's arguments."""
+
+    number: int
+    script: Any
+    args: tuple[str | int, ...]
+
+
 class Ledger:
     """The counters of one run.
 
@@ -139,7 +162,8 @@ class Ledger:
       key: returns the full name of one of the run's keys. The ledger's are `ledger`, a hash with the totals;
         `sequences`, a hash with each open incarnation's two numbers; `reported`, a hash with the number of unrolls that
         each open incarnation says it produced; `closed`, the set of closed incarnations, whose late reports are
-        ignored; `closings`, the list of the same, the last one closed first; and `learner`, who owns the run.
+        ignored; `closings`, the list of the same, the last one closed first; `change`, the learner's last change; and
+        `learner`, who owns the run.
       token: this ledger can be changed only while the run's owner is this one, or has been lost; empty for no such
         condition.
       closed_kept: how many closed incarnations are remembered.
@@ -149,7 +173,8 @@ class Ledger:
         self, client: Any, key: Callable[[str], str], token: str = "", *, closed_kept: int = CLOSED_KEPT
     ) -> None:
         self._client, self._key, self._token, self._closed_kept = client, key, token, closed_kept
-        self._keys = [*map(key, ("ledger", "sequences", "closed", "closings", "reported", "learner"))]
+        self._keys = [*map(key, ("ledger", "sequences", "closed", "closings", "reported", "change", "learner"))]
+        self._changes: deque[_Change] = deque(maxlen=CHANGES_KEPT)
         self._produce = client.register_script(_NUMBER + _PRODUCE)
         self._account, self._close, self._rewind = (
             client.register_script(_NUMBER + _OWNED + script) for script in (_ACCOUNT, _CLOSE, _REWIND)
@@ -186,8 +211,19 @@ class Ledger:
         return self._change(self._rewind, trained)
 
     def _change(self, script: Any, *args: str | int) -> int:
-        done = int(script(keys=self._keys, args=[self._token, *args]) or 0)
+        number = self._changes[-1].number + 1 if self._changes else 1
+        self._changes.append(_Change(number, script, args))
+        done = self._apply(self._changes[-1])
         if done < 0:
+            lost = [change for change in self._changes if change.number > -2 - done]
+            log.warning("Redis lost the last %d changes of the ledger: repeating them", len(lost) - 1)
+            done = [self._apply(change, gap=True) for change in lost][-1]
+        return done
+
+    def _apply(self, change: "_Change", gap: bool = False) -> int:
+        """Returns what a script returns; if Redis lacks changes, -2 less the number of the last one it has."""
+        done = int(change.script(keys=self._keys, args=[self._token, change.number, int(gap), *change.args]) or 0)
+        if done == -1:
             raise SetupError("another learner took this run over; a run has only one")
         return done
 

@@ -6,7 +6,7 @@ import pytest
 from test_ledger import TOTALS, totals
 
 from common.errors import SetupError, StoreError
-from common.ledger import Ledger
+from common.ledger import Ledger, Outcome
 from common.store import Store
 
 
@@ -19,13 +19,112 @@ def test_accounts_ahead_of_the_production_are_repaired(store: Store) -> None:
     assert ledger.produced("a-1", 3) and ledger.balance().in_flight == 1
 
 
+KEYS = ("ledger", "sequences", "reported", "closed", "closings", "change")
+
+
+class Rollback:
+    """Takes the ledger's keys back to an earlier moment, as a Redis does that was killed before it wrote its file."""
+
+    def __init__(self, store: Store) -> None:
+        self._client, self._keys = store.client, [store.key(name) for name in KEYS]
+        self._saved = {key: self._client.dump(key) for key in self._keys}
+
+    def __call__(self) -> None:
+        self._client.delete(*self._keys)
+        for key, value in self._saved.items():
+            if value is not None:
+                self._client.restore(key, 0, value)
+
+
+def test_a_learner_repeats_what_redis_lost(store: Store) -> None:
+    store.ledger.produced("a-1", 9)
+    store.ledger.produced("b-1", 2)
+    learner = store.ledger.of("learner-1")
+    learner.account([("a-1", 1, "trained", ""), ("a-1", 2, "stale", "lag")])
+    rollback = Rollback(store)
+    learner.account([("a-1", 3, "trained", ""), ("b-1", 1, "trained", "")])
+    learner.close("b-1")
+    learner.rewind(2)
+    learner.account([("a-1", 4, "trained", "")])
+    before = store.ledger.balance()
+    for _ in range(2):
+        rollback()
+        assert store.ledger.balance() != before
+        learner.account([])
+        learner.close("c-1")  # the next change, whatever it is
+        assert store.ledger.balance() == before
+    assert totals(before) == {
+        "produced": 11,
+        "trained": 3,
+        "stale": 1,
+        "rejected": 0,
+        "rewound": 1,
+        "lost": 1,
+        "in_flight": 5,
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_shows_that_redis_lost_something(store: Store, redis_url: str, seed: int) -> None:
+    """Two ledgers see the same events, and the Redis of one loses its last second now and then."""
+    rng, other = random.Random(seed), Store(redis_url, f"{store.run}-whole")
+    ledgers = [(where.ledger, where.ledger.of("learner-1")) for where in (store, other)]
+    sent = {"a-1": 0, "a-2": 0}
+    done = dict(sent)
+    rollback = Rollback(store)
+    for event in range(300):
+        name = rng.choice(list(sent))
+        if rng.random() < 0.5:
+            sent[name] += 1
+        elif done[name] < sent[name]:
+            done[name] += 1
+        outcome: Outcome = rng.choice(["trained", "stale"])
+        for actor, learner in ledgers:
+            actor.produced(name, sent[name])
+            if done[name]:
+                learner.account([(name, done[name], outcome, "")])
+        if event % 40 == 10:
+            rollback = Rollback(store)
+        if event % 40 == 30:
+            rollback()
+    for actor, learner in ledgers:
+        for name, count in sent.items():
+            actor.produced(name, count)
+        learner.account([("a-1", 1, "trained", "")])
+    assert store.ledger.balance() == other.ledger.balance()
+    assert store.ledger.balance().lost == 0 < store.ledger.balance().in_flight
+
+
+def test_a_change_that_arrives_late_changes_nothing(store: Store) -> None:
+    store.ledger.produced("a-1", 9)
+    learner = store.ledger.of("learner-1")
+    learner.account([("a-1", n, "trained", "") for n in range(1, 6)])
+    learner.rewind(3)
+    late = learner._changes[-1]
+    learner.account([("a-1", n, "trained", "") for n in (6, 7)])
+    before = store.ledger.balance()
+    assert before.trained == 5
+    learner._apply(late)
+    assert store.ledger.balance() == before
+
+
+def test_a_ledger_that_redis_lost_altogether_starts_again(store: Store) -> None:
+    store.ledger.produced("a-1", 9)
+    learner = store.ledger.of("learner-1")
+    learner.account([("a-1", n, "trained", "") for n in range(1, 4)])
+    store.client.delete(*(store.key(name) for name in KEYS))
+    learner.account([("a-1", 4, "trained", "")])
+    found = store.ledger.balance()
+    assert found.holds and (found.produced, found.trained, found.lost) == (4, 1, 3)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_identity_survives_a_redis_that_lost_its_last_second(store: Store, seed: int) -> None:
     # An append-only file that is synced every second may lack the last second after a crash: all keys return to
     # one earlier moment, while the roles carry on from where they are.
     rng = random.Random(seed)
     ledger, client = store.ledger, store.client
-    keys = [store.key(name) for name in ("ledger", "sequences", "reported", "closed", "closings")]
+    keys = [store.key(name) for name in KEYS]
     reported: dict[str, int] = {}
     snapshot: dict[str, bytes | None] = {}
     for event in range(300):
