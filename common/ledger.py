@@ -47,8 +47,8 @@ return 1
 """
 # KEYS of a learner: ledger, sequences, closed, closings, reported, change and the run's owner, without whom it may
 # change nothing. A learner numbers its changes, so that one that a broken connection delivers late changes nothing, and
-# one that Redis has lost is missed. ARGV: its token, the number, 1 to accept a gap; then the change's own. If Redis comes
-# back with an older file, the accounts may also be ahead of what was reported; `produced` is then raised to match.
+# one that Redis has lost is missed. ARGV: its token, the number, 1 to accept a gap; then the change's own. If Redis
+# comes back with an older file, the accounts may also be ahead of what was reported; `produced` is raised to match.
 _OWNED = """
 if ARGV[1] ~= '' then
   local owner = redis.call('GET', KEYS[7])
