@@ -5,7 +5,10 @@ import time
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 from cli.arguments import steps
+from cli.fits import check_fits
 from common.config import Config, EnvironmentConfig
 from common.errors import ConfigError
 from common.run_folder import RunFolder
@@ -50,7 +53,7 @@ def add_configuration(parser: argparse.ArgumentParser, name: bool = True) -> Non
 
 
 def new(arguments: argparse.Namespace) -> Config:
-    """Returns the configuration of a new run, named, and checked: its game, method and network exist."""
+    """Returns the configuration of a new run, named, and checked: its game, method and network exist and fit."""
     preset, values = arguments.preset or PRESET, _named(arguments)
     config = load_config(preset, arguments.overrides, values)
     if not config.run.name:
@@ -68,7 +71,9 @@ def new(arguments: argparse.Namespace) -> Config:
         from networks.own import network_class
 
         network_class(config.network)  # raises if there is none
-    return resolve(config)
+    config = resolve(config)
+    check_fits(config, spec, psutil.virtual_memory().total)
+    return config
 
 
 def resolved(arguments: argparse.Namespace) -> Config:

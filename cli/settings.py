@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -149,13 +149,16 @@ def _rows(section: type[Section], path: str) -> Iterator[Setting]:
 
 def accepted(field: FieldInfo) -> str:
     """Describes the values that a setting accepts."""
-    limits = {
+    return _kind(field.annotation, _limits(field.metadata))
+
+
+def _limits(metadata: Sequence[Any]) -> dict[str, Any]:
+    return {
         name: getattr(limit, name)
-        for limit in field.metadata
+        for limit in metadata
         for name in ("ge", "gt", "le", "lt", "pattern")
         if getattr(limit, name, None) is not None
     }
-    return _kind(field.annotation, limits)
 
 
 def _kind(annotation: Any, limits: dict[str, Any]) -> str:
@@ -164,8 +167,10 @@ def _kind(annotation: Any, limits: dict[str, Any]) -> str:
         return _listed([_kind(one, limits) for one in inner if one is not type(None)] + ["`null`"])
     if origin is Literal:
         return _listed([f"`{value}`" for value in inner])
+    if origin is Annotated:
+        return _kind(inner[0], _limits(inner[1].metadata))
     if origin is tuple:
-        return f"a list of {len(inner)} whole numbers"
+        return f"a list of {len(inner)} {_kind(inner[0], {}).replace('a whole number', 'whole numbers')}"
     if annotation is bool:
         return "`true` or `false`"
     if annotation in (int, float):
@@ -177,7 +182,11 @@ def _kind(annotation: Any, limits: dict[str, Any]) -> str:
 
 def _range(limits: dict[str, Any]) -> str:
     words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
-    return " and ".join(f"{word} {limits[name]:g}" for name, word in words.items() if name in limits)
+    return " and ".join(f"{word} {_number(limits[name])}" for name, word in words.items() if name in limits)
+
+
+def _number(limit: float) -> str:
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
 
 
 def _plain(value: Any) -> Any:

@@ -80,7 +80,9 @@ class Serial:
         while self.actor.outbox.produced - self._taken < self._batch:
             self.actor.step()
         while not self.learner.step(timeout_s=0.01):
-            self.actor.wait(timeout_s=0.01)
+            room = self.actor.wait(timeout_s=0.01)
+            if room and not self.actor.outbox.unreceived and self.learner.feed.waiting < self._batch:
+                self.actor.step()  # some of what was played turned out to be stale
         self._taken += self._batch
         if self.distiller is not None:
             self.distiller.step()

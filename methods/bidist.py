@@ -23,7 +23,7 @@ class BiDist(Method):
         versions: int = Field(2, ge=1, le=64)
         """K: each player with v_i = 0 is driven by one of phi's newest K versions, drawn for the episode; 2 are the
         newest after a forward and after a reverse event, if directions alternate."""
-        alone_until: int = Field(64, ge=0)
+        alone_until: int = Field(64, ge=0, le=1_000_000_000)
         """The update from which there are fictitious players, or the middle of a shorter run. Until then all players
         learn among themselves: a theta that knows little makes a phi that teaches little."""
         luck: Literal["episode", "step"] = "step"

@@ -67,11 +67,11 @@ class OPRE(Method):
     class Settings(Section):
         """OPRE's own settings."""
 
-        options: int = Field(8, ge=1)
+        options: int = Field(8, ge=1, le=1024)
         """K, the number of options."""
-        option_kl_coef: float = Field(0.01, ge=0)
+        option_kl_coef: float = Field(0.01, ge=0, le=100)
         """Weight of KL(q || p)."""
-        option_entropy_coef: float = Field(0.01, ge=0)
+        option_entropy_coef: float = Field(0.01, ge=0, le=100)
         """Weight of the entropy of the mean q minus the mean entropy of q, which is maximised."""
 
     settings: Settings

@@ -18,7 +18,7 @@ class PopulationPlay(Method):
     class Settings(Section):
         """Population play's own settings."""
 
-        population: int = Field(2, ge=1)
+        population: int = Field(2, ge=1, le=256)
         """P, the number of learners, each initialised independently."""
 
     settings: Settings

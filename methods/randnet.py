@@ -100,9 +100,9 @@ class RandNet(Method):
 
         identity_probability: float = Field(0.1, ge=0, le=1)
         """Probability that a version has no filter."""
-        feature_coef: float = Field(0.002, ge=0)
+        feature_coef: float = Field(0.002, ge=0, le=1000)
         """Weight of the mean squared difference between features with and without the filter."""
-        evaluation_draws: int = Field(10, ge=1)
+        evaluation_draws: int = Field(10, ge=1, le=1000)
         """Filters over which the policy is averaged in evaluation."""
 
     settings: Settings

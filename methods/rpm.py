@@ -36,11 +36,11 @@ class RankedPolicyMemory(Method):
 
         past_probability: float = Field(0.5, ge=0, le=0.99)
         """Probability that a past policy drives a player; redrawn if all players would be driven by one."""
-        every: int = Field(10, ge=1)
+        every: int = Field(10, ge=1, le=1_000_000)
         """Updates between policies that join the memory."""
-        rank_size: int = Field(8, ge=1)
+        rank_size: int = Field(8, ge=1, le=1000)
         """Policies kept per rank; the oldest leaves first."""
-        rank_width: float | None = Field(None, gt=0)
+        rank_width: float | None = Field(None, gt=0, le=1_000_000)
         """psi, the width of a rank in return; null: the substrate's, or a tenth of the spread of the scores."""
 
     settings: Settings

@@ -277,10 +277,12 @@ class CountingRanks(Ranks):
 
 
 def test_an_update_that_diverges_raises(build: Build) -> None:
-    learner = build("learner.learning_rate=1e30")
-    words = r"update 1 diverged: policy loss .*, value loss .*learner\.learning_rate=1e\+30 may be too high"
+    learner, made = build("learner.learning_rate=0.5"), unrolls(V)
+    for unroll in made:
+        unroll.reward[:] *= 1e38
+    words = r"update 1 diverged: policy loss .*, value loss .*learner\.learning_rate=0\.5 may be too high"
     with pytest.raises(ConfigError, match=words):
-        learner.update(collate(unrolls(V), LENGTH, CPU))
+        learner.update(collate(made, LENGTH, CPU))
 
 
 def test_trained_sequences_are_the_learning_rows_sorted_by_policy() -> None:

@@ -109,7 +109,7 @@ def test_a_run_leaves_torch_as_it_was(redis_url: str, tmp_path: Path) -> None:
 
 
 def test_a_redis_that_lost_the_run_is_filled_again(redis_url: str, tmp_path: Path) -> None:
-    config = configuration(tmp_path, f"{tmp_path.name}-forgotten", "run.heartbeat_s=0.001")
+    config = configuration(tmp_path, f"{tmp_path.name}-forgotten", "run.heartbeat_s=0.05")
     RunFolder.of(config.run).create(config)
     with Serial(config, redis_url) as serial:
         for _ in range(4):

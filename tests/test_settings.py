@@ -30,15 +30,15 @@ def test_every_setting_is_listed_once_with_its_meaning() -> None:
 @pytest.mark.parametrize(
     ("name", "default", "accepted"),
     [
-        ("learner.epochs", "2", "a whole number of at least 1"),
+        ("learner.epochs", "2", "a whole number of at least 1 and at most 1,000"),
         ("learner.gamma", "0.99", "a number of at least 0 and at most 1"),
         ("learner.targets", '"gae"', "`gae` or `vtrace`"),
-        ("learner.final_learning_rate", "null", "a number of at least 0 or `null`"),
+        ("learner.final_learning_rate", "null", "a number of at least 0 and at most 1 or `null`"),
         ("learner.device", '"auto"', "text that matches `^(auto|cpu|cuda(:\\d+)?)$`"),
-        ("network.channels", "[16, 32]", "a list of 2 whole numbers"),
+        ("network.channels", "[16, 32]", "a list of 2 whole numbers of at least 1 and at most 1,024"),
         ("environment.last_action_and_reward", "true", "`true` or `false`"),
         ("run.folder", '"runs"', "a path"),
-        ("run.heartbeat_s", "2.0", "a number above 0"),
+        ("run.heartbeat_s", "2.0", "a number of at least 0.05 and at most 600"),
     ],
 )
 def test_default_and_accepted_values(name: str, default: str, accepted: str) -> None:

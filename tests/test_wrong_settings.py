@@ -22,6 +22,17 @@ NEVER: list[Any] = [[], [[1]], {}, {"a": 1}, math.nan, math.inf, -math.inf, 10**
 """No setting accepts one of these, but some accept long text."""
 
 
+def beyond(limit: Any, whole: bool) -> list[float]:
+    """The values next to a limit that it excludes."""
+    found: list[float] = []
+    for name, upward, excluded in (("ge", False, False), ("gt", False, True), ("le", True, False), ("lt", True, True)):
+        if (x := getattr(limit, name, None)) is None:
+            continue
+        next_one = x + (1 if upward else -1) if whole else math.nextafter(x, math.inf if upward else -math.inf)
+        found += [x, next_one] if excluded else [next_one]
+    return found
+
+
 def wrong(field: FieldInfo) -> list[Any]:
     """Values that a setting must refuse."""
     origin, inner = get_origin(field.annotation), get_args(field.annotation)
@@ -38,11 +49,7 @@ def wrong(field: FieldInfo) -> list[Any]:
     if origin is tuple:
         values += [[1], [1, 2, 3], ["a", 1], [0, 1], [1, -2], [1.5, 2], "12"]
     for limit in field.metadata:
-        step = 1 if int in kinds else 1e-9
-        values += [limit.ge - step] if getattr(limit, "ge", None) is not None else []
-        values += [limit.gt, limit.gt - step] if getattr(limit, "gt", None) is not None else []
-        values += [limit.le + step] if getattr(limit, "le", None) is not None else []
-        values += [limit.lt, limit.lt + step] if getattr(limit, "lt", None) is not None else []
+        values += beyond(limit, int in kinds)
         values += ["../x", "a b", "\x00", "a\n"] if getattr(limit, "pattern", None) is not None else []
         values += ["x" * (limit.max_length + 1)] if getattr(limit, "max_length", None) is not None else []
     return values
@@ -81,6 +88,46 @@ def test_wrong_values_are_all_named_in_whatever_combination() -> None:
         with pytest.raises(ConfigError) as refused:
             load_config(values=chosen, environ={})
         assert_clear(refused.value, *chosen)
+
+
+def numbers() -> Iterator[tuple[str, FieldInfo]]:
+    """Every number among the settings, those of the methods included."""
+    sections = [(name, part.annotation) for name, part in Config.model_fields.items()]
+    sections += [("method", type(make_method(Config(method=MethodConfig(name=name))).settings)) for name in METHODS]
+    for section, model in sections:
+        assert isinstance(model, type) and issubclass(model, Section)
+        for key, field in model.model_fields.items():
+            if {int, float} & {field.annotation, *get_args(field.annotation)}:
+                yield f"{section}.{key}", field
+
+
+def test_every_number_has_a_lower_and_an_upper_bound() -> None:
+    unbounded = [
+        path
+        for path, field in numbers()
+        for names in (("ge", "gt"), ("le", "lt"))
+        if not any(getattr(limit, name, None) is not None for limit in field.metadata for name in names)
+    ]
+    assert not unbounded and len(dict(numbers())) > 50
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        "actor.hang_s=0.0001",
+        "run.heartbeat_s=0.0001",
+        "run.heartbeat_s=1e9",
+        "run.checkpoint_s=1e9",
+        "network.core_size=10_000_000",
+        "network.channels=[16, 1_000_000]",
+        "learner.threads=100_000",
+        "learner.learning_rate=1e30",
+        "actor.environments=1_000_000",
+    ],
+)
+def test_an_absurd_number_is_refused_with_the_bound(absurd: str) -> None:
+    with pytest.raises(ConfigError, match=r"should be (greater|less) than or equal to \d"):
+        load_config(overrides=[absurd], environ={})
 
 
 @pytest.mark.parametrize("name", METHODS)
