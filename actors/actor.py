@@ -157,10 +157,12 @@ class Actor:
         seeds = np.random.SeedSequence([config.run.seed, zlib.crc32(self.name.encode()), starts])
         self._rng = np.random.default_rng(seeds)
         self._environments: list[environments.Environment] = []
-        for seed in self._rng.integers(1, 2**32 - 1, e):
-            self._environments.append(environments.guarded(config.environment, int(seed), self._method.other_play))
+        drawn = [int(seed) for seed in self._rng.integers(1, 2**32 - 1, e)]
+        for seed in drawn:
+            self._environments.append(environments.guarded(config.environment, seed, self._method.other_play))
             self._resources.callback(self._environments[-1].close)
         game = self._environments[0].spec
+        log.info("plays %s, seeds %s", game.name, ", ".join(map(str, drawn)))
         policies = self._method.policies(game.players)
         network = self._method.network(game, policies)
         self._shape = (e, game.players)

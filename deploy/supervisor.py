@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 LIVE_EVERY_S, PLAIN_EVERY_S = 1.0, 10.0
 FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
+LONGEST_REST_S, CALM_S = 10.0, 600.0
+"""The longest wait before a restart, and how long a role must have lived for its earlier deaths to be forgotten."""
 # In the order in which roles leave: actors before the learner, so that they can hand over their unrolls.
 LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0, "record": 10.0, "track": 30.0}
 LAST_FILM_S = 300.0
@@ -98,6 +100,14 @@ class Role:
     def running(self) -> bool:
         """Whether the process is running."""
         return self.process is not None and self.process.poll() is None
+
+    def died(self, now: float) -> bool:
+        """Records a death and plans the restart, later after each death; returns whether it dies too often for one."""
+        if self.deaths and now - self.deaths[-1] > CALM_S:
+            self.deaths.clear()
+        self.deaths.append(now)
+        self.due = now + min(LONGEST_REST_S, 0.5 * 2 ** len(self.deaths))
+        return len(self.deaths) == FAST_DEATHS and now - self.deaths[0] < FAST_DEATHS_S
 
     def stop(self) -> None:
         """Asks the process to stop."""
@@ -214,12 +224,13 @@ class Supervisor:
                     continue
                 if status == SetupError.status:
                     raise SetupError(f"{role.name} cannot run: {self._tail(role, 1).rpartition('error: ')[2]}")
-                role.deaths.append(now)
-                if len(role.deaths) == FAST_DEATHS and now - role.deaths[0] < FAST_DEATHS_S:
-                    raise SetupError(f"{role.name} died {FAST_DEATHS} times within a minute:\n{self._tail(role, 8)}")
-                role.due = now + min(10.0, 0.5 * 2 ** len(role.deaths))
+                doing = f", playing {self._config.environment.substrate}" if role.kind == "actor" else ""
+                if role.died(now):
+                    times = f"{FAST_DEATHS} times within a minute"
+                    raise SetupError(f"{role.name} died {times}{doing}; the end of its log:\n{self._tail(role, 8)}")
                 how = "exited" if status == 0 else f"died (status {status})"
-                self._console.print(f"[yellow]{role.name} {how}: restarting it[/]")
+                rest = f"restarting it in {role.due - now:.0f} s"
+                self._console.print(f"[yellow]{role.name} {how}{doing}: {rest}[/]", soft_wrap=True)
             elif now >= role.due:
                 role.due = 0.0
                 role.start(self._folder.logs)

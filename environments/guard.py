@@ -1,6 +1,7 @@
 """A game that may break: what it returns is checked, and a broken game is rebuilt while the others play on."""
 
 import logging
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,22 +13,30 @@ from environments.interface import Environment, Observation, Step
 log = logging.getLogger(__name__)
 
 MOST_FAILURES = 5
+FIRST_REST_S = 0.5
 
 
 class Guarded:
     """Wraps a game. When it raises, or returns what its spec rules out, the episode ends there, truncated.
 
+    It is built again at once, and if that one fails too without completing an episode, after a rest that doubles each
+    time: 0.5, 1 and 2 s. The actor's other games wait meanwhile.
+
     Args:
       build: builds the game from a seed.
       seed: of the first game; later ones derive theirs from it.
+      rest: waits for some seconds.
 
     Raises:
       SubstrateError: from `reset` and `step`, if it failed `MOST_FAILURES` times without completing an episode.
     """
 
-    def __init__(self, build: Callable[[int], Environment], seed: int) -> None:
-        self._build, self._seed = build, seed
+    def __init__(
+        self, build: Callable[[int], Environment], seed: int, rest: Callable[[float], object] = time.sleep
+    ) -> None:
+        self._build, self._seed, self._rest = build, seed, rest
         self._game = build(seed)
+        self._game_seed, self._episode = seed, 0
         self._built, self._failed, self._broken = 1, 0, False
         self.spec = self._game.spec
 
@@ -37,6 +46,7 @@ class Guarded:
             try:
                 if self._broken:
                     self._rebuild()
+                self._episode += 1
                 self._observation = self._checked(self._game.reset(seed))
                 return self._observation
             except Exception as error:
@@ -65,15 +75,19 @@ class Guarded:
             self._game.close()
         except Exception as error:
             log.warning("%s cannot be closed: %r", self.spec.name, error)
-        self._game = self._build((self._seed + 7919 * self._built) % 2**32)
+        if self._failed > 1:
+            self._rest(FIRST_REST_S * 2.0 ** (self._failed - 2))
+        seed = (self._seed + 7919 * self._built) % 2**32
         self._built += 1
-        self._broken = False
+        self._game = self._build(seed)
+        self._game_seed, self._episode, self._broken = seed, 0, False
 
     def _note(self, error: Exception) -> None:
         self._failed, self._broken = self._failed + 1, True
         if self._failed >= MOST_FAILURES:
             raise SubstrateError(f"{self.spec.name} failed {self._failed} times in a row: {error!r}") from error
-        log.error("%s failed and is built again: %r", self.spec.name, error)
+        where = f"{self.spec.name}, seed {self._game_seed}, episode {self._episode}"
+        log.error("%s: it failed and is built again: %r", where, error)
 
     def _checked(self, observation: Observation) -> Observation:
         n = self.spec.players
