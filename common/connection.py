@@ -3,10 +3,12 @@
 A broken connection is logged and retried for up to `patience_s` seconds.
 """
 
+import contextlib
 import logging
 import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -20,7 +22,8 @@ from common.errors import SetupError, StoreError
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 60.0
-# The server is gone, is loading its file, is out of memory, or is a replica that takes no writes: it may recover.
+# The server is gone, is loading its file, is out of memory, or takes no writes, because it is a replica or its disk is
+# full: it may recover.
 UNABLE = [
     redis.ConnectionError,
     redis.TimeoutError,
@@ -52,6 +55,18 @@ class _Patience(AbstractBackoff):
         return self  # redis-py copies it for each connection; all must share one event
 
 
+_STATES = {"OOM command": redis.OutOfMemoryError, "READONLY": redis.ReadOnlyError, "MISCONF": redis.ReadOnlyError}
+"""Words by which a server says that its state forbids a write, and what to raise."""
+
+
+class _Pipeline(redis.client.Pipeline):
+    """Recognises a server whose disk is full, for which redis-py has no error of its own."""
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        with _naming_states():
+            return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+
+
 class _Client(redis.Redis):
     """Raises a script's error about the server's state as a plain command's, so that the script is retried like one.
 
@@ -59,13 +74,22 @@ class _Client(redis.Redis):
     """
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
-        try:
+        with _naming_states():
             return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
-        except redis.ResponseError as error:
-            for kind, words in ((redis.OutOfMemoryError, "OOM command"), (redis.ReadOnlyError, "READONLY")):
-                if words in str(error) and not isinstance(error, kind):
-                    raise kind(str(error)) from None
-            raise
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+@contextlib.contextmanager
+def _naming_states() -> Iterator[None]:
+    try:
+        yield
+    except redis.ResponseError as error:
+        for words, kind in _STATES.items():
+            if words in str(error) and not isinstance(error, kind):
+                raise kind(str(error)) from None
+        raise
 
 
 def connect(url: str, stopping: threading.Event | None = None, patience_s: float = PATIENCE_S) -> Any:

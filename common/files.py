@@ -20,11 +20,15 @@ TAIL_BYTES = 1 << 16
 def write(path: Path, data: bytes) -> None:
     """Writes a file atomically: under a temporary name, synced, then renamed."""
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -60,8 +64,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def cut_lines(path: Path, key: str, last: int) -> None:
     """Drops lines whose `key` exceeds `last`: a run that resumes from a checkpoint writes them again."""
-    if path.exists():
-        kept = [json.dumps(record) + "\n" for record in read_lines(path) if record[key] <= last]
+    lines = read_lines(path)
+    kept = [json.dumps(record) + "\n" for record in lines if record[key] <= last]
+    if len(kept) < len(lines):
         write(path, "".join(kept).encode())
 
 

@@ -54,7 +54,10 @@ class MetricsLog:
 
     def __init__(self, lines: Path, tensorboard: Path, step: str, resume_at: int) -> None:
         lines.parent.mkdir(parents=True, exist_ok=True)
-        cut_lines(lines, step, resume_at)
+        try:
+            cut_lines(lines, step, resume_at)
+        except OSError as error:
+            log.error("lines of updates that are made again stay in %s: %s", lines, error)
         self._lines, self._step = lines, step
         self._failures: Counter[str] = Counter()
         last = last_record(lines)
@@ -92,17 +95,22 @@ class _Board:
     def __init__(self, folder: Path, purge_step: int | None) -> None:
         self._folder = folder
         self._failed_at = 0.0
-        self._writer: SummaryWriter | None = _open(folder, purge_step)
+        self._writer: SummaryWriter | None = None
+        self._reopen(purge_step)
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
         if self._writer is None and time.monotonic() - self._failed_at > RETRY_S:
-            try:
-                self._writer = _open(self._folder)
-            except OSError:
-                self._failed_at = time.monotonic()
+            self._reopen(None)
         for name, value in scalars.items():
             if (writer := self._living()) is not None:
                 writer.add_scalar(name, value, step)
+
+    def _reopen(self, purge_step: int | None) -> None:
+        try:
+            self._writer = _open(self._folder, purge_step)
+        except OSError as error:
+            log.error("TensorBoard's files cannot be opened, trying again in %.0f s: %s", RETRY_S, error)
+            self._failed_at = time.monotonic()
 
     def describe(self, config: Config) -> None:
         from tensorboardX.summary import hparams

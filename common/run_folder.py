@@ -175,10 +175,13 @@ class RunFolder:
         self.summary.unlink(missing_ok=True)
 
     def create(self, config: Config) -> None:
-        """Creates the folder and writes the configuration."""
+        """Creates the folder and writes the configuration; if it is there already, that needs no room on the disk."""
         self.path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        write(self.config, text.encode())
+        data = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode()
+        if self.config.exists() and self.config.read_bytes() == data:
+            self.config.touch()  # the newest run is the one whose file is
+        else:
+            write(self.config, data)
 
     def put_url(self, url: str) -> None:
         """Writes where the run's Redis is, for this user only: the URL may hold a password."""

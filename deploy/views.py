@@ -83,6 +83,11 @@ class Snapshot:
         needed = ["learner", "actor", *(["distiller"] if self.distils else [])]
         return [role for role in needed if role not in roles]
 
+    def unsaved(self) -> list[str]:
+        """Returns, for each role whose newest checkpoint could not be saved, why."""
+        found = {role: fields.get("unsaved") for (role, _), fields in self.workers.items()}
+        return [f"the {role}'s checkpoint is missing: {why}" for role, why in found.items() if why]
+
 
 @_reading()
 def snapshot(store: Store) -> Snapshot:
@@ -121,7 +126,7 @@ def plain(s: Snapshot) -> str:
         d = s.distillation
         kl = f"{float(d['kl_before_nats']):.3f}->{float(d['kl_after_nats']):.3f}"
         parts.append(f"{d['direction']} {d['events']} KL {kl}")
-    parts += [f"{role} is missing" for role in s.missing()]
+    parts += [f"{role} is missing" for role in s.missing()] + s.unsaved()
     return " | ".join(parts)
 
 
@@ -159,6 +164,7 @@ def render(s: Snapshot) -> RenderableType:
         Text(f"{role} is missing: the run continues without it as far as possible", style="yellow")
         for role in s.missing()
     ]
+    warnings += [Text(why, style="bold red") for why in s.unsaved()]
     return Panel(Group(rows, *warnings), title=s.run, border_style="dim")
 
 

@@ -47,6 +47,7 @@ def run(store: Store) -> None:
         with DistillerService(store, config) as service:
             while not (store.stopping.is_set() or store.finished):
                 presence.say(state=service.state, events=service.distiller.events, phi_version=service.version)
+                presence.say(unsaved=service.unsaved)
                 if not service.step():
                     store.stopping.wait(POLL_S)
                 presence.advanced()
@@ -60,13 +61,16 @@ class DistillerService:
     Args:
       store: the run's keys.
       config: the run's.
+
+    Attributes:
+      unsaved: why the newest checkpoint could not be saved; empty if it was.
     """
 
     distiller: Distiller
 
     def __init__(self, store: Store, config: Config) -> None:
         self.store, self.config = store, config
-        self.version, self.update = -1, 0
+        self.version, self.update, self.unsaved = -1, 0, ""
         self._folder = RunFolder.of(config.run)
         self._source_version, self._direction = 0, "initial"
 
@@ -199,3 +203,7 @@ class DistillerService:
             checkpoint.save(self._folder.distiller, self.distiller.events, self.distiller.tensors(), state, keep)
         except CheckpointError as error:
             log.error("phi would go back if the distiller died: %s", error)
+            self.unsaved = str(error)[:500]
+            self.store.put_event("distiller", "distiller", "unsaved", message=self.unsaved)
+        else:
+            self.unsaved = ""

@@ -25,10 +25,14 @@ class Checkpoints:
       store: the run's keys.
       folder: of the checkpoints.
       keep: how many of the newest are kept.
+
+    Attributes:
+      unsaved: why the newest checkpoint could not be saved; empty if it was.
     """
 
     def __init__(self, store: Store, folder: Path, keep: int) -> None:
         self._store, self._folder, self._keep = store, folder, keep
+        self.unsaved = ""
 
     def newest(self) -> Checkpoint | None:
         """Returns the newest undamaged checkpoint, None if there is none."""
@@ -53,8 +57,10 @@ class Checkpoints:
             path = checkpoint.save(self._folder, learner.updates, tensors, state, self._keep)
         except CheckpointError as error:
             log.error("%s", error)
+            self.unsaved = str(error)[:500]
             self._store.put_event("learner", "learner", "unsaved", message=str(error)[:500])
             return
+        self.unsaved = ""
         if phi is not None:  # the distiller keeps its own checkpoints back to this one
             self._store.put_progress({"checkpoint_phi_version": phi.version})
         self._store.put_event("learner", "learner", "checkpoint", path=str(path), updates=learner.updates)

@@ -37,6 +37,8 @@ from methods import make_method
 log = logging.getLogger(__name__)
 
 FINISH_S = 15.0
+STOP_S = 2.0
+"""How long a learner without unrolls may take to notice that it should stop."""
 
 
 def run(store: Store, config: Config, listen: str, host: str, launch: Launch, keys: LearnerKeys | None = None) -> None:
@@ -51,11 +53,11 @@ def run(store: Store, config: Config, listen: str, host: str, launch: Launch, ke
         if learner.finished:
             log.info("run %s is finished: raise its steps, or start another run", store.run)
         while not (store.stopping.is_set() or learner.finished):
-            updated = service.step(config.run.heartbeat_s)
+            updated = service.step(min(config.run.heartbeat_s, STOP_S))
             if updated:
                 presence.advanced()
             state = "learning" if updated else "waiting for unrolls"
-            presence.say(state=state, updates=learner.updates, theta_version=learner.version)
+            presence.say(state=state, updates=learner.updates, theta_version=learner.version, unsaved=service.unsaved)
         # Not after an error: the parameters may be what is broken, and the newest checkpoint is whole.
         service.leave()
     log.info("%d updates, %d player steps", learner.updates, learner.player_steps)
@@ -126,6 +128,11 @@ class LearnerService:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._resources.close()
+
+    @property
+    def unsaved(self) -> str:
+        """Why the newest checkpoint could not be saved; empty if it was."""
+        return self._checkpoints.unsaved
 
     def step(self, timeout_s: float) -> bool:
         """Makes one update if a batch arrives in time, then whatever is due; returns whether it updated."""

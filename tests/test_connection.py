@@ -136,7 +136,29 @@ def test_a_password_that_must_be_escaped_is_refused() -> None:
 def test_writes_wait_for_a_server_that_refuses_them_and_are_made_once(
     server: RedisServer, spoil: list[str], mend: list[str]
 ) -> None:
-    store, admin = Store(server.url, "refused"), connect(server.url)
+    admin = connect(server.url)
+    writes_wait(server, lambda: admin.execute_command(*spoil), lambda: admin.execute_command(*mend))
+
+
+def test_writes_wait_for_a_server_that_cannot_save_its_data(server: RedisServer) -> None:
+    """It says MISCONF, as on a full disk: here the name of its file is taken."""
+    admin = connect(server.url)
+
+    def spoil() -> None:
+        admin.config_set("save", "3600 1")
+        (Path(admin.config_get("dir")["dir"]) / "dump.rdb" / "taken").mkdir(parents=True)
+        admin.bgsave()
+        deadline = time.monotonic() + 60
+        while admin.info("persistence")["rdb_last_bgsave_status"] != "err":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    writes_wait(server, spoil, lambda: admin.config_set("save", ""))
+
+
+def writes_wait(server: RedisServer, spoil: Callable[[], object], mend: Callable[[], object]) -> None:
+    """Checks that every kind of write waits from one until the other, and is then made once."""
+    store = Store(server.url, "refused")
     store.ledger.produced("a-1", 2)
     writes: dict[str, Callable[[], object]] = {
         "hash": lambda: store.publish("theta", Weights(3, PARAMETERS)),
@@ -144,13 +166,13 @@ def test_writes_wait_for_a_server_that_refuses_them_and_are_made_once(
         "script": lambda: store.ledger.account([("a-1", 1, "trained", "")]),
         "stream": lambda: store.put_metrics({"updates": 1}),
     }
-    admin.execute_command(*spoil)
+    spoil()
     threads = {name: threading.Thread(target=write, name=name) for name, write in writes.items()}
     for thread in threads.values():
         thread.start()
     time.sleep(0.5)
     assert [name for name, thread in threads.items() if not thread.is_alive()] == [], "these gave up"
-    admin.execute_command(*mend)
+    mend()
     for thread in threads.values():
         thread.join(timeout=30)
         assert not thread.is_alive(), thread.name
