@@ -1,13 +1,17 @@
 """Clocks are set forward or back an hour: no live role is taken for dead, and nothing waits for a dead one."""
 
 import itertools
+import shutil
+import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from senders import BATCH, Sender
 from test_learner_service import configuration, learning
+from test_supervisor import QUICK, Training, start
 from waiting import until
 
 from common.errors import SetupError
@@ -15,7 +19,10 @@ from common.lifecycle import Presence
 from common.store import Store
 from learner.ownership import Ownership
 
+__all__ = ["start"]
+
 HOUR_MS = 3_600_000
+SHIM = Path(__file__).with_name("wall_clock.c")
 
 
 def set_redis_clock_forward(store: Store) -> None:
@@ -74,3 +81,40 @@ def test_a_living_learner_is_not_replaced_while_its_clock_is_set_to_and_fro(stor
     finally:
         over.set()
         thread.join()
+
+
+@pytest.mark.slow
+def test_the_clock_of_a_whole_run_is_set_forward_and_back_an_hour(
+    start: Callable[..., Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis, the supervisor and all roles read a wall clock that jumps; the monotonic one does not."""
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("no C compiler here")
+    shim, clock = tmp_path / "wall_clock.so", tmp_path / "clock"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", shim, SHIM, "-ldl"], check=True)
+    clock.write_text("0")
+    monkeypatch.setenv("LD_PRELOAD", str(shim))
+    monkeypatch.setenv("WALL_CLOCK", str(clock))
+    training = start("--substrate", "matrix_coordination", "--actors", "1", "--set=actor.unroll_length=16", *QUICK)
+
+    def lives() -> dict[tuple[str, str], str]:
+        return {role: fields["incarnation"] for role, fields in training.store.workers().items()}
+
+    training.until("all roles are up", lambda: training.updates() > 3 and len(lives()) == 3)
+    before = lives()
+    for hours in (1, 0, -1, 0):
+        clock.write_text(str(3600 * hours))
+        training.until("Redis' clock is set", lambda h=hours: abs(redis_ahead_s(training) - 3600 * h) < 60)
+        updates = training.updates()
+        training.until("the run continues", lambda n=updates: training.updates() > n + 5)
+        training.until("every role reports again", lambda: lives().keys() == before.keys())
+        assert lives() == before
+    events = [fields["event"] for _, fields in training.store.stream("events", 1000)]
+    assert "restart" not in events and "stop" not in events and "error" not in events
+    assert training.settled().holds and training.store.ledger.balance().lost == 0
+    assert training.stop() == 0
+
+
+def redis_ahead_s(training: Training) -> float:
+    """How far Redis' clock is ahead of this process's, which is not set."""
+    return float(training.store.client.time()[0] - time.time())
