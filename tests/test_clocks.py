@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,8 @@ def test_the_clock_of_a_whole_run_is_set_forward_and_back_an_hour(
     before = lives()
     for hours in (1, 0, -1, 0):
         clock.write_text(str(3600 * hours))
-        training.until("Redis' clock is set", lambda h=hours: abs(redis_ahead_s(training) - 3600 * h) < 60)
-        updates = training.updates()
-        training.until("the run continues", lambda n=updates: training.updates() > n + 5)
+        training.until("Redis' clock is set", partial(clock_is_set, training, 3600 * hours))
+        training.until("the run continues", partial(has_updated, training, training.updates() + 5))
         training.until("every role reports again", lambda: lives().keys() == before.keys())
         assert lives() == before
     events = [fields["event"] for _, fields in training.store.stream("events", 1000)]
@@ -115,6 +115,10 @@ def test_the_clock_of_a_whole_run_is_set_forward_and_back_an_hour(
     assert training.stop() == 0
 
 
-def redis_ahead_s(training: Training) -> float:
-    """How far Redis' clock is ahead of this process's, which is not set."""
-    return float(training.store.client.time()[0] - time.time())
+def clock_is_set(training: Training, ahead_s: float) -> bool:
+    """Whether Redis' clock is that far ahead of this process's, which is not set."""
+    return abs(training.store.client.time()[0] - time.time() - ahead_s) < 60
+
+
+def has_updated(training: Training, more_than: int) -> bool:
+    return training.updates() > more_than
