@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import zmq
-from tcp import PATIENCE_S, Proxy, produce, pump_until, sequences, settle, settled
+from proxy import Proxy
+from tcp import PATIENCE_S, produce, pump_until, sequences, settle, settled
 from unrolls import RUN, SPEC, make_unroll
 from waiting import until
 
@@ -174,7 +175,7 @@ def test_lost_unrolls_are_resent(
     settled(lambda: sequences(inbox) == [1, 2, 3, 4, 5, 6], inbox, outbox)
 
 
-@pytest.mark.parametrize("side", ["actors_side", "learners_side"])
+@pytest.mark.parametrize("side", ["clients_side", "servers_side"])
 def test_a_half_open_connection_is_replaced(
     ends: Callable[..., Inbox], outboxes: Callable[..., Outbox], proxies: Callable[[int], Proxy], side: str
 ) -> None:
@@ -185,7 +186,7 @@ def test_a_half_open_connection_is_replaced(
     outbox = outboxes(proxy, resend_s=0.2, ping_s=0.2)
     produce(outbox, 1)
     settle(inbox, outbox)
-    proxy.cut(**{"actors_side": False, "learners_side": False} | {side: True})
+    proxy.cut(**{"clients_side": False, "servers_side": False} | {side: True})
     produce(outbox, 2)
     pump_until(lambda: len(sequences(inbox)) == 3, inbox, outbox)
     settled(lambda: sequences(inbox) == [1, 2, 3], inbox, outbox)
@@ -279,7 +280,7 @@ def test_nothing_is_lost_or_counted_twice_through_cuts_and_restarts(
         if chance < 0.02:
             proxy.losing = True
         elif chance < 0.05:
-            proxy.cut(learners_side=rng.random() < 0.7)
+            proxy.cut(servers_side=rng.random() < 0.7)
         elif chance < 0.06 and lives < 6:
             lives += 1
             inbox.close()
