@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from common import phi as phi_versions
+from common import versions
 from common.config import Config
 from common.connection import PATIENCE_S, connect, shown
 from common.errors import StoreError
@@ -105,8 +105,8 @@ class Store:
         return int(self.client.hincrby(self.key("starts"), f"{role}:{name}", 1)) - 1
 
     def publish(self, name: str, weights: Weights) -> None:
-        """Publishes a version of `theta` or a pooled policy atomically."""
-        self.client.hset(self.key(name), mapping=weights.pack())
+        """Publishes a version of `theta` or a pooled policy atomically, unless Redis has a newer one."""
+        versions.publish(self.client, self.key(name), weights)
 
     def publish_phi(self, phi: Weights, keep: int, since: int | None = None) -> bool:
         """Publishes a version of phi atomically as `phi` and as `phi:VERSION`; only the newest `keep` of those stay.
@@ -114,7 +114,7 @@ class Store:
         With `since`, those from that version on go too. Returns False, and does nothing, if Redis has a newer phi.
         """
         with self._reading(PHI):
-            return phi_versions.publish(self.client, self.key, phi, keep, since)
+            return versions.publish_phi(self.client, self.key, phi, keep, since)
 
     def phis(self) -> dict[str, float]:
         """Returns the kept versions of phi by name, oldest first."""

@@ -76,8 +76,8 @@ class Ownership:
                 raise SetupError(f"stopped while waiting for another learner of run {self._store.run} to leave")
 
     def restore(self) -> None:
-        """Writes the owner again after Redis has lost it."""
-        self._store.client.set(self._owner, self._incarnation)
+        """Writes the owner again after Redis has lost it, unless another learner has claimed the run since."""
+        self._store.client.set(self._owner, self._incarnation, nx=True)
 
     def check(self) -> None:
         """Checks that this learner still owns the run.

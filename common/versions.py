@@ -1,13 +1,34 @@
-"""Publishes a version of phi in Redis, as the newest and as one to draw from, unless there is a newer one."""
+"""Publishes versions of theta, phi and past policies in Redis; none replaces a newer one.
+
+A write may come late: a broken connection may deliver it after the role has repeated it, and made others, on another.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 from common.weights import PHI, PHI_VERSION, Weights
 
+# KEYS: the hash. ARGV: the version, then the hash's fields and values.
+_PUBLISH = """
+local published = tonumber(redis.call('HGET', KEYS[1], 'version') or '')
+if not published or published <= tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], unpack(ARGV, 2)) end
+"""
 
-def publish(client: Any, key: Callable[[str], str], phi: Weights, keep: int, since: int | None) -> bool:
-    """Publishes a version of phi in one transaction; see `common.store.Store.publish_phi`.
+
+def publish(client: Any, key: str, weights: Weights) -> None:
+    """Publishes a version of theta or of a past policy in one step; see `Store.publish`.
+
+    Args:
+      client: connected to Redis.
+      key: the full name of its key.
+      weights: the version.
+    """
+    fields = [part for field in weights.pack().items() for part in field]
+    client.register_script(_PUBLISH)(keys=[key], args=[weights.version, *fields])
+
+
+def publish_phi(client: Any, key: Callable[[str], str], phi: Weights, keep: int, since: int | None) -> bool:
+    """Publishes a version of phi, as the newest and to draw from, in one transaction; see `Store.publish_phi`.
 
     Args:
       client: connected to Redis.
