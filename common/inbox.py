@@ -157,9 +157,11 @@ class Inbox:
 
         If the ledger has closed it, its later unrolls are refused too: they count as lost already.
         """
+        peer = self.peers.pop(incarnation, None)
         if closed:
             self._closed.append(incarnation)
-        self.peers.pop(incarnation, None)
+        elif peer is not None and peer.accounted:  # the ledger has lost it; it must not start anew if it lives
+            self._accounted[incarnation] = peer.accounted
         self.arrivals = deque(a for a in self.arrivals if a.incarnation != incarnation)
 
     def close(self) -> None:

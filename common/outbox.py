@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import zmq
 
-from common.errors import WireError
+from common.errors import StoreError, WireError
 from common.handshake import Handshakes
 from common.keys import ActorKeys
 from common.unroll import PROTOCOL, Unroll
@@ -136,6 +136,7 @@ class Outbox:
 
         Raises:
           SetupError: if the learner does not admit this actor.
+          StoreError: if the learner expects unrolls that had been accounted for.
         """
         self._handshakes.check()
         if self._socket.poll(int(timeout_s * 1000)):
@@ -181,6 +182,11 @@ class Outbox:
             log.warning("dropped an invalid reply: %s", error)
             return
         self._heard = time.monotonic()
+        if status.received < self.accounted:  # those are no longer here, and it takes no others before them
+            raise StoreError(
+                f"the learner expects unroll {status.received + 1} of {self._hello.incarnation}, which was accounted "
+                "for: it missed its heartbeats and was closed, or Redis has lost the ledger; restart this actor"
+            )
         if status.learner != self._learner:
             self._learner = status.learner
             self.sent = status.received

@@ -19,13 +19,18 @@ class Feed:
       ledger: the run's.
       batch_unrolls: B.
       max_policy_lag: how many versions older than the current one the theta that acted may be.
+      grace_s: how long an incarnation has to be missing before it is closed. When Redis or the network comes back,
+        nobody has a heartbeat yet.
     """
 
-    def __init__(self, inbox: Inbox, ledger: Ledger, batch_unrolls: int, max_policy_lag: int) -> None:
+    def __init__(
+        self, inbox: Inbox, ledger: Ledger, batch_unrolls: int, max_policy_lag: int, grace_s: float = 0.0
+    ) -> None:
         self.inbox, self._ledger = inbox, ledger
         self._batch_unrolls, self._max_policy_lag = batch_unrolls, max_policy_lag
         self._fresh: list[Unroll] = []
         self._outcomes: list[Entry] = []
+        self._grace_s, self._missing_since = grace_s, dict[str, float]()
 
     @property
     def waiting(self) -> int:
@@ -59,7 +64,7 @@ class Feed:
         self.inbox.answer_all()
 
     def sweep(self, living: set[str], known: Collection[str] | None = None) -> None:
-        """Closes incarnations that are gone: without a heartbeat, silent, and with no unroll waiting here.
+        """Closes incarnations that are gone: without a heartbeat, silent, no unroll waiting here, for `grace_s` on end.
 
         Args:
           living: those with a heartbeat.
@@ -69,11 +74,14 @@ class Feed:
         waiting = {a.incarnation for a in self.inbox.arrivals} | {incarnation for incarnation, *_ in self._outcomes}
         heard = {name for name, peer in self.inbox.peers.items() if now - peer.heard < GONE_S}
         known = self._ledger.incarnations() if known is None else known
-        for incarnation in set(known) - living - waiting - heard:
+        missing = (set(known) | self.inbox.peers.keys()) - living - waiting - heard
+        self._missing_since = {name: self._missing_since.get(name, now) for name in missing}
+        gone = {name for name, since in self._missing_since.items() if now - since >= self._grace_s}
+        for incarnation in gone & set(known):
             lost = self._ledger.close(incarnation)
             self.inbox.forget(incarnation, closed=True)
             log.info("actor incarnation %s is gone; %d of its unrolls are lost", incarnation, lost)
-        for incarnation in self.inbox.peers.keys() - living - waiting - heard:  # those that never produced any
+        for incarnation in gone - set(known):  # those that never produced any
             self.inbox.forget(incarnation)
 
     def finish(self, timeout_s: float) -> None:

@@ -207,7 +207,9 @@ class LearnerService:
         self.endpoint = f"tcp://{self._host}:{inbox.port}"
         self._owned.claim()
         on_exit(self._owned.release)
-        self.feed = Feed(inbox, self._ledger, config.learner.batch_unrolls, config.learner.max_policy_lag)
+        grace_s = MISSED_REPORTS * config.run.heartbeat_s
+        bound = config.learner.max_policy_lag
+        self.feed = Feed(inbox, self._ledger, config.learner.batch_unrolls, bound, grace_s)
         self.pool = Pool(store, self._folder.pool)
         self.learner = Learner(config.learner, config.run, method, spec, self._ranks)
         saved = self._checkpoints.newest()

@@ -196,6 +196,41 @@ def test_an_actor_that_never_produced_anything_is_forgotten(ends: tuple[Feed, Ou
     assert not feed.inbox.peers
 
 
+def test_an_actor_whose_heartbeat_is_missing_for_a_moment_is_not_closed(
+    ends: tuple[Feed, Outbox], store: Store
+) -> None:
+    """When Redis comes back, its actors' heartbeats have expired, and they have not been heard from either."""
+    patient, outbox = Feed(ends[0].inbox, store.ledger, 2, 1, grace_s=3600.0), ends[1]
+    ship(outbox, store, 2)
+    receive(patient, outbox, ACTED_ON)
+    patient.account()
+    fall_silent(patient)
+    patient.sweep(set())
+    assert "a-1" in store.ledger.incarnations() and "a-1" in patient.inbox.peers
+    patient._missing_since["a-1"] -= 3600.0
+    patient.sweep({"a-1"})  # it is back, so that it may be missing for as long again
+    patient.sweep(set())
+    assert "a-1" in store.ledger.incarnations() and "a-1" in patient.inbox.peers
+    patient._missing_since["a-1"] -= 3600.0
+    patient.sweep(set())
+    assert not store.ledger.incarnations() and not patient.inbox.peers
+
+
+def test_an_actor_that_the_ledger_has_lost_goes_on_where_it_was(ends: tuple[Feed, Outbox], store: Store) -> None:
+    """Redis came back empty, and the actor was away: its next unroll is the third, and has to be taken."""
+    feed, outbox = ends
+    ship(outbox, store, 2)
+    receive(feed, outbox, ACTED_ON)
+    feed.account()
+    hear(feed, outbox, 0, ACTED_ON)
+    store.client.delete(*(store.key(name) for name in ("ledger", "sequences", "closed", "closings")))
+    fall_silent(feed)
+    feed.sweep(set())
+    assert not feed.inbox.peers
+    ship(outbox, store, 2)
+    assert [unroll.header.sequence for unroll in receive(feed, outbox, ACTED_ON)] == [3, 4]
+
+
 def test_a_learner_that_finishes_records_what_is_left_as_stale_until_every_actor_has_left(
     ends: tuple[Feed, Outbox], store: Store
 ) -> None:
