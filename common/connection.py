@@ -22,6 +22,8 @@ from common.errors import SetupError, StoreError
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 60.0
+TIMEOUT_S = 10.0
+"""How long an answer may take, and sending one value. A dead connection is found before the learner misses an actor."""
 # The server is gone, is loading its file, is out of memory, or takes no writes, because it is a replica or its disk is
 # full: it may recover.
 UNABLE = [
@@ -103,7 +105,7 @@ def connect(url: str, stopping: threading.Event | None = None, patience_s: float
             _checked(url),
             retry=Retry(_Patience(url, stopping or threading.Event(), patience_s), FOREVER),
             retry_on_error=UNABLE,
-            socket_timeout=30,
+            socket_timeout=TIMEOUT_S,
             socket_connect_timeout=5,
         )
     except ValueError as error:
