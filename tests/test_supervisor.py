@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from common.files import read_lines
 from common.ledger import Balance
 from common.store import Store
+from deploy.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +132,49 @@ def test_a_run_survives_the_death_of_redis(start: Callable[..., Training]) -> No
     balance = training.settled()
     assert balance.holds, balance
     assert training.stop() == 0
+
+
+@pytest.mark.parametrize(("away_s", "emptied"), [(30.0, False), (15.0, True)], ids=["away 30 s", "back empty"])
+def test_every_role_outlasts_a_redis_that_is_away(
+    start: Callable[..., Training], tmp_path: Path, away_s: float, emptied: bool
+) -> None:
+    """Meanwhile all heartbeats expire, and actors are silent for longer than the learner counts them as there."""
+    with RedisServer(tmp_path / "elsewhere") as server:
+        game = ["--substrate", "matrix_coordination", "--actors", "2", "--set", "actor.unroll_length=16"]
+        training = start(*game, "--redis", server.url, *QUICK)
+        training.until("it updates", lambda: training.updates() > 3 and len(training.store.workers()) == 4)
+        living = {key: fields["incarnation"] for key, fields in training.store.workers().items()}
+        training.until("it distils", lambda: (training.store.version("phi") or 0) > 0)
+        before = training.store.version("theta") or 0, training.store.version("phi") or 0
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        time.sleep(away_s)
+        if emptied:
+            server.stop()
+            for data in (tmp_path / "elsewhere").glob("appendonly*"):
+                shutil.rmtree(data) if data.is_dir() else data.unlink()
+        server.restart()
+        training.until("it is announced", lambda: training.store.endpoint() is not None)
+        updates = training.updates()
+        training.until("it goes on", lambda: training.updates() > updates + 5)
+        training.until("phi goes on", lambda: (training.store.version("phi") or 0) > before[1])
+        assert (training.store.version("theta") or 0) > before[0]
+        heartbeats = training.store.workers
+        training.until(
+            "the same roles are there", lambda: {k: f["incarnation"] for k, f in heartbeats().items()} == living
+        )
+        sent = {key: n for key, (n, _) in training.store.ledger.incarnations().items()}
+        training.until(
+            "both actors play on",
+            lambda: (
+                all(n > sent.get(key, 0) for key, (n, _) in training.store.ledger.incarnations().items())
+                and len(training.store.ledger.incarnations()) == 2
+            ),
+        )
+        assert training.settled().holds
+        events = [fields["event"] for _, fields in training.store.stream("events", 1000)]
+        assert "restart" not in events and "error" not in events
+        assert training.stop() == 0, training.output()
 
 
 def test_roles_that_are_stopped_come_back_and_only_one_process_may_train_a_run(start: Callable[..., Training]) -> None:
