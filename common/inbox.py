@@ -79,6 +79,7 @@ class Inbox:
         self._bind, self._keys = bind, keys
         self._run, self._learner, self._spec, self._capacity = run, learner, spec, capacity
         self._accounted, self._gone_s = accounted, gone_s
+        self._queued = 2 * capacity + 100
         self.peers: dict[str, Peer] = {}
         self.arrivals: deque[Arrival] = deque()
         self.malformed: Counter[str] = Counter()
@@ -93,7 +94,7 @@ class Inbox:
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         # An actor that keeps to its limit stays below; one that does not is no longer read from.
-        self._socket.setsockopt(zmq.RCVHWM, 2 * self._capacity + 100)
+        self._socket.setsockopt(zmq.RCVHWM, self._queued)
         # An actor may reconnect before its old connection is known to be dead.
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, max(self._spec.largest_bytes, MAX_HEADER_BYTES) + CURVE_BYTES)
@@ -119,19 +120,22 @@ class Inbox:
         self.close()
 
     def poll(self, timeout_s: float = 0.0) -> bool:
-        """Receives everything that has arrived, waiting up to a timeout; returns whether there was anything."""
-        received = False
+        """Receives what has arrived, waiting up to a timeout; returns whether there was anything.
+
+        A peer that sends without end cannot keep it from returning: it takes no more than the queue of one holds.
+        """
+        received = 0
         senders: set[str] = set()
-        while self._wait(0.0 if received else timeout_s):
+        while received < self._queued and self._wait(0.0 if received else timeout_s):
             identity, *frames = self._socket.recv_multipart(copy=False)
-            received = True
+            received += 1
             try:
                 senders.add(self._take(identity.bytes.decode("utf-8", "replace"), frames))
             except WireError as error:
                 self._malformed(error)
         for incarnation in senders & self.peers.keys():
             self._answer(incarnation)
-        return received
+        return received > 0
 
     def take(self) -> Arrival | None:
         """Returns the next unroll in order of arrival, or None."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import zmq
 from proxy import RETRANSMIT_S, Proxy, Weather
 from tcp import produce, pump_until, sequences, settled
 from unrolls import RUN, SPEC
@@ -114,3 +115,20 @@ def test_every_unroll_arrives_once_over_a_bad_network(fault: str) -> None:
     assert not inbox.malformed and not sequences(inbox, "a") and not sequences(inbox, "b")
     assert all(proxy.late_chunks > 0 for proxy in proxies)
     assert fault != "resets" or all(proxy.connections > 1 for proxy in proxies)
+
+
+def test_a_peer_that_sends_without_end_does_not_keep_the_learner_busy() -> None:
+    inbox = Inbox("tcp://127.0.0.1:*", RUN, "learner-1", SPEC, 1, {})
+    flood: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+    with inbox, flood:
+        flood.setsockopt(zmq.LINGER, 0)
+        flood.setsockopt(zmq.SNDHWM, 0)
+        flood.connect(f"tcp://127.0.0.1:{inbox.port}")
+        for _ in range(2000):
+            flood.send(b"garbage")
+        deadline, most, handled = time.monotonic() + 60, 0, 0
+        while handled < 2000:
+            assert time.monotonic() < deadline
+            inbox.poll(1.0)
+            most, handled = max(most, inbox.malformed.total() - handled), inbox.malformed.total()
+        assert most <= 102
