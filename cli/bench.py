@@ -7,7 +7,7 @@ from cli.arguments import count
 from cli.commands import Commands
 from common.errors import ConfigError
 
-MEASUREMENTS = ("throughput", "methods", "scenarios", "core", "peers", "time-to-return")
+MEASUREMENTS = ("throughput", "methods", "scenarios", "core", "flood", "peers", "time-to-return")
 SUBSTRATE = "prisoners_dilemma_in_the_matrix__arena"
 WITH_PEERS = ("peers", "time-to-return")
 ONLY = {
@@ -25,6 +25,7 @@ measurements:
   methods          the cost of each method relative to MAPPO
   scenarios        the evaluator relative to Melting Pot's own loop
   core             the hand-written GRU relative to torch's
+  flood            a learner while a peer floods its port with garbage, relative to one that is left alone
   peers            the whole system relative to Sample Factory and RLlib, which it installs
   time-to-return   seconds until training earns a return, here and with the same peers
 """
@@ -86,6 +87,10 @@ def _alone(arguments: argparse.Namespace, what: str, how: tuple[float, int, Path
         from experiments import core_speed
 
         return core_speed.run(substrate, *how)
+    if what == "flood":
+        from experiments import flood
+
+        return flood.run(*how)
     from experiments import throughput
 
     return throughput.run(substrate, *how)

@@ -47,7 +47,7 @@ class Crowd:
 
     def __enter__(self) -> Self:
         self._endpoint = self._store.wait_for_endpoint()
-        self._unrolls = itertools.cycle(list(_made_up(self._spec, self._rng.randrange(2**32))))
+        self._unrolls = itertools.cycle(list(made_up(self._spec, self._rng.randrange(2**32))))
         for name in self._names:
             self._begin(name)
         return self
@@ -127,7 +127,7 @@ class Crowd:
             self._store.put_worker("actor", name, fields, MISSED_REPORTS * self._config.run.heartbeat_s)
 
 
-def _made_up(spec: UnrollSpec, seed: int, count: int = 32) -> Iterator[Unroll]:
+def made_up(spec: UnrollSpec, seed: int, count: int = 32) -> Iterator[Unroll]:
     """Yields unrolls that a learner accepts."""
     rng, players = np.random.default_rng(seed), spec.environment.players
     for _ in range(count):

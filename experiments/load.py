@@ -125,7 +125,7 @@ def run(actors: int, seconds: float, seed: int, out: Path | None, say: Callable[
     report = Report(actors, seconds, seed)
     with tempfile.TemporaryDirectory(prefix="bidist-load-") as parent, RedisServer(Path(parent) / "redis") as server:
         store = Store(server.url, RUN)
-        with _roles(Path(parent), server.url) as processes:
+        with roles(Path(parent), server.url) as processes:
             store.wait_for_weights(PHI, START_S)
             config = store.config()
             report.policy_lag_bound = config.learner.max_policy_lag
@@ -206,24 +206,24 @@ class _Load:
 
 
 @contextlib.contextmanager
-def _roles(parent: Path, url: str) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
+def roles(parent: Path, url: str) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
     """Runs the learner and the distiller of a matrix game that nobody plays."""
     # Made-up unrolls teach nothing: with the usual step size, parameters diverge after a few thousand updates.
     own = ("run.heartbeat_s=2", "learner.batch_unrolls=64", "learner.learning_rate=1e-9")
     settings = [f"--set={setting}" for setting in (*SETTINGS, *own)]
     options = {"learner": ["--folder", str(parent), "--steps", str(10**12), *settings], "distiller": []}
-    roles = [Role(name, name, ["--run", RUN, *more], 1, url, []) for name, more in options.items()]
+    started = [Role(name, name, ["--run", RUN, *more], 1, url, []) for name, more in options.items()]
     try:
-        for role in roles:
+        for role in started:
             role.start(parent)
-        yield {role.name: role.process for role in roles if role.process is not None}
+        yield {role.name: role.process for role in started if role.process is not None}
     except BidistError as error:
-        logs = "\n".join((parent / f"{role.name}.log").read_text()[-1000:] for role in roles)
+        logs = "\n".join((parent / f"{role.name}.log").read_text()[-1000:] for role in started)
         raise BidistError(f"{error}; the ends of the logs:\n{logs}") from None
     finally:
-        for role in roles:
+        for role in started:
             role.stop()
-        for role in roles:
+        for role in started:
             role.wait(STOPPED_S)
 
 
