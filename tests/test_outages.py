@@ -1,15 +1,17 @@
 """The roles of a run over bad networks: no role exits, no version goes back, and every unroll is accounted for once."""
 
+import contextlib
 import time
 from pathlib import Path
 
 import pytest
 from linked_roles import Roles
-from proxy import Weather
+from proxy import Weather, redis_behind, through
 from serial_runs import configuration
 
 from common import checkpoint
 from common.run_folder import RunFolder
+from common.store import Store
 
 SLOW = Weather(delay_s=0.1, loss=0.01)
 """200 ms there and back, and 1 % of losses."""
@@ -54,3 +56,13 @@ def test_a_run_goes_on_whatever_network_connects_its_roles(
     assert saved is not None and saved.state["unrolls"] == balance.trained > 0
     lags = [float(fields["policy_lag_max"]) for _, fields in store.stream("metrics", 1000)]
     assert max(lags) <= config.learner.max_policy_lag
+
+
+def test_a_half_open_connection_to_redis_is_replaced(redis_url: str, tmp_path: Path) -> None:
+    with contextlib.closing(redis_behind(redis_url)) as proxy:
+        store = Store(through(proxy, "socket_timeout=0.5"), f"{tmp_path.name}-half-open")
+        store.put_endpoint("tcp://x:1")
+        proxy.cut(clients_side=False, servers_side=False)
+        assert store.endpoint() == "tcp://x:1"
+        assert proxy.connections == 2 and proxy.lost_bytes > 0
+        store.client.close()
