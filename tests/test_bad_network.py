@@ -13,6 +13,7 @@ from proxy import RETRANSMIT_S, Proxy, Weather
 from tcp import produce, pump_until, sequences, settled
 from unrolls import RUN, SPEC
 
+from common.errors import StoreError
 from common.inbox import Inbox
 from common.outbox import Outbox
 
@@ -132,3 +133,21 @@ def test_a_peer_that_sends_without_end_does_not_keep_the_learner_busy() -> None:
             inbox.poll(1.0)
             most, handled = max(most, inbox.malformed.total() - handled), inbox.malformed.total()
         assert most <= 102
+
+
+def test_an_actor_whose_account_is_lost_says_so_instead_of_waiting_for_ever() -> None:
+    """Redis came back empty and the learner died too: its successor expects the first unroll, which is gone."""
+    with contextlib.ExitStack() as stack:
+        first, second = (
+            stack.enter_context(Inbox("tcp://127.0.0.1:*", RUN, name, SPEC, 4, {})) for name in ("first", "second")
+        )
+        outbox = stack.enter_context(Outbox(RUN, "a", "a-1", f"tcp://127.0.0.1:{first.port}"))
+        produce(outbox, 6)
+        pump_until(lambda: sequences(first) == [1, 2, 3, 4], first, outbox)
+        first.take()
+        first.account("a-1", 1)
+        first.answer_all()
+        pump_until(lambda: outbox.accounted == 1, first, outbox)
+        outbox.connect(f"tcp://127.0.0.1:{second.port}")
+        with pytest.raises(StoreError, match="expects unroll 1 of a-1, which was accounted for"):
+            pump_until(lambda: False, second, outbox)
