@@ -117,7 +117,7 @@ def test_the_clock_of_a_whole_run_is_set_forward_and_back_an_hour(
 
 def clock_is_set(training: Training, ahead_s: float) -> bool:
     """Whether Redis' clock is that far ahead of this process's, which is not set."""
-    return abs(training.store.client.time()[0] - time.time() - ahead_s) < 60
+    return bool(abs(training.store.client.time()[0] - time.time() - ahead_s) < 60)
 
 
 def has_updated(training: Training, more_than: int) -> bool:
