@@ -182,11 +182,9 @@ def _kind(annotation: Any, limits: dict[str, Any]) -> str:
 
 def _range(limits: dict[str, Any]) -> str:
     words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
-    return " and ".join(f"{word} {_number(limits[name])}" for name, word in words.items() if name in limits)
-
-
-def _number(limit: float) -> str:
-    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
+    styles = {int: ",", float: "g"}
+    found = {word: limits[name] for name, word in words.items() if name in limits}
+    return " and ".join(f"{word} {limit:{styles[type(limit)]}}" for word, limit in found.items())
 
 
 def _plain(value: Any) -> Any:

@@ -153,6 +153,8 @@ def refusal(url: str) -> str | None:
     except redis.BusyLoadingError:
         return None
     except (redis.RedisError, ValueError) as error:
+        if str(error).startswith("MISCONF"):  # it cannot write its file, and answers nevertheless
+            return None
         if "HELLO must be called with the client already authenticated" in str(error):
             return (
                 "it requires a user and a password: name the user in the URL, and the password's file in "

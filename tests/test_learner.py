@@ -278,10 +278,8 @@ class CountingRanks(Ranks):
 
 def test_an_update_that_diverges_raises(build: Build) -> None:
     learner, made = build("learner.learning_rate=0.5"), unrolls(V)
-    for unroll in made:
-        unroll.reward[:] *= 1e38
-    words = r"update 1 diverged: policy loss .*, value loss .*learner\.learning_rate=0\.5 may be too high"
-    with pytest.raises(ConfigError, match=words):
+    made[0].reward[:] = 1e38
+    with pytest.raises(ConfigError, match=r"update 1 diverged: .* loss .*learner\.learning_rate=0\.5 may be too high"):
         learner.update(collate(made, LENGTH, CPU))
 
 
