@@ -45,7 +45,7 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ),
         (["--set", "learner.epoch=3"], ["learner.epoch: no such setting; did you mean learner.epochs?", "epochs"]),
         (["learner.lr=1e-3"], ["learner.lr: no such setting; did you mean learner.learning_rate or "]),
-        (["--steps", "0"], ["run.player_steps", "greater than 0"]),
+        (["--steps", "0"], ["run.player_steps", "greater than or equal to 1"]),
         (["--preset", "larg"], ["no such preset", "small"]),
         (["--resume", "nowhere"], ["there is no run at", "nowhere"]),
         (["--substrate", "pettingzoo:nothing.here:make"], ["nothing.here"]),

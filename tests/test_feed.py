@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from tcp import pump_until
+from test_ledger import KEYS
 from unrolls import RUN, SPEC, make_unroll
 from waiting import until
 
@@ -223,7 +224,7 @@ def test_an_actor_that_the_ledger_has_lost_goes_on_where_it_was(ends: tuple[Feed
     receive(feed, outbox, ACTED_ON)
     feed.account()
     hear(feed, outbox, 0, ACTED_ON)
-    store.client.delete(*(store.key(name) for name in ("ledger", "sequences", "closed", "closings")))
+    store.client.delete(*(store.key(name) for name in KEYS))
     fall_silent(feed)
     feed.sweep(set())
     assert not feed.inbox.peers

@@ -14,6 +14,7 @@ from common.store import Store
 
 TOTALS = ("produced", "trained", "stale", "rejected", "rewound", "lost", "in_flight")
 IN_FLIGHT = "in_flight"
+KEYS = ("ledger", "sequences", "reported", "closed", "closings", "change")
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from test_ledger import TOTALS, totals
+from test_ledger import KEYS, TOTALS, totals
 
 from common.errors import SetupError, StoreError
 from common.ledger import Ledger, Outcome
@@ -17,9 +17,6 @@ def test_accounts_ahead_of_the_production_are_repaired(store: Store) -> None:
     assert totals(balance) == dict.fromkeys(TOTALS, 0) | {"produced": 2, "trained": 1, "stale": 1}
     assert ledger.produced("a-1", 2) and ledger.balance() == balance
     assert ledger.produced("a-1", 3) and ledger.balance().in_flight == 1
-
-
-KEYS = ("ledger", "sequences", "reported", "closed", "closings", "change")
 
 
 class Rollback:
