@@ -246,7 +246,8 @@ class Ledger:
                 pipe.hgetall(self._key(name))
             totals, sequences, reported = pipe.execute()
         totals, sequences = _integers(totals), _integers(sequences)
-        reported = {name.decode(): int(n) for name, n in reported.items() if re.fullmatch(rb"\d{1,12}", n)}
+        numbers = {name.decode(errors="replace"): n for name, n in reported.items() if re.fullmatch(rb"\d{1,12}", n)}
+        reported = {name: int(n) for name, n in numbers.items() if "\N{REPLACEMENT CHARACTER}" not in name}
         living, unseen = {}, 0
         for name in {field.rpartition(":")[0] for field in sequences} | reported.keys():
             counted = sequences.get(f"{name}:produced", 0)

@@ -180,6 +180,7 @@ def test_an_actor_that_writes_nonsense_breaks_nothing(store: Store, lie: bytes) 
     ledger.produced("a-1", 3)
     ledger.produced("b-1", 2)
     store.client.hset(store.key("reported"), "a-1", lie)
+    store.client.hset(store.key("reported"), b"\xff", 7)  # nobody's name
     assert ledger.balance().holds and ledger.balance().produced == 2
     ledger.account([("a-1", 1, "trained", "")])
     assert ledger.produced("a-1", 4) and ledger.close("a-1") == 3
