@@ -87,7 +87,7 @@ class Presence:
                 self._store.put_event(self._role, self._name, "stop")
             else:
                 self._store.put_event(self._role, self._name, "error", message=str(error)[:500])
-            self._store.remove_worker(self._role, self._name)
+            self._store.remove_worker(self._role, self._name, str(self._fields["incarnation"]))
         except (BidistError, redis.RedisError) as away:
             log.warning("could not deregister from Redis: %s", away)
 

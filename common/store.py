@@ -234,9 +234,10 @@ class Store:
             before = pipe.execute()[0]
         return None if before is None else str(before.decode(errors="replace"))
 
-    def remove_worker(self, role: str, name: str) -> None:
-        """Removes the heartbeat of a role that has stopped."""
-        self.client.delete(self.key(f"worker:{role}:{name}"))
+    def remove_worker(self, role: str, name: str, incarnation: str | None = None) -> None:
+        """Removes the heartbeat of a role that has stopped, unless it is another incarnation's than the one given."""
+        if incarnation in (None, self.hash(f"worker:{role}:{name}").get("incarnation")):
+            self.client.delete(self.key(f"worker:{role}:{name}"))
 
     def workers(self) -> dict[tuple[str, str], dict[str, str]]:
         """Returns the latest heartbeat of each living role, by (role, name)."""
@@ -281,8 +282,7 @@ class Store:
             raise StoreError(f"{self.key(name)}: damaged: {reason}; restart the learner to repair it") from None
 
     def _wait(self, what: str, read: Any, timeout_s: float) -> Any:
-        deadline = time.monotonic() + timeout_s
-        logged = False
+        deadline, logged = time.monotonic() + timeout_s, False
         while (value := read()) is None:
             if not logged:
                 log.info("waiting for %s of run %s in Redis at %s", what, self.run, shown(self.url))

@@ -157,3 +157,12 @@ def test_a_real_role_answers_probes_and_leaves_with_the_status_asked_for(store: 
         finally:
             role.send_signal(signal.SIGTERM)
         assert role.wait(60) == 143
+
+
+def test_a_role_that_leaves_keeps_its_successors_heartbeat(store: Store) -> None:
+    with Presence(store, "learner", "learner", "old", heartbeat_s=60):
+        store.put_worker("learner", "learner", {"incarnation": "successor"}, ttl_s=60)
+    assert store.workers()[("learner", "learner")]["incarnation"] == "successor"
+    with Presence(store, "learner", "learner", "new", heartbeat_s=60):
+        pass
+    assert store.workers() == {}

@@ -144,7 +144,10 @@ def test_a_worker_expires_unless_it_sends_heartbeats(store: Store, redis_url: st
     store.put_worker("actor", "2", {"state": "back"}, ttl_s=60)
     assert store.workers()[("actor", "2")] == {"state": "back"}
     assert 0 < store.client.pttl(store.key("worker:actor:2")) <= 60_000
-    store.remove_worker("actor", "2")
+    store.put_worker("actor", "2", {"incarnation": "successor"}, ttl_s=60)
+    store.remove_worker("actor", "2", "2-1")
+    assert store.workers()[("actor", "2")]["incarnation"] == "successor"
+    store.remove_worker("actor", "2", "successor")
     assert set(store.workers()) == {("actor", "host:1")}
 
 
