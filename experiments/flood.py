@@ -11,11 +11,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import zmq
 
-from common.errors import ConfigError
+from common.errors import ConfigError, SetupError
 from common.files import write
 from common.store import Store
 from common.unroll import UnrollSpec
@@ -75,21 +76,29 @@ def _trained_per_s(store: Store, crowd: Crowd, seconds: float) -> float:
 
 @contextlib.contextmanager
 def _flood(endpoint: str, spec: UnrollSpec) -> Iterator[None]:
-    """Sends mutated messages from another process, as fast as the learner takes them, for the length of the block."""
-    process = multiprocessing.get_context("spawn").Process(target=_send_forever, args=(endpoint, spec), daemon=True)
+    """Sends mutated messages from another process, as fast as the learner takes them, for the length of the block.
+
+    The block begins when that process has started, because that takes a core for seconds.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    flowing = spawn.Event()
+    process = spawn.Process(target=_send_forever, args=(endpoint, spec, flowing), daemon=True)
     process.start()
     try:
+        if not flowing.wait(START_S):
+            raise SetupError(f"the process that floods the port did not start within {START_S:.0f} s")
         yield
     finally:
         process.terminate()
         process.join()
 
 
-def _send_forever(endpoint: str, spec: UnrollSpec) -> None:
+def _send_forever(endpoint: str, spec: UnrollSpec, flowing: Event) -> None:
     rng = random.Random(0)
     messages = [[bytes(frame) for frame in pack_unroll(unroll)] for unroll in made_up(spec, seed=1)]
     with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
         peer.connect(endpoint)
+        flowing.set()
         while True:
             frames = list(rng.choice(messages))
             header = bytearray(frames[0])
