@@ -16,6 +16,7 @@ from common.config import Config
 from common.errors import ConfigError
 from common.files import read_lines
 from common.run_folder import RunFolder, training_return
+from reports.returns import in_order
 from reports.style import BLUE, COLOURS, GREY, ORANGE, STYLE, VERMILLION
 
 DASHES = ("-", "--", ":")
@@ -80,7 +81,7 @@ def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[st
         if not run.lines:
             raise ConfigError(f"{run.folder.metrics}: no updates to draw")
     games = list(dict.fromkeys(run.config.environment.substrate for run in runs))
-    known = list(dict.fromkeys(named))
+    known = in_order(named)
     looks = {n: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, n in enumerate(known)}
     beside = len(known) > 4
     with matplotlib.rc_context(STYLE):
@@ -88,7 +89,7 @@ def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[st
         for axis, game in zip(figure.subplots(1, len(games), squeeze=False)[0], games, strict=True):
             here = [run for run in runs if run.config.environment.substrate == game]
             _random(axis, next(filter(None, (_summarised(run.folder) for run in here)), None))
-            for name in dict.fromkeys(run.label for run in here):
+            for name in in_order(run.label for run in here):
                 _seeds(axis, [run for run in here if run.label == name], *looks[name])
             axis.set_title(_game(here[0].config))
             _finish(axis, "return per learning player", legend=not beside)

@@ -50,6 +50,7 @@ def draw_bars(bars: dict[str, tuple[float, float, float]], label: str, path: Pat
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, 0.8 + 0.4 * len(bars)))
         axes = figure.subplots()
+        axes.use_sticky_edges = False
         for k, (name, (mean, low, high)) in enumerate(reversed(bars.items())):
             axes.barh(k, high - low, left=low, height=0.5, color=GREY if name == RANDOM else COLOURS[0], alpha=0.4)
             axes.vlines(mean, k - 0.25, k + 0.25, color="#202020", linewidth=2)

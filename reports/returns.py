@@ -2,7 +2,7 @@
 
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,6 +17,12 @@ ORDER = ("mappo", "randnet", "opre", "pp", "rpm", "bidist")
 
 Cell = tuple[float, float, float] | None
 """A mean and its 95% interval; None if it was not played."""
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Returns the paper's methods in its order, then the other names as they come: figures share colours by this."""
+    found = list(dict.fromkeys(names))
+    return [*(m for m in ORDER if m in found), *(n for n in found if n not in ORDER)]
 
 
 @dataclass
@@ -57,8 +63,7 @@ class Results:
             games[row["substrate"]].add(row["scenario"])
         self.games = {name: sorted(games[name], key=number_of) for name in sorted(games)}
         known = {row["method"] for row in self.rows}
-        rest = sorted(known - {*ORDER, RANDOM})
-        self.methods = [m for m in (*ORDER, *rest, RANDOM) if m in known]
+        self.methods = [*in_order(sorted(known - {RANDOM})), *(known & {RANDOM})]
 
     @cached_property
     def returns(self) -> dict[tuple[str, str], dict[str, dict[str, list[float]]]]:
