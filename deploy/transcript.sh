@@ -1,67 +1,85 @@
 #!/usr/bin/env bash
-# Records runs in containers from build to down, with every command and its output: deploy/transcript.sh > FILE
-# Needs a Docker engine and docker-compose, and takes about half an hour. The second run is evaluated if BOTS names an archive
-# in deploy/bots/.
+# Records runs in containers, from up to down, with every command and its output: deploy/transcript.sh > FILE
+# Needs a Docker engine, docker-compose 1.29, the images (docker-compose build) and one of Prometheus (PROMETHEUS_IMAGE), and takes
+# about a quarter of an hour. The last run is evaluated if BOTS names the archive in deploy/bots/ that the images have.
 set -u
 cd "$(dirname "$0")/.."
 ENVIRONMENT=$(mktemp)
-compose() { docker-compose --env-file "$ENVIRONMENT" "$@" 2>&1 | grep -vE '^(Creat|Start|Stopp|Remov|Recreat).* \.\.\.[^a-z]*$|legacy builder|BuildKit|buildx'; }
+compose() { docker-compose --env-file "$ENVIRONMENT" "$@" 2>&1 | grep -vE '^(Creat|Start|Stopp|Remov|Recreat|Paus|Unpaus).*( \.\.\.[^a-z]*$|volume)|legacy builder|BuildKit|buildx'; }
 say() { printf '\n# %s\n' "$*"; }
-shown() { printf '\n$ %s\n' "$*"; "$@"; }
+shown() { printf '\n$ %s\n' "$*"; "$@" 2>&1; }
 run() { printf '\n$ docker-compose %s\n' "$*"; compose "$@"; }
-redis-cli() { compose exec -T redis sh -c 'REDISCLI_AUTH="$(cat /keys/viewer-password)" exec redis-cli --user viewer "$@"' - "$@"; }
+redis-cli() { docker exec trial_redis_1 sh -c 'REDISCLI_AUTH="$(cat /keys/viewer-password)" exec redis-cli --user viewer "$@"' - "$@"; }
 redis() { printf '\n$ redis-cli %s\n' "$*"; redis-cli "$@"; }
-pairs() { printf '\n$ redis-cli %s | paste - -\n' "$*"; redis-cli "$@" | paste - -; }
+piped() { # redis-cli's arguments, then a pipeline
+    printf '\n$ redis-cli %s | %s\n' "$1" "$2"
+    # shellcheck disable=SC2086
+    redis-cli $1 | eval "$2"
+}
+pairs() { piped "$*" 'paste - -'; }
 ledger() {
-    printf '\n$ docker-compose exec learner bidist status\n'
-    compose exec -T learner bidist status | grep -A 2 -E 'ledger|player steps|rate'
+    printf '\n$ docker exec trial_learner_1 bidist status\n'
+    docker exec trial_learner_1 bidist status | grep -A 2 -E 'ledger|player steps|rate'
 }
 state() { shown docker inspect -f '{{.Name}} restarts {{.RestartCount}}, {{.State.Health.Status}}' "trial_$1_1"; }
-left() { for name in "$@"; do docker inspect -f '{{.Name}} left with {{.State.ExitCode}}' "trial_$name"; done; }
-crash() {
+left() { for name in "$@"; do docker inspect -f '{{.Name}} exited with {{.State.ExitCode}}, restarted {{.RestartCount}} times' "trial_$name"; done; }
+ask() { shown docker exec trial_prometheus_1 promtool query instant http://localhost:9090 "$1"; }
+
+until_() { # waits, for ten minutes at most, until a command succeeds
+    for _ in $(seq 200); do "$@" && return; sleep 3; done
+    echo "waited in vain: $*"
+}
+version() { redis-cli hget bidist:trial:theta version | grep -xE '[0-9]+' || echo 0; }
+beyond() { [[ $(version) -gt $1 ]]; }
+trains() { until_ beyond $(($(version) + 3)); }
+healthy() { [[ $(docker inspect -f '{{.State.Health.Status}}' "trial_$1_1") == "$2" ]]; }
+alert() { docker exec trial_prometheus_1 promtool query instant http://localhost:9090 "ALERTS{alertname='BidistRoleMissing',alertstate='$1'}" | grep -q .; }
+silent() { ! alert firing && ! alert pending; }
+killed() { # kills a container's processes, as the kernel would
     say "The $1 crashes: its process is killed with SIGKILL, and the engine restarts it."
     kill -9 "$(docker inspect -f '{{.State.Pid}}' "trial_$1_1")"
-    sleep 45
+    sleep 5
+    trains
+    until_ healthy "$1" healthy
     state "$1"
     ledger
 }
-settings() { # writes the settings of the first run, and more NAME=VALUE lines
-    printf '%s\n' COMPOSE_PROJECT_NAME=trial RUN=trial METHOD=bidist SUBSTRATE=pure_coordination_in_the_matrix__arena \
-        STEPS=100000000 SEED=0 BOTS="${BOTS:-}" "$@" \
-        LEARNER_ARGS='--set run.checkpoint_s=20 --set learner.batch_unrolls=8 --set distiller.every=4' >"$ENVIRONMENT"
+settings() { # writes the settings of the run, and more NAME=VALUE lines
+    printf '%s\n' COMPOSE_PROJECT_NAME=trial RUN=trial SUBSTRATE=matrix_coordination \
+        BOTS="${BOTS:-}" ${PROMETHEUS_IMAGE:+PROMETHEUS_IMAGE="$PROMETHEUS_IMAGE"} "$@" >"$ENVIRONMENT"
 }
 
-settings
+settings STEPS=100000000 \
+    LEARNER_ARGS='--set environment.episode_length=32 --set run.checkpoint_s=20'
 date -u
 shown docker version --format 'engine {{.Server.Version}}'
 shown docker-compose version --short
 cat "$ENVIRONMENT"
-say "Build"
-run build -q
 shown docker images --filter dangling=false --format '{{.Repository}}:{{.Tag}} {{.Size}}'
-say "Up"
-run up -d
-sleep 60
-run ps
-run exec -T learner bidist status
+say "Up, with Prometheus, but without Grafana, whose image is not at hand"
+run --profile monitoring up -d prometheus learner distiller actor
+until_ healthy learner healthy
+trains
+run --profile monitoring ps
+shown docker exec trial_learner_1 bidist status
 say "Each role has keys of its own, made by the service keys, and a user of its own in Redis"
-run logs --no-color keys
-run exec -T actor ls -l /keys
-run exec -T actor env
+shown docker exec trial_actor_1 ls -l /keys
 printf '\n$ redis-cli as the user of the actors\n'
-theirs=$(compose exec -T actor cat /keys/redis-password)
+theirs=$(docker exec trial_actor_1 cat /keys/redis-password)
 for words in "hget bidist:trial:theta version" "hset bidist:trial:theta version 9" "hget bidist:other:theta version" flushall; do
     printf '> %s\n' "$words"
-    compose exec -T -e REDISCLI_AUTH="$theirs" redis redis-cli --user actor $words
+    # shellcheck disable=SC2086
+    docker exec -e REDISCLI_AUTH="$theirs" trial_redis_1 redis-cli --user actor $words
 done
 say "Scale up while it runs, and down again"
 run up -d --no-recreate --scale actor=4
-sleep 60
+until_ healthy actor healthy
+trains
 ledger
 run up -d --no-recreate --scale actor=2
-sleep 30
+trains
 ledger
-say "Roles, queue, bottleneck and progress"
+say "What Redis holds"
 redis --scan --pattern 'bidist:trial:*'
 pairs hgetall bidist:trial:worker:learner:learner
 pairs hgetall bidist:trial:queue
@@ -75,58 +93,44 @@ redis get bidist:trial:endpoint
 redis hmget bidist:trial:theta version digest
 redis hmget bidist:trial:phi version source_version direction
 redis xlen bidist:trial:observations
-printf '\n$ redis-cli xrevrange bidist:trial:events + - COUNT 20 | grep -A 20 -m 1 -x distillation | tail -n +2 | paste - -\n'
-redis-cli xrevrange bidist:trial:events + - COUNT 20 | grep -A 20 -m 1 -x distillation | tail -n +2 | paste - -
-printf '\n$ redis-cli xrevrange bidist:trial:metrics + - COUNT 1 | tail -n +2 | paste - - | head -12\n'
-redis-cli xrevrange bidist:trial:metrics + - COUNT 1 | tail -n +2 | paste - - | head -12
-printf '\n$ redis-cli get bidist:trial:config | cut -c 1-100\n'
-redis-cli get bidist:trial:config | cut -c 1-100
-for role in actor distiller learner redis; do crash "$role"; done
-say "The learner hangs (SIGSTOP) and becomes unhealthy. It resumes (SIGCONT)."
-hung=$(pgrep -P "$(docker inspect -f '{{.State.Pid}}' trial_learner_1)")
-kill -STOP "$hung"
-sleep 90
-state learner
-run exec -T learner bidist health learner
-kill -CONT "$hung"
-sleep 45
-state learner
-ledger
+piped 'xrevrange bidist:trial:events + - COUNT 20' 'grep -A 20 -m 1 -x distillation | tail -n +2 | paste - -'
+piped 'xrevrange bidist:trial:metrics + - COUNT 1' 'tail -n +2 | paste - - | head -12'
+piped 'get bidist:trial:config' 'cut -c 1-100'
+for role in actor distiller learner redis; do killed "$role"; done
+say "What an autoscaler reads, by HTTP"
+exporter=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' trial_exporter_1)
+printf '\n$ curl -s http://exporter:9105/metrics | grep -E ...\n'
+curl -s "http://$exporter:9105/metrics" | grep -E '^bidist_(starvation|run_state|workers|ledger_imb)'
+say "Prometheus scrapes the same"
+ask up
+ask 'bidist_run_state == 1'
+ask bidist_ledger_imbalance_unrolls
+say "The actors are paused, as if their hosts were: an alert is pending, then fires"
+run pause actor
+until_ alert pending
+ask ALERTS
+until_ alert firing
+date -u +%T
+ask ALERTS
+say "They go on"
+run unpause actor
+until_ silent
+trains
+ask ALERTS
+ask bidist_ledger_imbalance_unrolls
 say "An orderly stop: all roles exit with 0, and the ledger balances"
 run stop actor
-sleep 10
-run exec -T learner bidist status
+shown docker exec trial_learner_1 bidist status
 run stop learner distiller
 left actor_1 actor_2 distiller_1 learner_1
 pairs hgetall bidist:trial:ledger
 pairs hgetall bidist:trial:sequences
-say "Backup: stop, pack the volumes, and lose them"
-run stop
-printf '\n$ docker run --rm --user 0 --entrypoint tar -v trial_runs:/runs:ro -v trial_redis:/data:ro \\\n'
-printf '      bidist:cpu -C / -cz runs data > backup.tar.gz\n'
-docker run --rm --user 0 --entrypoint tar -v trial_runs:/runs:ro -v trial_redis:/data:ro \
-    bidist:cpu -C / -cz runs data >"$ENVIRONMENT.tar.gz"
-du -h "$ENVIRONMENT.tar.gz" | cut -f 1
-run down -v
-say "Restore into new volumes, and go on"
-printf '\n$ docker run --rm -i --user 0 --entrypoint tar -v trial_runs:/runs -v trial_redis:/data \\\n'
-printf '      bidist:cpu -C / -xz < backup.tar.gz\n'
-docker run --rm -i --user 0 --entrypoint tar -v trial_runs:/runs -v trial_redis:/data \
-    bidist:cpu -C / -xz <"$ENVIRONMENT.tar.gz"
-run up -d
-sleep 60
-ledger
-run down -v
-rm -f "$ENVIRONMENT.tar.gz"
+run --profile monitoring down -v
 
-say "A short run to its end${BOTS:+, with an evaluator}: up returns when Redis, too, has left"
+say "A short run to its end${BOTS:+, with an evaluator}; its distiller is killed on the way. up returns when Redis, too, has exited"
 settings STEPS=60000
+{ until_ beyond 3; kill -9 "$(docker inspect -f '{{.State.Pid}}' trial_distiller_1)"; } >/dev/null 2>&1 &
 run ${BOTS:+--profile evaluator} up --no-color
 left learner_1 actor_1 distiller_1 redis_1 ${BOTS:+evaluator_1}
-say "A finished run stays finished"
-run up -d
-sleep 30
-run ps -a
-run logs --no-color --tail 3 learner
 run --profile evaluator down -v
 rm -f "$ENVIRONMENT"

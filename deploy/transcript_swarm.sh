@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Records a run as a stack on a Swarm of one node: deploy, scale, update, lose a task: deploy/transcript_swarm.sh > FILE
-# Needs a Docker engine, docker-compose and the image, and takes about five minutes.
+# Needs a Docker engine, docker-compose and the images, and takes about ten minutes.
 set -u
 cd "$(dirname "$0")/.."
 ENVIRONMENT=$(mktemp) STACK=$(mktemp) KEYS=$(mktemp -d)
@@ -12,11 +12,25 @@ LEARNER_ARGS=--set environment.episode_length=32 --set run.checkpoint_s=10
 SETTINGS
 say() { printf '\n# %s\n' "$*"; }
 run() { printf '\n$ %s\n' "$*"; "$@" 2>&1; }
+task() { docker ps -q -f "name=swarmed_$1" | head -1; }
+services() { run docker service ls --format '{{.Name}} {{.Replicas}}'; }
 tasks() { run docker stack ps swarmed --format '{{.Name}} {{.CurrentState}} {{.Error}}'; }
+status() { docker exec "$(task learner)" bidist status 2>&1; }
 ledger() {
     printf '\n$ bidist status, in the task of the learner\n'
-    docker exec "$(docker ps -q -f name=swarmed_learner | head -1)" bidist status | grep -A 2 -E 'ledger|player steps|rate'
+    status | grep -A 2 -E 'ledger|player steps|rate'
 }
+until_() { # waits, for ten minutes at most, until a command succeeds
+    for _ in $(seq 200); do "$@" && return; sleep 3; done
+    echo "waited in vain: $*"
+}
+complete() { # every service has the tasks that it should have
+    [[ -z $(docker service ls --format '{{.Replicas}}' | awk -F '[/ ]' '$1 != $2') ]]
+}
+update() { status | grep -oE 'update [0-9,]+' | tr -dc 0-9 | grep . || echo 0; }
+beyond() { [[ $(update) -gt $1 ]]; }
+trains() { until_ beyond $(($(update) + 3)); }
+updated() { [[ $(docker service inspect -f '{{.UpdateStatus.State}}' swarmed_actor) == completed ]]; }
 
 date -u
 docker swarm init --advertise-addr 127.0.0.1 >/dev/null 2>&1 && MADE=1
@@ -32,21 +46,27 @@ done
 run docker secret ls --format '{{.Name}}'
 say "docker-compose config | docker run -i --rm bidist:cpu stack | docker stack deploy -c - swarmed"
 run docker stack deploy -c "$STACK" swarmed
-sleep 75
-run docker service ls --format '{{.Name}} {{.Replicas}}'
+until_ complete
+trains
+services
 ledger
+say "An actor holds its own keys and no others"
+run docker exec "$(task actor)" ls /keys
 say "Scale"
 run docker service scale -d swarmed_actor=3
-sleep 50
-run docker service ls --format '{{.Name}} {{.Replicas}}'
+until_ complete
+trains
+services
 say "Roll out an update to the actors, one task at a time"
 run docker service update -d --update-order start-first --env-add ROLLED=1 swarmed_actor
-sleep 75
+until_ updated
 tasks
 ledger
 say "A task is lost: the learner's container is killed"
-docker kill "$(docker ps -q -f name=swarmed_learner)" >/dev/null
-sleep 60
+docker kill "$(task learner)" >/dev/null
+sleep 10
+until_ complete
+trains
 tasks
 ledger
 run docker stack rm swarmed

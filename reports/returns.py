@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from evaluator.results import Rows, game_of, number_of
+from methods.registry import METHODS
 from reports.lengths import adjusted, saving
 from reports.statistics import Array, limits, resample
 
@@ -20,9 +21,10 @@ Cell = tuple[float, float, float] | None
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Returns the paper's methods in its order, then the other names as they come: figures share colours by this."""
+    """Returns the paper's methods in its order, then other methods, then other names: figures share colours by this."""
     found = list(dict.fromkeys(names))
-    return [*(m for m in ORDER if m in found), *(n for n in found if n not in ORDER)]
+    known = [m for m in dict.fromkeys((*ORDER, *METHODS)) if m in found]
+    return [*known, *(n for n in found if n not in known)]
 
 
 @dataclass
