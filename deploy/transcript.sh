@@ -57,7 +57,7 @@ shown docker-compose version --short
 cat "$ENVIRONMENT"
 shown docker images --filter dangling=false --format '{{.Repository}}:{{.Tag}} {{.Size}}'
 say "Up, with Prometheus, but without Grafana, whose image is not at hand"
-run --profile monitoring up -d prometheus learner distiller actor
+run --profile monitoring up -d prometheus exporter learner distiller actor
 until_ healthy learner healthy
 trains
 run --profile monitoring ps
@@ -128,7 +128,7 @@ pairs hgetall bidist:trial:sequences
 run --profile monitoring down -v
 
 say "A short run to its end${BOTS:+, with an evaluator}; its distiller is killed on the way. up returns when Redis, too, has exited"
-settings STEPS=60000
+settings STEPS=60000 ${BOTS:+SUBSTRATE=pure_coordination_in_the_matrix__arena}
 { until_ beyond 3; kill -9 "$(docker inspect -f '{{.State.Pid}}' trial_distiller_1)"; } >/dev/null 2>&1 &
 run ${BOTS:+--profile evaluator} up --no-color
 left learner_1 actor_1 distiller_1 redis_1 ${BOTS:+evaluator_1}
