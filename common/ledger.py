@@ -103,14 +103,19 @@ if produced > accounted then
 end
 return produced - accounted
 """
+# A checkpoint ahead of the ledger means that Redis has lost outcomes: the difference is kept, so that later rewinds are
+# counted from the right number.
 _REWIND = """
 local trained = tonumber(redis.call('HGET', KEYS[1], 'trained') or 0)
-local kept = tonumber(ARGV[4])
-if trained > kept then
-  redis.call('HSET', KEYS[1], 'trained', kept)
-  redis.call('HINCRBY', KEYS[1], 'rewound', trained - kept)
-  return trained - kept
+local unrecorded = tonumber(redis.call('HGET', KEYS[1], 'unrecorded') or 0)
+local ahead = trained + unrecorded - tonumber(ARGV[4])
+local taken = math.max(0, math.min(trained, ahead))
+if taken > 0 then
+  redis.call('HSET', KEYS[1], 'trained', trained - taken)
+  redis.call('HINCRBY', KEYS[1], 'rewound', taken)
 end
+if ahead ~= taken then redis.call('HINCRBY', KEYS[1], 'unrecorded', taken - ahead) end
+return math.max(0, ahead)
 """
 
 
@@ -127,6 +132,8 @@ class Balance:
     in_flight: int
     reasons: Mapping[str, int]
     """How many were stale or rejected, by reason."""
+    unrecorded: int = 0
+    """How many theta was trained on whose outcome Redis has lost; they count elsewhere or, if it lost all, nowhere."""
 
     @property
     def accounted(self) -> int:
@@ -207,7 +214,10 @@ class Ledger:
         return self._change(self._close, incarnation, self._closed_kept)
 
     def rewind(self, trained: int) -> int:
-        """Records that the learner resumed from a checkpoint with that many unrolls trained; returns how many fewer."""
+        """Records that theta was trained on that many unrolls; returns how many fewer that is than before.
+
+        If it is more, the ledger has lost outcomes, which the balance shows as `unrecorded`.
+        """
         return self._change(self._rewind, trained)
 
     def _change(self, script: Any, *args: str | int) -> int:
@@ -237,7 +247,8 @@ class Ledger:
         in_flight = sum(produced - accounted for produced, accounted in living.values())
         counts = {k: totals.get(k, 0) for k in ("trained", "stale", "rejected", "rewound", "lost")}
         reasons = {name: n for name, n in sorted(totals.items()) if ":" in name}
-        return Balance(totals.get("produced", 0) + unseen, **counts, in_flight=in_flight, reasons=reasons)
+        counts |= {"in_flight": in_flight, "unrecorded": totals.get("unrecorded", 0)}
+        return Balance(totals.get("produced", 0) + unseen, **counts, reasons=reasons)
 
     def _read(self) -> tuple[dict[str, int], dict[str, tuple[int, int]], int]:
         """Returns the totals, the numbers of `incarnations`, and how many reported unrolls no total counts yet."""

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +24,18 @@ MISSED_REPORTS = 4
 def new_incarnation(name: str) -> str:
     """Returns a unique name for one start of a role."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
+
+
+def place() -> str:
+    """Returns where the number of this process is unique: in this boot of this kernel, in this namespace of processes.
+
+    Host names do not tell: containers may share one. Without Linux' files, the host name has to do.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
 
 
 class Presence:
@@ -55,6 +68,7 @@ class Presence:
             "incarnation": incarnation,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "place": place(),
             "started": int(time.time()),
             "state": "starting",
         }

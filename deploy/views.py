@@ -165,6 +165,10 @@ def render(s: Snapshot) -> RenderableType:
         for role in s.missing()
     ]
     warnings += [Text(why, style="bold red") for why in s.unsaved()]
+    if lost := s.ledger.unrecorded:
+        warnings.append(
+            Text(f"Redis has lost the outcomes of {lost:,} unrolls that theta was trained on", style="yellow")
+        )
     return Panel(Group(rows, *warnings), title=s.run, border_style="dim")
 
 

@@ -10,6 +10,7 @@ import socket
 import time
 
 from common.errors import SetupError
+from common.lifecycle import place
 from common.store import Store
 
 log = logging.getLogger(__name__)
@@ -18,15 +19,16 @@ OPENING_S = 30.0
 """How long a claim lasts without a heartbeat: a learner needs seconds until it sends the first."""
 POLL_S = 0.2
 
-# KEYS: the owner, the learner's heartbeat. ARGV: the new owner, one known to be dead or '', seconds, host, pid, time.
+# KEYS: the owner, the learner's heartbeat. ARGV: the new owner, one known to be dead or '', seconds, host, pid, time,
+# place.
 _CLAIM = """
 local alive = redis.call('HGET', KEYS[2], 'incarnation')
 if alive and alive ~= ARGV[1] and alive ~= ARGV[2] then return redis.call('HMGET', KEYS[2],
-  'incarnation', 'host', 'pid', 'reported') end
+  'incarnation', 'host', 'pid', 'reported', 'place') end
 redis.call('SET', KEYS[1], ARGV[1])
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], 'incarnation', ARGV[1], 'host', ARGV[4], 'pid', ARGV[5], 'started', ARGV[6],
-  'reported', ARGV[6], 'state', 'starting')
+  'reported', ARGV[6], 'place', ARGV[7], 'state', 'starting')
 redis.call('PEXPIRE', KEYS[2], 1000 * ARGV[3])
 return false
 """
@@ -57,11 +59,11 @@ class Ownership:
         dead, seen, since = "", None, time.monotonic()
         while True:
             now = int(time.time())
-            arguments = [self._incarnation, dead, int(OPENING_S), socket.gethostname(), os.getpid(), now]
+            arguments = [self._incarnation, dead, int(OPENING_S), socket.gethostname(), os.getpid(), now, place()]
             holder = claim(keys=[self._owner, self._heartbeat], args=arguments)
             if holder is None:
                 return
-            incarnation, host, pid, reported = ((x or b"").decode() for x in holder)
+            incarnation, host, pid, reported, where = ((x or b"").decode() for x in holder)
             if seen is None:
                 log.info("waiting for the heartbeat of another learner, %s, to go on or to end", incarnation)
             elif seen != (incarnation, reported):
@@ -70,7 +72,7 @@ class Ownership:
                     "stop it first, or start another --run"
                 )
             seen = incarnation, reported
-            if _gone(host, pid) or time.monotonic() - since > self._silence_s:
+            if _gone(where, pid) or time.monotonic() - since > self._silence_s:
                 dead = incarnation
             elif self._store.stopping.wait(POLL_S):
                 raise SetupError(f"stopped while waiting for another learner of run {self._store.run} to leave")
@@ -94,9 +96,9 @@ class Ownership:
         self._store.client.register_script(_RELEASE)(keys=[self._heartbeat], args=[self._incarnation])
 
 
-def _gone(host: str, pid: str) -> bool:
-    """Returns whether a process of this host has certainly ended."""
-    if host != socket.gethostname() or not pid.isdecimal():
+def _gone(where: str, pid: str) -> bool:
+    """Returns whether a process that would be seen from here has certainly ended."""
+    if where != place() or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)

@@ -168,6 +168,7 @@ class LearnerService:
         if endpoint is None:
             log.warning("Redis has lost the run: announcing it again")
             self._owned.restore()
+            self._rewind()
             self._announce(self._checkpoints.newest())
         elif endpoint != self.endpoint:
             raise SetupError(f"another learner, at {endpoint}, took run {self.store.run} over; a run has only one")
@@ -233,11 +234,13 @@ class LearnerService:
         self.report()
 
     def _rewind(self) -> None:
-        """Takes back in the ledger what was trained on since the checkpoint, and says so."""
+        """Takes back in the ledger what was trained on since the checkpoint; logs what Redis lost."""
         unrolls, updates = self._ledger.rewind(self.learner.unrolls), self.learner.updates
         if unrolls:
             log.warning("going back to update %d: %d unrolls trained on since then count as rewound", updates, unrolls)
             self.store.put_event("learner", "learner", "rewound", unrolls=unrolls, updates=updates)
+        elif missing := self._ledger.balance().unrecorded:
+            log.warning("theta was trained on %d unrolls that the ledger in Redis does not have as trained", missing)
 
     def _announce(self, saved: Checkpoint | None) -> None:
         """Writes what the other roles wait for to Redis; the endpoint comes last: it signals that the rest is there."""

@@ -20,11 +20,12 @@ from waiting import until
 from common.config import Config
 from common.errors import SetupError
 from common.files import read_lines
-from common.lifecycle import Presence
+from common.lifecycle import Presence, place
 from common.run_folder import RunFolder
 from common.settings import load_config
 from common.store import Store
 from learner import service
+from learner.ownership import Ownership
 from learner.ranks import Launch, Ranks
 from learner.service import LearnerService
 
@@ -131,6 +132,7 @@ def test_a_learner_whose_process_is_gone_is_replaced_at_once(store: Store, tmp_p
     dead: dict[str, str | int | float] = {
         "incarnation": "learner-dead",
         "host": socket.gethostname(),
+        "place": place(),
         "pid": gone.pid,
         "reported": 1,
     }
@@ -138,6 +140,38 @@ def test_a_learner_whose_process_is_gone_is_replaced_at_once(store: Store, tmp_p
     with learning(store, config) as learner:
         assert store.workers()["learner", "learner"]["incarnation"] == learner.incarnation
     assert not store.workers(), "and nobody waits for the next"
+
+
+def test_a_learner_in_a_container_of_the_same_host_name_is_not_taken_for_dead(store: Store) -> None:
+    """Its process cannot be seen from here."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with Presence(store, "learner", "learner", "learner-there", heartbeat_s=0.1) as there:
+        there.say(pid=gone.pid, place="another namespace")
+        until(lambda: store.workers()["learner", "learner"]["pid"] == str(gone.pid))
+        with pytest.raises(SetupError, match=rf"has a learner already: process {gone.pid} on {socket.gethostname()}"):
+            Ownership(store, "learner-here", silence_s=60).claim()
+        assert store.workers()["learner", "learner"]["incarnation"] == "learner-there"
+
+
+def test_theta_knows_more_than_a_ledger_that_redis_has_lost(store: Store, tmp_path: Path) -> None:
+    """Learner and Redis lose the ledger's last outcomes together; later rewinds are counted all the same."""
+    config = configuration(store, tmp_path)
+    with learning(store, config) as first:
+        sender = Sender(store, config)
+        sender.update(first)
+        saved = {key: store.client.dump(key) for key in map(store.key, ("ledger", "sequences", "change"))}
+        sender.update(first)
+        first.save()
+    for key, value in saved.items():
+        store.client.restore(key, 0, value, replace=True)
+    with learning(store, config) as second:
+        assert (second.learner.unrolls, store.ledger.balance().trained) == (2 * BATCH, BATCH)
+        assert store.ledger.balance().unrecorded == BATCH
+        store.client.delete(store.key("endpoint"), store.key("ledger"), store.key("sequences"), store.key("change"))
+        second.report()
+        assert store.ledger.balance().unrecorded == 2 * BATCH, "and if Redis comes back empty"
+    sender.outbox.close()
 
 
 def test_a_start_that_fails_frees_the_port(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
