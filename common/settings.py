@@ -112,6 +112,30 @@ def build(model: type[S], tree: Mapping[str, Any], path: str = "") -> S:
         raise ConfigError("; ".join([*problems, *more])) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases, by which a few lines can stand for a value that fills the memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            alias = self.get_event()  # type: ignore[no-untyped-call]
+            name, line = _named(alias.anchor), alias.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: aliases such as *{name} are refused; write the value out")
+        return super().compose_node(parent, index)
+
+
+def load_yaml(text: str) -> Any:
+    """Returns the value of a YAML document without aliases.
+
+    Raises:
+      YAMLError: if it is malformed or has an alias.
+    """
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping.
 
@@ -119,7 +143,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
       ConfigError: if the file cannot be read or is not a mapping.
     """
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = load_yaml(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
@@ -203,7 +227,7 @@ def _assign(tree: dict[str, Any], path: str, value: Any, source: str) -> None:
 
 def _parse(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return load_yaml(text)
     except yaml.YAMLError:
         return text
 

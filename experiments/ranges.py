@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from common.errors import ConfigError
+from common.settings import load_yaml
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ class Range:
             parts = [part.strip() for part in value.split("|")]
             if not all(parts):
                 raise wrong
-            return cls(key, choices=tuple(yaml.safe_load(part) for part in parts))
+            try:
+                return cls(key, choices=tuple(map(load_yaml, parts)))
+            except yaml.YAMLError:
+                raise wrong from None
         text, logarithmic = value.removeprefix("log:"), value.startswith("log:")
         low, dots, high = text.partition("..")
         if not dots:

@@ -87,6 +87,20 @@ def test_a_preset_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) ->
         load_config(str(path), environ={})
 
 
+def test_a_preset_or_run_cannot_multiply_a_value_by_aliases(tmp_path: Path) -> None:
+    lines = ["x0: &a0 [" + ", ".join("a" * 10) + "]"]
+    lines += [f"x{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]" for i in range(1, 9)]
+    for name in ("bomb.yaml", "config.yaml"):
+        (tmp_path / name).write_text("\n".join([*lines, "learner: {epochs: *a8}"]))
+    words = r"line 2: aliases such as \*a0 are refused; write the value out$"
+    with pytest.raises(ConfigError, match=words):
+        load_config(str(tmp_path / "bomb.yaml"))
+    with pytest.raises(ConfigError, match=words):
+        RunFolder(tmp_path).read_config()
+    with pytest.raises(ConfigError, match="learner.epochs: .*found '\\[&a 1, "):
+        load_config(overrides=["learner.epochs=[&a 1, *a]"])
+
+
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"'smal'.*the presets are .*small"):
         load_config("smal", environ={})

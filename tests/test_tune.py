@@ -73,7 +73,7 @@ def test_other_values_are_fixed(value: Any) -> None:
     assert Range.parse("a.b", value) is None
 
 
-@pytest.mark.parametrize("text", ["2..1", "a..b", "log:0..1", "1..", "..2", "4|", "|"])
+@pytest.mark.parametrize("text", ["2..1", "a..b", "log:0..1", "1..", "..2", "4|", "|", "4|[", "4|*a"])
 def test_malformed_ranges(text: str) -> None:
     with pytest.raises(ConfigError, match=rf"--set a\.b={re.escape(text)}: expected low\.\.high"):
         Range.parse("a.b", text)
