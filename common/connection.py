@@ -116,6 +116,7 @@ def connect(url: str, stopping: threading.Event | None = None, patience_s: float
 
 def shown(url: str) -> str:
     """Returns a Redis URL without its password, for logs and messages."""
+    url = re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
     return re.sub(r"(://[^/@:]*:).+@", r"\1***@", url)
 
 

@@ -119,6 +119,14 @@ def test_passwords_are_never_shown(password: str) -> None:
     assert shown(f"redis://:{password}@host:6379/0") == "redis://:***@host:6379/0"
 
 
+@pytest.mark.parametrize("place", ["redis://host:6379/0", "unix:///tmp/redis.sock", "rediss://me:word@host:6379"])
+@pytest.mark.parametrize("password", ["word", "p@ss", "w:/rd"])
+def test_a_password_in_the_query_is_never_shown(place: str, password: str) -> None:
+    clean = place.replace(":word@", ":***@")
+    assert shown(f"{place}?password={password}") == f"{clean}?password=***"
+    assert shown(f"{place}?username=me&password={password}&db=1") == f"{clean}?username=me&password=***&db=1"
+
+
 def test_a_password_that_must_be_escaped_is_refused() -> None:
     with pytest.raises(StoreError, match="write # and / in its password as %23 and %2F") as refused:
         Store("redis://:p#w/rd@host:6379/0", "r")
