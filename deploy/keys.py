@@ -25,6 +25,7 @@ import zmq
 
 from common.errors import ConfigError
 from common.keys import ALLOWED, LEARNER, SECRET, public_key
+from common.settings import validate
 from common.store import PREFIX
 
 ACL, PASSWORD, VIEWER = "users.acl", "redis-password", "viewer-password"
@@ -68,8 +69,11 @@ def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
       actors: the names of the actors that have their own keys.
 
     Raises:
-      ConfigError: if an actor's name is not a file name, or is another party's.
+      ConfigError: if a run cannot be called that, or if an actor's name is not a file name or is another party's.
     """
+    run = run or _run_of(folder / "redis" / ACL) or "*"
+    if run != "*":
+        validate({"run": {"name": run}})
     for name in actors:
         if not _NAME.fullmatch(name) or name in (CONTENTS.keys() - {"actor"} | {"default"}):
             raise ConfigError(
@@ -95,7 +99,7 @@ def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
     _keep(folder / "dashboard" / "token", secrets.token_urlsafe(32), made)
     if _keep(folder / "grafana" / "password", secrets.token_urlsafe(16), made):
         _open(folder / "grafana" / "password")
-    _write_users(folder, run or _run_of(folder / "redis" / ACL) or "*")
+    _write_users(folder, run)
     return made
 
 

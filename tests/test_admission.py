@@ -249,6 +249,14 @@ def test_an_actor_cannot_take_another_partys_folder(tmp_path: Path, name: str) -
         make(tmp_path, RUN, [name])
 
 
+@pytest.mark.parametrize("run", ["a b", "a*", "x %R~y ~* +@all", "x\n", "x" * 201])
+def test_a_run_that_cannot_exist_gets_no_keys(tmp_path: Path, run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", str(tmp_path / "keys"), "--run", run]) == ConfigError.status
+    error = capsys.readouterr().err
+    assert "run.name: " in error and error.count("\n") == 1
+    assert not (tmp_path / "keys").exists()
+
+
 @pytest.mark.parametrize(
     "listen", ["tcp://*:5555", "tcp://0.0.0.0:*", "tcp://[::]:1", "tcp://10.0.0.1:5", "tcp://eth0:5"]
 )
