@@ -24,6 +24,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def address(text: str) -> str:
+    """Checks where to listen: tcp, whose exposure the learner checks, or ipc and inproc, which nobody else reaches."""
+    if text.partition("://")[0] not in ("tcp", "ipc", "inproc"):
+        raise argparse.ArgumentTypeError(f"expected an address with tcp://, ipc:// or inproc://, found {text!r}")
+    return text
+
+
 def minutes(text: str) -> float:
     """Parses a number of minutes above 0."""
     try:

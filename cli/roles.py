@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.arguments import add_allow, add_keys, add_run, count
+from cli.arguments import add_allow, add_keys, add_run, address, count
 from cli.commands import Commands
 from cli.configuration import add_configuration, new, resumed
 from cli.signals import stop_on_signals
@@ -33,6 +33,7 @@ def add_parsers(commands: Commands) -> None:
     add_configuration(learner, name=False)
     learner.add_argument(
         "--listen",
+        type=address,
         default="tcp://127.0.0.1:*",
         metavar="ADDRESS",
         help="where to listen for actors, such as tcp://*:5555 (default: this machine, any port)",

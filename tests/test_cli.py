@@ -237,3 +237,10 @@ def test_foreign_packages_in_the_working_directory_are_not_imported(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert subprocess.run(bidist("train", "--help"), capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("scheme", ["tipc", "ws", "wss", "udp", "pgm", "epgm", "norm", "vmci", "TCP", ""])
+def test_transports_other_than_tcp_and_ipc_are_refused_by_name(scheme: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="^2$"):
+        main(["learner", "--listen", f"{scheme}://127.0.0.1:5555"])
+    assert f"expected an address with tcp://, ipc:// or inproc://, found '{scheme}://" in capsys.readouterr().err
