@@ -6,6 +6,7 @@ learner, the distiller or Redis is killed or stopped for a while. What is hit an
 
 import contextlib
 import json
+import math
 import random
 import time
 from collections import Counter, deque
@@ -210,17 +211,20 @@ class Chaos:
         """Returns how long the learner's newest rewind had trained for, without the update that a death cut short.
 
         The learner saves once it has made the update during which a checkpoint became due, however long that took.
+        Earlier deaths may have cost updates of the same numbers: only the newest life's count.
         """
         rewinds = [x for x in self._store.stream("events", NEWEST) if x[1]["event"] == "rewound"]
         if not rewinds:
             return 0.0
         when, rewound = rewinds[-1]
-        lost: list[float] = []
+        lost, following = list[float](), math.inf
         for written, metrics in reversed(self._store.stream("metrics", NEWEST)):
-            if float(metrics["updates"]) <= int(rewound["updates"]):
+            if written >= when:
+                continue
+            if not int(rewound["updates"]) < float(metrics["updates"]) < following:
                 break
-            if written < when:
-                lost.append(float(metrics["update_s"]) + float(metrics["wait_s"]))
+            following = float(metrics["updates"])
+            lost.append(float(metrics["update_s"]) + float(metrics["wait_s"]))
         return sum(lost[1:])
 
     def _whole(self) -> bool:
