@@ -7,6 +7,7 @@ reads environment variables.
 
 import difflib
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,7 +63,7 @@ def load_config(
             section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
             _assign(tree, f"{section}.{key}", _parse(text), f"environment variable {name}")
     for path, value in parse_overrides(overrides).items():
-        _assign(tree, path, value, f"--set {path}={value}")
+        _assign(tree, path, value, f"--set {path}={_short(value)}")
     for path, value in (values or {}).items():
         _assign(tree, path, value, path)
     return validate(tree)
@@ -132,6 +133,8 @@ def load_yaml(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except (ValueError, RecursionError) as error:  # a date or number that cannot be, or lists within lists
+        raise yaml.YAMLError(str(error)) from None
     finally:
         loader.dispose()
 
@@ -144,7 +147,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         tree = load_yaml(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
@@ -233,7 +236,10 @@ def _parse(text: str) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"a number of more than {sys.get_int_max_str_digits()} digits"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
 
 

@@ -101,6 +101,17 @@ def test_a_preset_or_run_cannot_multiply_a_value_by_aliases(tmp_path: Path) -> N
         load_config(overrides=["learner.epochs=[&a 1, *a]"])
 
 
+@pytest.mark.parametrize("value", ["\udcff", "[" * 2000, "1" * 5000, "0x" + "f" * 5000, "2026-13-45"])
+def test_a_value_that_python_cannot_read_is_refused_like_any_other(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(f"learner: {{epochs: {value}}}", errors="surrogateescape")
+    with pytest.raises(ConfigError, match=r"bad\.yaml|learner\.epochs"):
+        load_config(str(path))
+    with pytest.raises(ConfigError, match=r"learner\.epochs: .*found ") as refused:
+        load_config(overrides=[f"learner.epochs={value}"])
+    assert len(str(refused.value)) < 400
+
+
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"'smal'.*the presets are .*small"):
         load_config("smal", environ={})
