@@ -43,12 +43,16 @@ class Handshakes:
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._failing_since = None
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                raise SetupError(
-                    f"the learner at {self._endpoint} does not admit this actor's key {self._key}: "
-                    "add it to the learner's authorized_keys"
-                )
+                raise self.refusal()
             else:
                 self._failed(event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+
+    def refusal(self) -> SetupError:
+        """Returns the error of an actor that is not, or no longer, admitted."""
+        return SetupError(
+            f"the learner at {self._endpoint} does not admit this actor's key {self._key}: "
+            "add it to the learner's authorized_keys"
+        )
 
     def close(self) -> None:
         """Stops watching."""

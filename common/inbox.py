@@ -137,6 +137,8 @@ class Inbox:
             except WireError as error:
                 malformed += 1
                 self._malformed(error)
+                if error.reason == "revoked":
+                    self._refuse(identity)
         for incarnation in senders & self.peers.keys():
             self._answer(incarnation)
         return received > 0
@@ -238,6 +240,13 @@ class Inbox:
             finished=self.finished,
         )
         self._socket.send_multipart([incarnation.encode(), pack(status)])
+
+    def _refuse(self, identity: zmq.Frame) -> None:
+        """Tells an actor that it is no longer admitted; whoever connects anew is told by libzmq."""
+        status = Status(
+            protocol=PROTOCOL, learner=self._learner, received=0, accounted=0, limit=0, finished=False, refused=True
+        )
+        self._socket.send_multipart([identity.bytes, pack(status)])
 
     def _malformed(self, error: WireError) -> None:
         if worth_logging(self.malformed, error.reason):

@@ -181,6 +181,8 @@ class Outbox:
         except WireError as error:
             log.warning("dropped an invalid reply: %s", error)
             return
+        if status.refused:
+            raise self._handshakes.refusal()
         self._heard = time.monotonic()
         if status.received < self.accounted:  # those are no longer here, and it takes no others before them
             raise StoreError(

@@ -27,6 +27,7 @@ PREFIX = "bidist"
 JOIN_S = 60.0
 STARVATION_S = 120
 STREAM_LENGTH = 10_000
+_REMOVE = "if redis.call('HGET', KEYS[1], 'incarnation') == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 def runs(client: Any) -> list[str]:
@@ -234,10 +235,9 @@ class Store:
             before = pipe.execute()[0]
         return None if before is None else str(before.decode(errors="replace"))
 
-    def remove_worker(self, role: str, name: str, incarnation: str | None = None) -> None:
-        """Removes the heartbeat of a role that has stopped, unless it is another incarnation's than the one given."""
-        if incarnation in (None, self.hash(f"worker:{role}:{name}").get("incarnation")):
-            self.client.delete(self.key(f"worker:{role}:{name}"))
+    def remove_worker(self, role: str, name: str, incarnation: str) -> None:
+        """Removes the heartbeat of a role that has stopped, in one step, unless it is another incarnation's by now."""
+        self.client.register_script(_REMOVE)(keys=[self.key(f"worker:{role}:{name}")], args=[incarnation])
 
     def workers(self) -> dict[tuple[str, str], dict[str, str]]:
         """Returns the latest heartbeat of each living role, by (role, name)."""

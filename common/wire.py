@@ -54,6 +54,8 @@ class Status(BaseModel):
     limit: Count
     finished: bool
     """Whether the run's budget is used up, so that the actor should stop."""
+    refused: bool = False
+    """Whether the actor's key has been withdrawn: nothing that it sends is taken any more."""
 
 
 _INCOMING: TypeAdapter[UnrollHeader | Hello] = TypeAdapter(Annotated[UnrollHeader | Hello, Field(discriminator="kind")])

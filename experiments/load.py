@@ -1,8 +1,8 @@
 """`bidist chaos --actors N`: a learner under sustained load, with actors that come and go, and stopped now and then.
 
-A real learner and a real distiller train on what a crowd of synthetic actors sends. Memory, file handles and Redis'
-memory have to stay where they are, the ledger has to agree with the actors' own counts, and after each stop of the
-learner (SIGSTOP) traffic has to come back while the policy lag stays within its bound.
+A real learner and a real distiller train on what a crowd of synthetic actors sends, and a real actor among them.
+Memory, file handles and Redis' memory have to stay where they are, the ledger has to agree with the actors' own counts,
+and after each stop of the learner (SIGSTOP) traffic has to come back while the policy lag stays within its bound.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from experiments.targets import SETTINGS, STOPPED_S
 from learner.service import unroll_spec
 from reports.provenance import circumstances
 
-RUN = "load"
+RUN, REAL = "load", "real"
 SAMPLES = 100
 LIFE_S = 60.0
 STOPS, LONGEST_STOP_S = 6, 60.0
@@ -60,6 +60,9 @@ class Report:
     lives: int = 0
     taken_for_dead: int = 0
     produced: int = 0
+    """By synthetic actors, as they count them."""
+    produced_by_the_real_actor: int = 0
+    """As the ledger has it."""
     closed: int = 0
     policy_lag_max: float = 0.0
     policy_lag_bound: int = 0
@@ -76,13 +79,18 @@ class Report:
         return {name: _medians(parts, name) for name in names} if quarter else {}
 
     @property
+    def all_produced(self) -> int:
+        """The unrolls of all actors."""
+        return self.produced + self.produced_by_the_real_actor
+
+    @property
     def problems(self) -> list[str]:
         """Every promise that was broken, in words."""
         sides = self.ledger
         found = {
             f"the ledger did not balance in {self.unbalanced_samples} samples": self.unbalanced_samples > 0,
-            f"{self.produced} unrolls were produced, {sides['produced']} are in the ledger": (
-                sides["produced"] != self.produced
+            f"{self.all_produced} unrolls were produced, {sides['produced']} are in the ledger": (
+                sides["produced"] != self.all_produced
             ),
             f"{sides['trained']} unrolls are trained in the ledger, {self.unrolls_in_checkpoint} in the checkpoint": (
                 sides["trained"] != self.unrolls_in_checkpoint
@@ -97,6 +105,7 @@ class Report:
                 seconds > BACK_S for seconds in self.back_s
             ),
             "nothing was trained": sides["trained"] == 0,
+            "the real actor produced nothing": self.produced_by_the_real_actor == 0,
         }
         for name, (before, after) in self.growth().items():
             share, extra = next(allowed for end, allowed in ALLOWED.items() if name.endswith(end))
@@ -120,14 +129,14 @@ def run(actors: int, seconds: float, seed: int, out: Path | None, say: Callable[
       say: called with a line of progress after every sample.
 
     Raises:
-      BidistError: if the learner or the distiller ends; the message ends with their logs.
+      BidistError: if a real role ends; the message ends with their logs.
     """
     report = Report(actors, seconds, seed)
     with tempfile.TemporaryDirectory(prefix="bidist-load-") as parent, RedisServer(Path(parent) / "redis") as server:
         store = Store(server.url, RUN)
         with roles(Path(parent), server.url) as processes:
             store.wait_for_weights(PHI, START_S)
-            config = store.config()
+            config, real = store.config(), _incarnation(store)
             report.policy_lag_bound = config.learner.max_policy_lag
             with Crowd(store, config, unroll_spec(config), actors, LIFE_S, seed) as crowd:
                 _Load(store, crowd, processes, report, say).run()
@@ -136,6 +145,7 @@ def run(actors: int, seconds: float, seed: int, out: Path | None, say: Callable[
                     crowd.play(0.1)
                 report.produced, report.lives, report.taken_for_dead = crowd.produced, crowd.lives, crowd.refused
         balance = store.ledger.balance()
+        report.produced_by_the_real_actor, _ = store.ledger.incarnations().get(real, (0, 0))
         report.ledger = {**asdict(balance), "reasons": dict(balance.reasons)}
         saved = checkpoint.newest(RunFolder(Path(parent) / RUN).checkpoints)
         report.unrolls_in_checkpoint = 0 if saved is None else int(saved.state["unrolls"])
@@ -207,11 +217,12 @@ class _Load:
 
 @contextlib.contextmanager
 def roles(parent: Path, url: str) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
-    """Runs the learner and the distiller of a matrix game that nobody plays."""
+    """Runs the learner, the distiller and one actor of a matrix game."""
     # Made-up unrolls teach nothing: with the usual step size, parameters diverge after a few thousand updates.
     own = ("run.heartbeat_s=2", "learner.batch_unrolls=64", "learner.learning_rate=1e-9")
     settings = [f"--set={setting}" for setting in (*SETTINGS, *own)]
-    options = {"learner": ["--folder", str(parent), "--steps", str(10**12), *settings], "distiller": []}
+    learner = ["--folder", str(parent), "--steps", str(10**12), *settings]
+    options = {"learner": learner, "distiller": [], "actor": ["--name", REAL]}
     started = [Role(name, name, ["--run", RUN, *more], 1, url, []) for name, more in options.items()]
     try:
         for role in started:
@@ -225,6 +236,16 @@ def roles(parent: Path, url: str) -> Iterator[dict[str, "subprocess.Popen[bytes]
             role.stop()
         for role in started:
             role.wait(STOPPED_S)
+
+
+def _incarnation(store: Store) -> str:
+    """Returns the real actor's incarnation, once it has joined."""
+    deadline = time.monotonic() + START_S
+    while (worker := store.workers().get(("actor", REAL))) is None:
+        if time.monotonic() > deadline:
+            raise BidistError("the actor did not start")
+        time.sleep(0.1)
+    return worker["incarnation"]
 
 
 def _medians(parts: Sequence[Sequence[dict[str, float]]], name: str) -> tuple[float, float]:

@@ -32,7 +32,6 @@ redis.call('HSET', KEYS[2], 'incarnation', ARGV[1], 'host', ARGV[4], 'pid', ARGV
 redis.call('PEXPIRE', KEYS[2], 1000 * ARGV[3])
 return false
 """
-_RELEASE = "if redis.call('HGET', KEYS[1], 'incarnation') == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 class Ownership:
@@ -90,10 +89,6 @@ class Ownership:
         owner = self._store.client.get(self._owner)
         if owner is not None and owner.decode() != self._incarnation:
             raise SetupError(f"another learner, {owner.decode()}, took run {self._store.run} over; a run has only one")
-
-    def release(self) -> None:
-        """Removes this learner's heartbeat, so that the next need not wait for its end."""
-        self._store.client.register_script(_RELEASE)(keys=[self._heartbeat], args=[self._incarnation])
 
 
 def _gone(where: str, pid: str) -> bool:

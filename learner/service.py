@@ -207,7 +207,7 @@ class LearnerService:
         self._resources.enter_context(inbox)
         self.endpoint = f"tcp://{self._host}:{inbox.port}"
         self._owned.claim()
-        on_exit(self._owned.release)
+        on_exit(self.store.remove_worker, "learner", "learner", self.incarnation)
         grace_s = MISSED_REPORTS * config.run.heartbeat_s
         bound = config.learner.max_policy_lag
         self.feed = Feed(inbox, self._ledger, config.learner.batch_unrolls, bound, grace_s)
@@ -283,7 +283,7 @@ def check_exposure(listen: str, config: LearnerConfig, keys: LearnerKeys | None)
     host = address.rpartition(":")[0].strip("[]")
     with contextlib.suppress(ValueError):
         allowed |= ipaddress.ip_address(host).is_loopback
-    if not (allowed or scheme != "tcp" or host == "localhost"):
+    if not (allowed or scheme in ("inproc", "ipc") or host == "localhost"):
         raise ConfigError(
             f"--listen {listen} lets anybody who reaches this machine send unrolls: make keys with `bidist keys` and "
             "name the learner's folder with --keys, or accept it with learner.plain_tcp=true"

@@ -168,7 +168,7 @@ def test_a_role_that_is_away_and_a_broken_ledger_are_plain_to_see(place: Place, 
     place.run.report()
     page = opened("live")
     wait_for(page, "() => document.querySelector('.equals')?.textContent === '='")
-    store.remove_worker("distiller", "distiller")
+    store.client.delete(store.key("worker:distiller:distiller"))
     store.client.hincrby(store.key("ledger"), "trained", 5)
     try:
         wait_for(page, "() => document.querySelector('.equals').textContent === '≠'")

@@ -97,7 +97,7 @@ def test_a_broken_ledger_and_a_missing_role_show(live: LiveRun) -> None:
     live.advance(2)
     live.store.client.hincrby(live.store.key("ledger"), "trained", -3)
     for i in range(3):
-        live.store.remove_worker("actor", str(i))
+        live.store.client.delete(live.store.key(f"worker:actor:{i}"))
     found = scraped(live.store.url, live.store.run)
     assert found["bidist_ledger_imbalance_unrolls"] == {(): 3}
     assert found["bidist_role_missing"] == {(role,): float(role == "actor") for role in ROLES}

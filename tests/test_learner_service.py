@@ -104,7 +104,7 @@ def test_a_learner_that_was_thought_dead_stays_out(store: Store, tmp_path: Path)
     with learning(store, config) as first:
         sender = Sender(store, config)
         sender.update(first)
-        store.remove_worker("learner", "learner")
+        store.client.delete(store.key("worker:learner:learner"))
         store.put_worker("actor", "a", {"incarnation": "a-1"}, ttl_s=3600)
         with learning(store, copy) as second:
             taken, version = store.ledger.balance(), store.version("theta")

@@ -12,7 +12,8 @@ WHOLE = {"produced": 9, "trained": 4, "stale": 1, "rejected": 0, "rewound": 2, "
 
 
 def report(grown: float = 1.0, **changes: Any) -> Report:
-    made = Report(actors=2, seconds=1.0, seed=1, unrolls_in_checkpoint=4, produced=9, policy_lag_bound=4)
+    made = Report(actors=2, seconds=1.0, seed=1, unrolls_in_checkpoint=4, produced=7, policy_lag_bound=4)
+    made.produced_by_the_real_actor = 2
     made.ledger, made.back_s = dict(WHOLE), [1.0]
     sizes = [1.0] * 8 + [grown] * 4
     made.samples = [{"s": 1.0, "learner_bytes": 1e8 * size, "learner_handles": 50 * size} for size in sizes]
@@ -29,7 +30,7 @@ def test_a_run_that_stayed_as_it_was_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"produced": 8}, "8 unrolls were produced, 9 are in the ledger"),
+        ({"produced": 6}, "8 unrolls were produced, 9 are in the ledger"),
         ({"unbalanced_samples": 1}, "the ledger did not balance in 1 samples"),
         ({"unrolls_in_checkpoint": 3}, "4 unrolls are trained in the ledger, 3 in the checkpoint"),
         ({"taken_for_dead": 2}, "2 living actors were taken for dead"),
@@ -56,6 +57,7 @@ def test_a_real_learner_bears_a_crowd_that_comes_and_goes(tmp_path: Path) -> Non
     found = run(8, 20.0, seed=3, out=tmp_path / "out" / "report.json", say=lines.append)
     slow = [problem for problem in found.problems if "until the learner trained again" in problem]
     assert [problem for problem in found.problems if problem not in slow] == [], "\n".join(lines)
+    assert {"actor_bytes", "actor_handles", "learner_bytes", "redis_bytes"} <= found.growth().keys()
     assert found.stops == len(found.back_s) == 6 and found.lives >= 8 and found.ledger["trained"] > 0
     written = json.loads((tmp_path / "out" / "report.json").read_text())
     assert written["ledger"] == found.ledger and len(written["samples"]) == len(found.samples)

@@ -27,6 +27,11 @@ SETTINGS = (
     "learner.epochs=1",
 )
 QUICK = [f"--set={setting}" for setting in SETTINGS]
+REFUSALS = {
+    "out of memory": (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
+    "read-only": (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]),
+}
+"""How a server comes to refuse writes, and how it stops."""
 
 
 class Training:
@@ -142,36 +147,62 @@ def more(now: dict[str, tuple[int, int]], before: dict[str, tuple[int, int]]) ->
     return sum(n > before.get(name, (0, 0))[0] <= done for name, (n, done) in now.items())
 
 
+def outlasts(start: Callable[..., Training], server: RedisServer, trouble: Callable[[], None]) -> None:
+    """Checks that no role of a run exits while its Redis is in trouble, and that all of them go on afterwards."""
+    game = ["--substrate", "matrix_coordination", "--actors", "2", "--set", "actor.unroll_length=16"]
+    training = start(*game, "--redis", server.url, *QUICK)
+    store = training.store
+    training.until("it updates", lambda: training.updates() > 3 and len(store.workers()) == 4)
+    training.until("it distils", lambda: (store.version("phi") or 0) > 0)
+    living, theta, phi = training.incarnations(), store.version("theta") or 0, store.version("phi") or 0
+    trouble()
+    training.until("theta goes on", lambda: (store.version("theta") or 0) > theta + 5)
+    training.until("phi goes on", lambda: (store.version("phi") or 0) > phi)
+    training.until("the same roles are there", lambda: training.incarnations() == living)
+    sent = store.ledger.incarnations()
+    training.until("both actors play on", lambda: more(store.ledger.incarnations(), sent) == 2)
+    assert training.settled().holds
+    events = [fields["event"] for _, fields in store.stream("events", 1000)]
+    assert "restart" not in events and "error" not in events
+    assert training.stop() == 0, training.output()
+
+
 @pytest.mark.parametrize(("away_s", "emptied"), [(30.0, False), (15.0, True)], ids=["away 30 s", "back empty"])
 def test_every_role_outlasts_a_redis_that_is_away(
     start: Callable[..., Training], tmp_path: Path, away_s: float, emptied: bool
 ) -> None:
     """Meanwhile all heartbeats expire, and actors are silent for longer than the learner counts them as there."""
     with RedisServer(tmp_path / "elsewhere") as server:
-        game = ["--substrate", "matrix_coordination", "--actors", "2", "--set", "actor.unroll_length=16"]
-        training = start(*game, "--redis", server.url, *QUICK)
-        store = training.store
-        training.until("it updates", lambda: training.updates() > 3 and len(store.workers()) == 4)
-        training.until("it distils", lambda: (store.version("phi") or 0) > 0)
-        living, theta, phi = training.incarnations(), store.version("theta") or 0, store.version("phi") or 0
-        assert server.pid is not None
-        os.kill(server.pid, signal.SIGKILL)
-        time.sleep(away_s)
-        assert server.poll() is not None
-        if emptied:
-            for data in (tmp_path / "elsewhere").glob("appendonly*"):
-                shutil.rmtree(data) if data.is_dir() else data.unlink()
-        server.restart()
-        assert bool(store.client.exists(store.key("starts"))) is not emptied
-        training.until("theta goes on", lambda: (store.version("theta") or 0) > theta + 5)
-        training.until("phi goes on", lambda: (store.version("phi") or 0) > phi)
-        training.until("the same roles are there", lambda: training.incarnations() == living)
-        sent = store.ledger.incarnations()
-        training.until("both actors play on", lambda: more(store.ledger.incarnations(), sent) == 2)
-        assert training.settled().holds
-        events = [fields["event"] for _, fields in store.stream("events", 1000)]
-        assert "restart" not in events and "error" not in events
-        assert training.stop() == 0, training.output()
+
+        def away() -> None:
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGKILL)
+            time.sleep(away_s)
+            assert server.poll() is not None
+            if emptied:
+                for data in (tmp_path / "elsewhere").glob("appendonly*"):
+                    shutil.rmtree(data) if data.is_dir() else data.unlink()
+            server.restart()
+            assert bool(Store(server.url, "run").client.exists("bidist:run:starts")) is not emptied
+
+        outlasts(start, server, away)
+
+
+@pytest.mark.parametrize(("spoil", "mend"), REFUSALS.values(), ids=REFUSALS)
+def test_every_role_outlasts_a_redis_that_refuses_writes(
+    start: Callable[..., Training], tmp_path: Path, spoil: list[str], mend: list[str]
+) -> None:
+    with RedisServer(tmp_path / "elsewhere") as server:
+        store = Store(server.url, "run")
+
+        def refusing() -> None:
+            store.client.execute_command(*spoil)
+            version = store.version("theta")
+            time.sleep(15.0)
+            assert store.version("theta") == version and not store.workers(), "nothing was written, and heartbeats end"
+            store.client.execute_command(*mend)
+
+        outlasts(start, server, refusing)
 
 
 def test_roles_that_are_stopped_come_back_and_only_one_process_may_train_a_run(start: Callable[..., Training]) -> None:
