@@ -53,7 +53,8 @@ _RIGHTS = {
     "distiller": (
         "%R~RUN:config %R~RUN:endpoint %R~RUN:theta %R~RUN:observations %R~RUN:progress %R~RUN:worker:* "
         "~RUN:phi* ~RUN:worker:distiller:* ~RUN:events "
-        f"+get +hget +hgetall +xrevrange +zrange +zadd +zrem +scan +hset +pexpire +del +xadd +watch +unwatch {_CONNECT}"
+        "+get +hget +hgetall +xrevrange +zrange +zadd +zrem +scan +hset +pexpire +del +xadd +watch +unwatch "
+        f"{_SCRIPT} {_CONNECT}"
     ),
     "viewer": f"%R~RUN:* +@read -@dangerous -@blocking +info {_CONNECT}",
 }
