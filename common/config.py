@@ -168,7 +168,7 @@ class DistillerConfig(Section):
     phase_events: int = Field(1, ge=1, le=1_000_000)
     """Consecutive events in the same direction: 1 alternates."""
     forward_epochs: int = Field(2, ge=1, le=1000)
-    """Passes over D per forward event."""
+    """The most passes over D per forward event."""
     reverse_epochs: int = Field(8, ge=1, le=1000)
     """The most passes over D per reverse event; the bound usually ends it sooner."""
     minibatches: int = Field(16, ge=1, le=1_000_000)
@@ -178,6 +178,9 @@ class DistillerConfig(Section):
     forward_smoothing: float = Field(0.2, ge=0, lt=1)
     """Share of the uniform distribution in forward events' target. It keeps phi less certain than theta: a phi that is
     more certain raises the divergence by becoming more certain still of the same action, and reverse events fail."""
+    forward_bound: float | None = Field(None, gt=0, le=1000)
+    """A forward event stops at the first minibatch whose mean KL to its target, in nats, is at most this; null: never.
+    Without it, and with few passes, phi falls behind a theta that becomes certain."""
     reverse_learning_rate: float = Field(2e-3, gt=0, le=1)
     """eta_r, phi's step size away from theta."""
     reverse_bound: float | None = Field(2.0, gt=0, le=1000)

@@ -46,7 +46,7 @@ class Distiller:
         return self._directions[self.events // self._config.phase_events % len(self._directions)]
 
     def event(self, theta: Mapping[str, Tensor], observations: Observations) -> dict[str, float | str]:
-        """Runs one distillation event: phi moves towards theta on D, or away from it up to the bound.
+        """Runs one distillation event: phi moves towards theta on D, or away from it, up to a bound.
 
         Args:
           theta: the learning policies' parameters.
@@ -66,7 +66,7 @@ class Distiller:
         with torch.no_grad():
             teacher = data.log_probs(self._theta)
         before, entropy_before = self._measure(data, teacher)
-        steps = self._descend(data, teacher) if direction == "forward" else self._ascend(data, teacher)
+        steps = self._move(data, teacher, direction)
         after, entropy_after = self._measure(data, teacher)
         self._last = direction
         self.events += 1
@@ -105,20 +105,24 @@ class Distiller:
         self.phi.load_state_dict(dict(phi))
         self._last = None
 
-    def _descend(self, data: "_Data", teacher: Tensor) -> int:
-        """Forward: phi <- phi - eta_f grad L(phi), with theta smoothed in L."""
+    def _smoothed(self, teacher: Tensor) -> Tensor:
+        """Mixes theta with the uniform distribution."""
         uniform = math.log(self._config.forward_smoothing or 1e-45) - math.log(teacher.shape[-1])
-        teacher = torch.logaddexp(teacher + math.log1p(-self._config.forward_smoothing), teacher.new_tensor(uniform))
-        parts = self._parts(data, self._config.forward_epochs)
-        for columns in parts:
-            self._step(data, teacher, columns, sign=1.0)
-        return len(parts)
+        return torch.logaddexp(teacher + math.log1p(-self._config.forward_smoothing), teacher.new_tensor(uniform))
 
-    def _ascend(self, data: "_Data", teacher: Tensor) -> int:
-        """Reverse: phi <- phi + eta_r grad L(phi), until L has reached the bound on a minibatch."""
-        parts = self._parts(data, self._config.reverse_epochs)
+    def _move(self, data: "_Data", teacher: Tensor, direction: Direction) -> int:
+        """Moves phi until L has reached the direction's bound on a minibatch; returns the gradient steps taken.
+
+        Forward: phi <- phi - eta_f grad L(phi), with theta smoothed in L; reverse: phi <- phi + eta_r grad L(phi).
+        """
+        config = self._config
+        if direction == "forward":
+            teacher, sign, epochs, bound = self._smoothed(teacher), 1.0, config.forward_epochs, config.forward_bound
+        else:
+            sign, epochs, bound = -1.0, config.reverse_epochs, config.reverse_bound
+        parts = self._parts(data, epochs)
         for taken, columns in enumerate(parts):
-            if not self._step(data, teacher, columns, sign=-1.0, bound=self._config.reverse_bound):
+            if not self._step(data, teacher, columns, sign, bound):
                 return taken
         return len(parts)
 
@@ -128,11 +132,11 @@ class Distiller:
         count = min(self._config.minibatches, columns)
         return [part for shuffled in shuffles for part in shuffled.tensor_split(count)]
 
-    def _step(self, data: "_Data", teacher: Tensor, columns: Tensor, sign: float, bound: float | None = None) -> bool:
+    def _step(self, data: "_Data", teacher: Tensor, columns: Tensor, sign: float, bound: float | None) -> bool:
         """Takes a gradient step on a minibatch; returns False without one if its L has reached the bound."""
         part = data.columns(columns)
         divergence = kl_divergence(teacher[:, :, columns], part.log_probs(self.phi), part.mask)
-        if bound is not None and divergence.detach().mean() >= bound:
+        if bound is not None and sign * divergence.detach().mean() <= sign * bound:
             return False
         self._optimiser.zero_grad()
         (sign * divergence.sum()).backward()

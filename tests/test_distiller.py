@@ -191,6 +191,20 @@ def test_reverse_stops_at_the_bound() -> None:
     assert same(phi(bounded), resting)
 
 
+def test_forward_stops_at_the_bound() -> None:
+    d, teacher = observations(1), theta(1)
+    bounded = distiller(directions=("forward",), forward_learning_rate=0.01, forward_epochs=200, forward_smoothing=0.0)
+    free = copy.deepcopy(bounded)
+    bound = float(copy.deepcopy(bounded).event(teacher, d)["kl_before_nats"]) / 3
+    bounded._config = bounded._config.model_copy(update={"forward_bound": bound})
+    found, unbounded = bounded.event(teacher, d), free.event(teacher, d)
+    assert 0 < int(found["gradient_steps"]) < int(unbounded["gradient_steps"])
+    assert float(unbounded["kl_after_nats"]) < bound / 2 < float(found["kl_after_nats"]) < 1.5 * bound
+    resting = phi(bounded)
+    assert bounded.event(teacher, d)["gradient_steps"] == 0
+    assert same(phi(bounded), resting)
+
+
 @pytest.mark.parametrize(("phase", "expected"), [(1, "frfrfr"), (2, "ffrrff"), (3, "fffrrr")])
 def test_directions_alternate_by_phases(phase: int, expected: str) -> None:
     made = distiller(phase_events=phase)
