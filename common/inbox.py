@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,7 @@ import zmq
 from common.admission import Admission
 from common.errors import SetupError, WireError, worth_logging
 from common.keys import LearnerKeys
+from common.ledger import CLOSED_KEPT
 from common.unroll import PROTOCOL, Unroll, UnrollHeader, UnrollSpec
 from common.wire import MAX_HEADER_BYTES, Status, pack, unpack_incoming, unpack_unroll
 
@@ -19,7 +21,6 @@ log = logging.getLogger(__name__)
 
 GONE_S = 10.0
 MAX_FRAMES = 16
-CLOSED_KEPT = 1000
 MOST_MALFORMED = 2
 """Malformed messages per poll. libzmq reads from the peers in turn, so each honest one has had as many turns."""
 CURVE_BYTES = 33
@@ -86,7 +87,7 @@ class Inbox:
         self.arrivals: deque[Arrival] = deque()
         self.malformed: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
-        self._closed: deque[str] = deque(maxlen=CLOSED_KEPT)
+        self._closed: dict[str, None] = {}  # in order of closing, as many as the ledger remembers
         self.finished = False
 
     def __enter__(self) -> Self:
@@ -121,6 +122,17 @@ class Inbox:
     ) -> None:
         self.close()
 
+    def take_over(self, accounted: Mapping[str, int], closed: Iterable[str]) -> None:
+        """Continues where another learner stopped; call it before anything is received.
+
+        Args:
+          accounted: the last sequence number in the ledger for each open incarnation.
+          closed: the incarnations that the ledger has closed, in order of closing.
+        """
+        self._accounted.update(accounted)
+        for incarnation in closed:
+            self._close(incarnation)
+
     def poll(self, timeout_s: float = 0.0) -> bool:
         """Receives what has arrived, waiting up to a timeout; returns whether there was anything.
 
@@ -138,7 +150,7 @@ class Inbox:
                 malformed += 1
                 self._malformed(error)
                 if error.reason == "revoked":
-                    self._refuse(identity)
+                    self._refuse(identity.bytes, refused=True)
         for incarnation in senders & self.peers.keys():
             self._answer(incarnation)
         return received > 0
@@ -169,7 +181,7 @@ class Inbox:
         """
         peer = self.peers.pop(incarnation, None)
         if closed:
-            self._closed.append(incarnation)
+            self._close(incarnation)
         elif peer is not None and peer.accounted:  # the ledger has lost it; it must not start anew if it lives
             self._accounted[incarnation] = peer.accounted
         self.arrivals = deque(a for a in self.arrivals if a.incarnation != incarnation)
@@ -205,6 +217,9 @@ class Inbox:
         if message.kind == "bye":
             self.peers.pop(incarnation, None)
             return ""
+        if incarnation in self._closed:
+            self._refuse(incarnation.encode(), closed=True)
+            return ""
         if incarnation not in self.peers:
             accounted = self._accounted.get(incarnation, 0)
             self.peers[incarnation] = Peer(message.actor, accounted, accounted, accounted)
@@ -212,7 +227,7 @@ class Inbox:
         peer.heard = time.monotonic()
         peer.leaving |= message.kind == "leaving"
         due = peer.received + 1
-        if isinstance(message, UnrollHeader) and message.sequence == due and incarnation not in self._closed:
+        if isinstance(message, UnrollHeader) and message.sequence == due:
             peer.received += 1
             self.arrivals.append(self._open(message, frames[1:]))
         return incarnation
@@ -241,12 +256,24 @@ class Inbox:
         )
         self._socket.send_multipart([incarnation.encode(), pack(status)])
 
-    def _refuse(self, identity: zmq.Frame) -> None:
-        """Tells an actor that it is no longer admitted; whoever connects anew is told by libzmq."""
+    def _refuse(self, identity: bytes, refused: bool = False, closed: bool = False) -> None:
+        """Tells an actor that is connected why nothing that it sends is taken."""
         status = Status(
-            protocol=PROTOCOL, learner=self._learner, received=0, accounted=0, limit=0, finished=False, refused=True
+            protocol=PROTOCOL,
+            learner=self._learner,
+            received=0,
+            accounted=0,
+            limit=0,
+            finished=False,
+            refused=refused,
+            closed=closed,
         )
-        self._socket.send_multipart([identity.bytes, pack(status)])
+        self._socket.send_multipart([identity, pack(status)])
+
+    def _close(self, incarnation: str) -> None:
+        self._closed[incarnation] = None
+        if len(self._closed) > CLOSED_KEPT:
+            del self._closed[next(iter(self._closed))]
 
     def _malformed(self, error: WireError) -> None:
         if worth_logging(self.malformed, error.reason):

@@ -23,7 +23,7 @@ Outcome = Literal["trained", "stale", "rejected"]
 Entry = tuple[str, int, Outcome, str]
 """The outcome of one unroll: its incarnation, its sequence number, the outcome, and the reason or ''."""
 
-CHANGES_KEPT = 100
+CHANGES_KEPT = 1_000
 """How many of its changes a learner can repeat; Redis loses those of a second or two."""
 
 CLOSED_KEPT = 10_000
@@ -31,7 +31,7 @@ CLOSED_KEPT = 10_000
 
 # An actor writes nothing but its own number in `reported`, and adds nothing to the totals: the learner takes the number
 # over with the accounts and when it closes the incarnation. So no actor can change or erase an account. Whatever is not
-# a number counts as none.
+# a number counts as none, and a `reported` that is no hash is removed.
 _NUMBER = """
 local function number(key, incarnation)
   local text = redis.call('HGET', key, incarnation) or ''
@@ -50,6 +50,7 @@ return 1
 # one that Redis has lost is missed. ARGV: its token, the number, 1 to accept a gap; then the change's own. If Redis
 # comes back with an older file, the accounts may also be ahead of what was reported; `produced` is raised to match.
 _OWNED = """
+if redis.call('TYPE', KEYS[5]).ok ~= 'hash' then redis.call('DEL', KEYS[5]) end
 if ARGV[1] ~= '' then
   local owner = redis.call('GET', KEYS[7])
   if owner and owner ~= ARGV[1] then return -1 end
@@ -227,6 +228,8 @@ class Ledger:
         if done < 0:
             lost = [change for change in self._changes if change.number > -2 - done]
             log.warning("Redis lost the last %d changes of the ledger: repeating them", len(lost) - 1)
+            if gone := lost[0].number - (-2 - done) - 1:
+                log.error("%d older ones are beyond repair: the next learner counts them as unrecorded", gone)
             done = [self._apply(change, gap=True) for change in lost][-1]
         return done
 
@@ -236,6 +239,10 @@ class Ledger:
         if done == -1:
             raise SetupError("another learner took this run over; a run has only one")
         return done
+
+    def closed(self) -> list[str]:
+        """Returns the closed incarnations that are remembered, in order of closing."""
+        return [name.decode(errors="replace") for name in reversed(self._client.lrange(self._key("closings"), 0, -1))]
 
     def incarnations(self) -> dict[str, tuple[int, int]]:
         """Returns the last produced and last accounted sequence number of each open incarnation."""
@@ -255,7 +262,8 @@ class Ledger:
         with self._client.pipeline(transaction=True) as pipe:
             for name in ("ledger", "sequences", "reported"):
                 pipe.hgetall(self._key(name))
-            totals, sequences, reported = pipe.execute()
+            totals, sequences, reported = pipe.execute(raise_on_error=False)
+        reported = reported if isinstance(reported, dict) else {}  # an actor's user may have made it something else
         totals, sequences = _integers(totals), _integers(sequences)
         numbers = {name.decode(errors="replace"): n for name, n in reported.items() if re.fullmatch(rb"\d{1,12}", n)}
         reported = {name: int(n) for name, n in numbers.items() if "\N{REPLACEMENT CHARACTER}" not in name}
@@ -271,5 +279,5 @@ class Ledger:
 def _integers(fields: Any) -> dict[str, int]:
     try:
         return {name.decode(): int(value) for name, value in fields.items()}
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise StoreError(f"the ledger in Redis is damaged: {error}") from None

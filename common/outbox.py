@@ -136,7 +136,7 @@ class Outbox:
 
         Raises:
           SetupError: if the learner does not admit this actor.
-          StoreError: if the learner expects unrolls that had been accounted for.
+          StoreError: if this incarnation was closed, or the learner expects unrolls that had been accounted for.
         """
         self._handshakes.check()
         if self._socket.poll(int(timeout_s * 1000)):
@@ -183,11 +183,16 @@ class Outbox:
             return
         if status.refused:
             raise self._handshakes.refusal()
+        if status.closed:
+            raise StoreError(
+                f"{self._hello.incarnation} missed its heartbeats and was closed: what it had in flight counts "
+                "as lost; restart this actor"
+            )
         self._heard = time.monotonic()
         if status.received < self.accounted:  # those are no longer here, and it takes no others before them
             raise StoreError(
                 f"the learner expects unroll {status.received + 1} of {self._hello.incarnation}, which was accounted "
-                "for: it missed its heartbeats and was closed, or Redis has lost the ledger; restart this actor"
+                "for: Redis has lost the ledger; restart this actor"
             )
         if status.learner != self._learner:
             self._learner = status.learner

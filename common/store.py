@@ -9,10 +9,12 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from common import versions
+import redis
+
+from common import heartbeats, versions
 from common.config import Config
 from common.connection import PATIENCE_S, connect, shown
 from common.errors import StoreError
@@ -27,7 +29,6 @@ PREFIX = "bidist"
 JOIN_S = 60.0
 STARVATION_S = 120
 STREAM_LENGTH = 10_000
-_REMOVE = "if redis.call('HGET', KEYS[1], 'incarnation') == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 def runs(client: Any) -> list[str]:
@@ -103,7 +104,7 @@ class Store:
 
     def count_start(self, role: str, name: str) -> int:
         """Returns how often a role of this name has started before, so that a restart can draw different seeds."""
-        return int(self.client.hincrby(self.key("starts"), f"{role}:{name}", 1)) - 1
+        return int(self._mending("starts", lambda key: self.client.hincrby(key, f"{role}:{name}", 1))) - 1
 
     def publish(self, name: str, weights: Weights) -> None:
         """Publishes a version of `theta` or a pooled policy atomically, unless Redis has a newer one."""
@@ -227,32 +228,15 @@ class Store:
 
         Returns the incarnation of the previous heartbeat under this name, or None if that had expired.
         """
-        key = self.key(f"worker:{role}:{name}")
-        with self.client.pipeline(transaction=True) as pipe:
-            pipe.hget(key, "incarnation")
-            pipe.hset(key, mapping=dict(fields))
-            pipe.pexpire(key, int(ttl_s * 1000))
-            before = pipe.execute()[0]
-        return None if before is None else str(before.decode(errors="replace"))
+        return heartbeats.put(self.client, self.key(f"worker:{role}:{name}"), fields, ttl_s)
 
     def remove_worker(self, role: str, name: str, incarnation: str) -> None:
         """Removes the heartbeat of a role that has stopped, in one step, unless it is another incarnation's by now."""
-        self.client.register_script(_REMOVE)(keys=[self.key(f"worker:{role}:{name}")], args=[incarnation])
+        heartbeats.remove(self.client, self.key(f"worker:{role}:{name}"), incarnation)
 
     def workers(self) -> dict[tuple[str, str], dict[str, str]]:
         """Returns the latest heartbeat of each living role, by (role, name)."""
-        head = self.key("worker:")
-        keys = sorted(self.client.scan_iter(match=f"{head}*", count=1000))
-        with self.client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.hgetall(key)
-            hashes = pipe.execute()
-        found = {}
-        for key, fields in zip(keys, hashes, strict=True):
-            role, _, name = key.decode().removeprefix(head).partition(":")
-            if fields:
-                found[role, name] = _text(fields)
-        return found
+        return heartbeats.read(self.client, self.key("worker:"))
 
     def put_metrics(self, metrics: Mapping[str, float]) -> None:
         """Appends the metrics of one update to their stream."""
@@ -262,7 +246,7 @@ class Store:
     def put_event(self, role: str, name: str, event: str, **details: str | int | float) -> None:
         """Appends an event, such as a start, a checkpoint or a distillation, to the stream of events."""
         fields: dict[Any, Any] = {"role": role, "name": name, "event": event, **details}
-        self.client.xadd(self.key("events"), fields, maxlen=self._stream_length)
+        self._mending("events", lambda key: self.client.xadd(key, fields, maxlen=self._stream_length))
 
     def stream(self, name: str, count: int) -> list[tuple[float, dict[str, str]]]:
         """Returns the newest entries of `metrics` or `events`, oldest first, as (Unix time, fields)."""
@@ -272,6 +256,18 @@ class Store:
     def hash(self, name: str) -> dict[str, str]:
         """Returns a hash of short text fields, such as `queue`."""
         return _text(self.client.hgetall(self.key(name)))
+
+    def _mending(self, name: str, write: Callable[[str], Any]) -> Any:
+        """Writes to a key that any actor may write to; if it holds what cannot be there, that is removed first."""
+        key = self.key(name)
+        try:
+            return write(key)
+        except redis.ResponseError as error:
+            if not any(words in str(error) for words in ("WRONGTYPE", "not an integer", "overflow")):
+                raise
+            log.warning("%s is damaged (%s): removing it", key, error)
+            self.client.delete(key)
+            return write(key)
 
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:
@@ -290,7 +286,7 @@ class Store:
             if time.monotonic() > deadline or self.stopping.is_set():
                 raise StoreError(
                     f"no {what} of run {self.run!r} in Redis at {shown(self.url)} after {timeout_s:.0f} s; "
-                    "is its learner running?"
+                    f"is its {'distiller' if what == PHI else 'learner'} running?"
                 )
             time.sleep(0.1)
         return value

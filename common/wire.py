@@ -56,6 +56,8 @@ class Status(BaseModel):
     """Whether the run's budget is used up, so that the actor should stop."""
     refused: bool = False
     """Whether the actor's key has been withdrawn: nothing that it sends is taken any more."""
+    closed: bool = False
+    """Whether the ledger has closed the actor's incarnation: what it had in flight counts as lost."""
 
 
 _INCOMING: TypeAdapter[UnrollHeader | Hello] = TypeAdapter(Annotated[UnrollHeader | Hello, Field(discriminator="kind")])

@@ -63,6 +63,8 @@ class Report:
     """Of theta or phi."""
     longest_rewind_s: float = 0.0
     """The most time of training that a learner's death cost, up to the last update but one."""
+    longest_rewind: list[dict[str, float]] = field(default_factory=list)
+    """The updates that it cost, the newest first, with their seconds."""
     unrolls_in_checkpoint: int = 0
     ledger: dict[str, Any] = field(default_factory=dict)
     exit_status: int | None = None
@@ -135,7 +137,7 @@ class Chaos:
     def __init__(self, target: Target, report: Report, say: Callable[[str], None]) -> None:
         self._target, self._store, self._report, self._say = target, target.store, report, say
         self._recent: dict[str, deque[float]] = {victim: deque(maxlen=FAST_DEATHS - 2) for victim in VICTIMS}
-        self._learner = ""
+        self._learner, self._rewound_at = "", 0.0
 
     def inject_faults(self) -> None:
         """Injects faults until the time is over."""
@@ -205,27 +207,35 @@ class Chaos:
             if owner.decode() != self._learner:
                 self._learner = owner.decode()
                 self._report.learners += 1
-                self._report.longest_rewind_s = max(self._report.longest_rewind_s, self._rewound_s())
+            self._look_at_rewinds()
 
-    def _rewound_s(self) -> float:
-        """Returns how long the learner's newest rewind had trained for, without the update that a death cut short.
+    def _look_at_rewinds(self) -> None:
+        """Keeps the longest of the learner's rewinds since the last look."""
+        rewinds = [x for x in self._store.stream("events", NEWEST) if x[1]["event"] == "rewound"]
+        for when, rewound in (x for x in rewinds if x[0] > self._rewound_at):
+            self._rewound_at = when
+            lost = self._lost(when, int(rewound["updates"]))
+            # The last was cut short: the learner saves after it, if a checkpoint is due, however long it took. Nothing
+            # was trained in the wait before the first, during which the checkpoint may have been saved again.
+            seconds = sum(x["update_s"] + x["wait_s"] for x in lost[1:]) - (lost[-1]["wait_s"] if lost[1:] else 0.0)
+            if seconds > self._report.longest_rewind_s:
+                self._report.longest_rewind_s, self._report.longest_rewind = seconds, lost
 
-        The learner saves once it has made the update during which a checkpoint became due, however long that took.
+    def _lost(self, before: float, after: int) -> list[dict[str, float]]:
+        """Returns the updates beyond a number that the learner had made before a time, the newest first.
+
         Earlier deaths may have cost updates of the same numbers: only the newest life's count.
         """
-        rewinds = [x for x in self._store.stream("events", NEWEST) if x[1]["event"] == "rewound"]
-        if not rewinds:
-            return 0.0
-        when, rewound = rewinds[-1]
-        lost, following = list[float](), math.inf
+        lost, following = list[dict[str, float]](), math.inf
         for written, metrics in reversed(self._store.stream("metrics", NEWEST)):
-            if written >= when:
+            if written >= before:
                 continue
-            if not int(rewound["updates"]) < float(metrics["updates"]) < following:
+            update = {name: float(metrics[name]) for name in ("updates", "update_s", "wait_s")}
+            if not after < update["updates"] < following:
                 break
-            following = float(metrics["updates"])
-            lost.append(float(metrics["update_s"]) + float(metrics["wait_s"]))
-        return sum(lost[1:])
+            following = update["updates"]
+            lost.append(update)
+        return lost
 
     def _whole(self) -> bool:
         workers = self._store.workers()

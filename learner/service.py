@@ -201,13 +201,14 @@ class LearnerService:
         config, store, on_exit = self.config, self.store, self._resources.callback
         method, spec = make_method(config), unroll_spec(config)
         capacity = max(1, round(config.learner.queue_batches * config.learner.batch_unrolls))
-        accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
         # The port and the claim come first: a second learner must not touch what belongs to the one that runs.
-        inbox = Inbox(self._listen, config.run.name, self.incarnation, spec, capacity, accounted, keys=self._keys)
+        inbox = Inbox(self._listen, config.run.name, self.incarnation, spec, capacity, {}, keys=self._keys)
         self._resources.enter_context(inbox)
         self.endpoint = f"tcp://{self._host}:{inbox.port}"
         self._owned.claim()
         on_exit(self.store.remove_worker, "learner", "learner", self.incarnation)
+        accounted = {name: last for name, (_, last) in store.ledger.incarnations().items()}
+        inbox.take_over(accounted, store.ledger.closed())
         grace_s = MISSED_REPORTS * config.run.heartbeat_s
         bound = config.learner.max_policy_lag
         self.feed = Feed(inbox, self._ledger, config.learner.batch_unrolls, bound, grace_s)

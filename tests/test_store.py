@@ -198,16 +198,16 @@ def test_the_configuration_reaches_a_role_that_waits_for_it(store: Store, redis_
 
 
 def test_a_wait_that_times_out_says_what_is_missing(store: Store) -> None:
-    for wait, what in (
-        (lambda: store.config(timeout_s=0.2), "config"),
-        (lambda: store.wait_for_endpoint(timeout_s=0.2), "endpoint"),
-        (lambda: store.wait_for_weights("phi", timeout_s=0.2), "phi"),
+    for wait, what, role in (
+        (lambda: store.config(timeout_s=0.2), "config", "learner"),
+        (lambda: store.wait_for_endpoint(timeout_s=0.2), "endpoint", "learner"),
+        (lambda: store.wait_for_weights("phi", timeout_s=0.2), "phi", "distiller"),
     ):
         with pytest.raises(StoreError) as caught:
             wait()
         message = str(caught.value)
         assert f"no {what} of run {store.run!r} in Redis at {store.url}" in message
-        assert "is its learner running?" in message
+        assert f"is its {role} running?" in message
     store.put_endpoint("tcp://x:1")
     assert store.wait_for_endpoint() == store.endpoint() == "tcp://x:1"
 
