@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import socket
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,15 @@ POLL_S = 0.02
 TAIL_BYTES = 1 << 16
 
 
-def write(path: Path, data: bytes) -> None:
-    """Writes a file atomically: under a temporary name, synced, then renamed."""
+def write(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Writes a file atomically: under a temporary name, synced, then renamed.
+
+    A new file gets `mode`, less the umask; one that is replaced keeps its mode and, if root replaces it, its owner.
+    """
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            _take_after(path, file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -29,6 +34,14 @@ def write(path: Path, data: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _take_after(path: Path, descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        before = path.stat()
+        os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+        if os.geteuid() == 0:
+            os.fchown(descriptor, before.st_uid, before.st_gid)
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:

@@ -33,6 +33,16 @@ class KeyPair:
     public: bytes
     secret: bytes = field(repr=False)
 
+    @classmethod
+    def read(cls, folder: Path) -> "KeyPair":
+        """Reads the pair of the secret key in a folder.
+
+        Raises:
+          SetupError: if its file is missing or holds no key.
+        """
+        secret = _key(folder / SECRET)
+        return cls(public_key(secret), secret)
+
 
 @dataclass(frozen=True)
 class ActorKeys:
@@ -53,7 +63,7 @@ class ActorKeys:
         Raises:
           SetupError: if a file is missing or holds no key.
         """
-        return cls(_pair(folder), _key(folder / LEARNER))
+        return cls(KeyPair.read(folder), _key(folder / LEARNER))
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class LearnerKeys:
         """
         allowed = AllowList(folder / ALLOWED)
         allowed.read()
-        return cls(_pair(folder), allowed)
+        return cls(KeyPair.read(folder), allowed)
 
 
 class AllowList:
@@ -125,11 +135,6 @@ class AllowList:
 def public_key(secret: bytes) -> bytes:
     """Returns the public key of a secret one, both in Z85."""
     return bytes(zmq.curve_public(secret))
-
-
-def _pair(folder: Path) -> KeyPair:
-    secret = _key(folder / SECRET)
-    return KeyPair(public_key(secret), secret)
 
 
 def _key(path: Path) -> bytes:

@@ -11,8 +11,8 @@ There is one folder for each party, with everything it needs and nothing more:
     dashboard/   token             what visitors of `bidist dashboard` in a container present
     grafana/     password          of Grafana's administrator, for the containers
 
-`common.keys` describes the files for CurveZMQ. Existing files are kept, so the command can be repeated, to add an actor
-or to finish after an interruption.
+`common.keys` describes the files for CurveZMQ. Files with something in them are kept, so the command can be repeated,
+to add an actor or to finish after an interruption. Each file appears complete or not at all.
 """
 
 import hashlib
@@ -23,8 +23,9 @@ from pathlib import Path
 
 import zmq
 
-from common.errors import ConfigError
-from common.keys import ALLOWED, LEARNER, SECRET, public_key
+from common.errors import ConfigError, SetupError
+from common.files import write
+from common.keys import ALLOWED, LEARNER, SECRET, KeyPair
 from common.settings import validate
 from common.store import PREFIX
 
@@ -61,7 +62,7 @@ _RIGHTS = {
 
 
 def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
-    """Makes what is missing and returns it.
+    """Makes what is missing, empty or out of date, and returns it.
 
     Args:
       folder: holds a folder for each party; created if missing.
@@ -71,6 +72,7 @@ def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
 
     Raises:
       ConfigError: if a run cannot be called that, or if an actor's name is not a file name or is another party's.
+      SetupError: if an existing secret key or password cannot be used.
     """
     run = run or _run_of(folder / "redis" / ACL) or "*"
     if run != "*":
@@ -88,19 +90,14 @@ def make(folder: Path, run: str | None, actors: Sequence[str]) -> list[Path]:
     for party in (*ROLES, *actors):
         _keep(folder / party / PASSWORD, secrets.token_urlsafe(32), made)
     _keep(folder / "learner" / SECRET, zmq.curve_keypair()[1].decode(), made)
-    learner = public_key((folder / "learner" / SECRET).read_text().strip().encode())
-    allowed = folder / "learner" / ALLOWED
+    learner = KeyPair.read(folder / "learner").public.decode()
     for name in actors:
-        _keep(folder / name / LEARNER, learner.decode(), made)
-        fresh = _keep(folder / name / SECRET, zmq.curve_keypair()[1].decode(), made)
-        if fresh:
-            allowed.touch(0o600)
-            with allowed.open("a") as file:
-                file.write(f"{name} {public_key((folder / name / SECRET).read_text().strip().encode()).decode()}\n")
+        _put(folder / name / LEARNER, learner, made)
+        _admit(folder, name, made)
     _keep(folder / "dashboard" / "token", secrets.token_urlsafe(32), made)
-    if _keep(folder / "grafana" / "password", secrets.token_urlsafe(16), made):
-        _open(folder / "grafana" / "password")
-    _write_users(folder, run)
+    _keep(folder / "grafana" / "password", secrets.token_urlsafe(16), made)
+    _open(folder / "grafana" / "password")
+    _write_users(folder, run, made)
     return made
 
 
@@ -110,14 +107,36 @@ def _open(path: Path) -> None:
     path.parent.chmod(0o755)
 
 
-def _keep(path: Path, text: str, made: list[Path]) -> bool:
-    """Writes a file unless it exists; returns whether it did."""
-    if path.exists():
-        return False
-    path.touch(0o600)
-    path.write_text(text + "\n")
-    made.append(path)
-    return True
+def _text(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _keep(path: Path, text: str, made: list[Path]) -> None:
+    """Writes a file unless there is one with something in it."""
+    if not _text(path):
+        _put(path, text, made)
+
+
+def _put(path: Path, text: str, made: list[Path]) -> None:
+    """Writes a file for its owner only, unless it says that already."""
+    if _text(path) != text:
+        write(path, f"{text}\n".encode(), 0o600)
+        made.extend({path} - set(made))
+
+
+def _admit(folder: Path, name: str, made: list[Path]) -> None:
+    """Gives an actor a key pair and the learner's admission, unless it has a key.
+
+    Admission comes first. After an interruption in between, the actor gets a new key and a new line; a key without a
+    line would look like one that was withdrawn, which stays withdrawn.
+    """
+    if _text(folder / name / SECRET):
+        return
+    public, secret = zmq.curve_keypair()
+    allowed = folder / "learner" / ALLOWED
+    others = [line for line in _text(allowed).splitlines() if line.strip().partition(" ")[0] != name]
+    _put(allowed, "\n".join([*others, f"{name} {public.decode()}"]), made)
+    _put(folder / name / SECRET, secret.decode(), made)
 
 
 def _run_of(users: Path) -> str | None:
@@ -127,19 +146,23 @@ def _run_of(users: Path) -> str | None:
     return found and found[1]
 
 
-def _write_users(folder: Path, run: str) -> None:
-    """Rewrites the file of Redis' users, one for each folder with a password; it holds no readable password."""
+def _write_users(folder: Path, run: str, made: list[Path]) -> None:
+    """Writes the file of Redis' users, one for each folder with a password; it holds no readable password.
+
+    Raises:
+      SetupError: if a password is empty.
+    """
     # Nobody can log in as `default`, but Redis 7.0 replays its file as this user: without the rights, a restart would
     # lose what was written by transactions and scripts, such as the ledger.
     lines = ["user default off resetpass ~* &* +@all"]
     for path in sorted(folder.glob(f"*/{PASSWORD}")):
-        name = path.parent.name
+        name, password = path.parent.name, _text(path)
+        if not password:
+            raise SetupError(f"{path} is empty: `bidist keys {folder} --actor {name}` fills it")
         rights = _RIGHTS.get(name, _RIGHTS["actor"]).replace("RUN:", f"{PREFIX}:{run}:")
-        digest = hashlib.sha256(path.read_text().strip().encode()).hexdigest()
+        digest = hashlib.sha256(password.encode()).hexdigest()
         lines.append(f"user {name} on #{digest} resetchannels -@all {rights}")
-    target = folder / "redis" / ACL
-    target.parent.mkdir(exist_ok=True)
-    target.write_text("\n".join(lines) + "\n")
-    (target.parent / VIEWER).write_text((folder / "viewer" / PASSWORD).read_text())
-    for path in (target, target.parent / VIEWER):
-        _open(path)
+    (folder / "redis").mkdir(exist_ok=True)
+    for name, text in ((ACL, "\n".join(lines)), (VIEWER, _text(folder / "viewer" / PASSWORD))):
+        _put(folder / "redis" / name, text, made)
+        _open(folder / "redis" / name)
