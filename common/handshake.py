@@ -43,15 +43,18 @@ class Handshakes:
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._failing_since = None
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                raise self.refusal()
+                raise SetupError(
+                    f"the learner at {self._endpoint} does not admit this actor's key {self._key}: "
+                    "add it to the learner's authorized_keys"
+                )
             else:
                 self._failed(event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 
-    def refusal(self) -> SetupError:
-        """Returns the error of an actor that is not, or no longer, admitted."""
+    def withdrawal(self) -> SetupError:
+        """Returns the error of an actor that is no longer admitted."""
         return SetupError(
-            f"the learner at {self._endpoint} does not admit this actor's key {self._key}: "
-            "add it to the learner's authorized_keys"
+            f"the learner at {self._endpoint} no longer admits this actor's key {self._key}: "
+            "it was withdrawn while this actor was connected"
         )
 
     def close(self) -> None:

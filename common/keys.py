@@ -3,7 +3,7 @@
 Each party has a folder of its own and needs nothing from the others' (`bidist keys` makes them all):
 
     learner   curve.secret      its secret key
-              authorized_keys   a line `NAME KEY` for each actor it admits; removing the line shuts it out at once
+              authorized_keys   a line `NAME KEY` for each actor it admits; without its line, it is out at once
     actor     curve.secret      its secret key
               learner.public    the key of the only learner that it sends unrolls to
 
@@ -12,18 +12,20 @@ recorded session is useless.
 """
 
 import logging
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
+from zmq.utils import z85
 
 from common.errors import SetupError
 
 log = logging.getLogger(__name__)
 
 SECRET, LEARNER, ALLOWED = "curve.secret", "learner.public", "authorized_keys"
-KEY_CHARACTERS = 40
+KEY_CHARACTERS, KEY_BYTES = 40, 32
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,18 @@ def public_key(secret: bytes) -> bytes:
 
 
 def _key(path: Path) -> bytes:
-    return _checked(_text(path).strip(), str(path))
+    return _checked(_text(path).strip(), str(path), " and repeat `bidist keys`, which makes such files")
 
 
-def _checked(key: str, place: str) -> bytes:
-    if len(key) != KEY_CHARACTERS or not key.isascii():
-        raise SetupError(f"{place}: found no key of {KEY_CHARACTERS} characters; `bidist keys` makes such files")
+def _checked(key: str, place: str, otherwise: str = "") -> bytes:
+    try:
+        whole = len(key) == KEY_CHARACTERS and len(z85.decode(key)) == KEY_BYTES
+    except (KeyError, ValueError, struct.error):  # a character, or five of them, that Z85 does not have
+        whole = False
+    if not whole:
+        raise SetupError(
+            f"{place}: found no key of {KEY_CHARACTERS} characters in Z85; copy it again, or remove it{otherwise}"
+        )
     return key.encode()
 
 

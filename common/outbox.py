@@ -182,7 +182,7 @@ class Outbox:
             log.warning("dropped an invalid reply: %s", error)
             return
         if status.refused:
-            raise self._handshakes.refusal()
+            raise self._handshakes.withdrawal()
         if status.closed:
             raise StoreError(
                 f"{self._hello.incarnation} missed its heartbeats and was closed: what it had in flight counts "

@@ -107,7 +107,7 @@ def test_a_withdrawn_key_is_out_at_once_and_the_others_are_not(inbox: Inbox, key
         allowed = keys / "learner" / ALLOWED
         kept = [line for line in allowed.read_text().splitlines() if not line.startswith("actor ")]
         allowed.write_text("\n".join(kept) + "\n")
-        with pytest.raises(SetupError, match="does not admit this actor's key"):
+        with pytest.raises(SetupError, match="no longer admits this actor's key .* was withdrawn while .* connected"):
             actor.put(make_unroll())
             pump_until(lambda: False, inbox, actor)
         assert inbox.malformed["revoked"] > 0
@@ -212,9 +212,23 @@ def test_a_missing_or_broken_key_file_is_named(keys: Path, name: str) -> None:
     (keys / "actor" / name).write_text("short\n")
     with pytest.raises(SetupError, match=rf"actor/{name}: found no key of 40 characters"):
         ActorKeys.read(keys / "actor")
+    for wrong in ("", "~" * 40, "#" * 40):  # nothing, no characters of Z85, and more than 32 bits hold
+        (keys / "actor" / name).write_text(f"{wrong}\n")
+        with pytest.raises(SetupError, match=rf"actor/{name}: found no key of 40 characters .* repeat `bidist keys`"):
+            ActorKeys.read(keys / "actor")
     (keys / "actor" / name).unlink()
     with pytest.raises(SetupError, match=rf"actor/{name}.*No such file"):
         ActorKeys.read(keys / "actor")
+
+
+def test_commands_name_a_broken_key_file_in_one_line(keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (keys / "learner" / SECRET).write_text("~" * 40 + "\n")
+    learner = ["learner", "--redis", "redis://127.0.0.1:1/0", "--run", RUN, "--folder", str(keys / "runs")]
+    learner += ["--substrate", "matrix_coordination", "--keys", str(keys / "learner")]
+    for command in (learner, ["keys", str(keys), "--run", RUN]):
+        assert main(command) == SetupError.status
+        error = capsys.readouterr().err
+        assert f"learner/{SECRET}: found no key" in error and error.count("\n") == 1
 
 
 def test_keys_are_made_once_and_only_their_owner_may_read_them(keys: Path) -> None:
