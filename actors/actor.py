@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from redis.exceptions import NoPermissionError
 
 import environments
 from actors.cast import Cast
@@ -148,7 +149,10 @@ class Actor:
         if self.outbox.unreceived:
             log.warning("leaving although the learner has not received %d unrolls", self.outbox.unreceived)
             if self.store.finished:  # no learner will receive them any more, so they are lost
-                self.store.ledger.close(self.incarnation)
+                try:
+                    self.store.ledger.close(self.incarnation)
+                except NoPermissionError:  # as a user of Redis that `bidist keys` made
+                    log.info("only the learner may close this actor's account; it closes all when a run is finished")
         self.outbox.close()
 
     def _open(self) -> None:

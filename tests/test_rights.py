@@ -1,5 +1,6 @@
 """Redis lets every role do its work and nothing else, and no password is where others can read it."""
 
+import logging
 import os
 import shutil
 import signal
@@ -7,19 +8,25 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 import redis
+from serial_runs import configuration
 from waiting import until
 
+from actors import actor as actor_module
 from common.connection import connect, refusal, shown, with_password
 from common.errors import SetupError
+from common.keys import ALLOWED, AllowList
+from common.run_folder import RunFolder
 from common.store import Store
 from deploy.keys import PASSWORD, make
 from deploy.redis_server import redis_version
+from deploy.serial import Serial
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
@@ -153,6 +160,50 @@ def test_a_run_under_least_rights_trains_and_leaks_no_password(server: Server, t
     kept = "".join(path.read_text(errors="replace") for path in (tmp_path / "runs").rglob("*") if path.is_file())
     for secret in secrets:
         assert secret not in seen and secret not in kept and not any(secret in log for log in logs.values())
+
+
+def test_an_actor_with_least_rights_that_is_not_told_of_the_end_leaves_without_an_error(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The learner is silent: it never polls. Closing the account stays its privilege."""
+    for name in ("SILENCE_S", "FLUSH_S"):
+        monkeypatch.setattr(actor_module, name, 0.5)
+    config = configuration(tmp_path / "runs", RUN, "run.heartbeat_s=0.5")
+    RunFolder.of(config.run).create(config)
+    learner, store = Store(server.full("learner"), RUN), Store(server.full("actor"), RUN)
+    with Serial(config, server.full("learner")), ThreadPoolExecutor(1) as threads, caplog.at_level(logging.INFO):
+        left = threads.submit(actor_module.run, store, "unheard")
+        until(lambda: bool(learner.ledger.balance().produced) or left.done())
+        learner.put_progress({"state": "finished"})
+        left.result(PATIENCE_S)
+    assert "only the learner may close this actor's account" in caplog.text
+    balance = learner.ledger.balance()
+    assert balance.holds and balance.in_flight == balance.produced > 0
+
+
+def test_a_withdrawn_actor_loses_its_password_when_redis_restarts_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    """The steps of docs/cli.md: remove the line and the folder, repeat `bidist keys`, restart Redis."""
+    kept = ("--port", "PORT", "--appendonly", "yes")
+    make(tmp_path / "keys", RUN, ["actor", "other"])
+    with running(tmp_path, *kept) as server:
+        held = {name: server.full(name) for name in ("actor", "other", "learner")}
+        assert not any(refusal(url) for url in held.values())
+        secret = server.secret("actor")
+        Store(held["learner"], RUN).put_endpoint("tcp://x:1")
+        until(lambda: server.admin.info("persistence")["aof_buffer_length"] == 0)
+        allowed = server.keys / "learner" / ALLOWED
+        lines = [line for line in allowed.read_text().splitlines() if not line.startswith("other ")]
+        allowed.write_text("\n".join(lines) + "\n")
+        for name in ("actor", "other"):
+            shutil.rmtree(server.keys / name)
+        assert refusal(held["other"]) is None, "Redis has not read the file again"
+    with running(tmp_path, *kept) as server:
+        before = {name: f"{url.rpartition(':')[0]}:{server.port}/0" for name, url in held.items()}
+        assert refusal(before["learner"]) is None and Store(before["learner"], RUN).endpoint() == "tcp://x:1"
+        assert all("invalid username-password pair" in str(refusal(before[name])) for name in ("actor", "other"))
+        assert refusal(server.full("actor")) is None and server.secret("actor") != secret
+        assert set(AllowList(allowed).read()) == {"actor"}, "the default actor has new keys, under the old name"
+        assert allowed.read_text().count("actor ") == 1
 
 
 @pytest.mark.parametrize(
