@@ -8,12 +8,16 @@ from common.settings import RUN_VARIABLE, variable
 
 NOTES = """\
 Give each party its own folder and nothing else:
-  redis-server --aclfile keys/redis/users.acl
+  redis-server --appendonly yes --aclfile keys/redis/users.acl
   BIDIST_REDIS_PASSWORD_FILE=keys/learner/redis-password \\
-    bidist learner --redis redis://learner@HOST:6379/0 --keys keys/learner --listen tcp://*:5555 ...
+    bidist learner --redis redis://learner@HOST:6379/0 --keys keys/learner --listen tcp://*:5555 --host LEARNER ...
   BIDIST_REDIS_PASSWORD_FILE=keys/actor/redis-password \\
     bidist actor --redis redis://actor@HOST:6379/0 --keys keys/actor ...
-To withdraw an actor's key, delete its line in keys/learner/authorized_keys; that shuts the actor out at once.
+HOST is where Redis runs, LEARNER the name by which actors reach the learner's host. redis:// sends passwords readably:
+use it on a private network only, and rediss:// (TLS) elsewhere.
+To withdraw an actor's key, delete its line in keys/learner/authorized_keys: the learner shuts out at once whoever has
+a copy. Its password for Redis still works. To withdraw that too, delete the folder keys/NAME, repeat `bidist keys keys`
+and restart Redis.
 """
 
 
