@@ -6,7 +6,7 @@ from pathlib import Path
 from cli.arguments import redis_url
 from cli.commands import Commands
 from cli.extras import require
-from common.settings import REDIS_VARIABLE, variable
+from common.settings import REDIS_VARIABLE, RUN_VARIABLE, variable
 
 LOOPBACK = "127.0.0.1"
 
@@ -57,6 +57,12 @@ def add_parsers(commands: Commands) -> None:
         metavar="URL",
         help=f"Redis' URL (default: ${REDIS_VARIABLE})",
     )
+    exporter.add_argument(
+        "--run",
+        default=variable(RUN_VARIABLE),
+        metavar="NAME",
+        help=f"expose this run only (default: ${RUN_VARIABLE}, or all runs of the server)",
+    )
     exporter.add_argument("--host", default=LOOPBACK, metavar="ADDRESS", help=f"to listen on (default: {LOOPBACK})")
     exporter.add_argument("--port", type=int, default=9105, help="0 takes a free one (default: 9105)")
 
@@ -74,4 +80,4 @@ def _exporter(arguments: argparse.Namespace) -> int:
     require("metrics")
     from dashboard.exporter import serve
 
-    return serve(arguments.redis, arguments.host, arguments.port)
+    return serve(arguments.redis, arguments.run, arguments.host, arguments.port)

@@ -1,4 +1,4 @@
-"""`bidist exporter`: the state of all runs on a Redis server, read at each Prometheus scrape."""
+"""`bidist exporter`: the state of a Redis server's runs, or of one of them, read at each Prometheus scrape."""
 
 import logging
 import signal
@@ -26,14 +26,15 @@ Sample = tuple[str, tuple[str, ...], float | None]
 
 
 class RunsCollector(Collector):
-    """All runs of one Redis server.
+    """All runs of one Redis server, or one of them.
 
     Args:
       url: the server's.
+      run: the name of the only run to collect, which need not exist yet; None collects all.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, run: str | None = None) -> None:
+        self._url, self._run = url, run
         self._checkpoints: dict[str, tuple[RunReader, float | None]] = {}
         self._lock = threading.Lock()  # concurrent scrapes share the cached checkpoint times
 
@@ -51,6 +52,8 @@ class RunsCollector(Collector):
         families = {name: _family(name, metric) for name, metric in METRICS.items()}
         server = Address(self._url, "")
         for run in names(self._url):
+            if self._run not in (None, run):
+                continue
             try:
                 self._add(run, families)
             except AWAY as error:
@@ -143,21 +146,28 @@ def starvation_ratio(state: str | None, percent: float | None) -> float | None:
     return None if percent is None else percent / 100
 
 
-def serve(url: str, host: str, port: int) -> int:
+def serve(url: str, run: str | None, host: str, port: int) -> int:
     """Serves `/metrics` until SIGINT or SIGTERM.
+
+    Args:
+      url: the Redis server's.
+      run: the only run to expose; None exposes all.
+      host: the address to listen on.
+      port: 0 takes a free one.
 
     Raises:
       ConfigError: if it cannot listen.
     """
     registry = CollectorRegistry()
-    registry.register(RunsCollector(url))
+    registry.register(RunsCollector(url, run))
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; name another --host or --port"
         ) from None
-    print(f"metrics of the runs at {Address(url, '').shown}: http://{host}:{server.server_port}/metrics", flush=True)
+    shown = "the runs" if run is None else f"run {run}"
+    print(f"metrics of {shown} at {Address(url, '').shown}: http://{host}:{server.server_port}/metrics", flush=True)
     stopping = threading.Event()
     for number_ in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number_, lambda *_: stopping.set())

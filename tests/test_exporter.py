@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -30,10 +31,10 @@ FILES = ROOT / "deploy" / "prometheus"
 Samples = dict[tuple[str, ...], float]
 
 
-def scraped(url: str, run: str) -> dict[str, Samples]:
+def scraped(url: str, run: str, only: str | None = None) -> dict[str, Samples]:
     """Metrics by name; samples by their labels' values without the run, in the order of the metric's labels."""
     registry = CollectorRegistry()
-    registry.register(RunsCollector(url))
+    registry.register(RunsCollector(url, only))
     found: dict[str, Samples] = {}
     for family in registry.collect():
         for sample in family.samples:
@@ -83,6 +84,20 @@ def test_a_run_with_damaged_keys_hides_no_other(live: LiveRun) -> None:
     finally:
         client.delete(damaged)
     assert found["bidist_run_state"]["running",] == 1
+
+
+def test_one_run_of_a_server_can_be_read_by_its_name(live: LiveRun, tmp_path: Path) -> None:
+    other = LiveRun(Store(live.store.url, f"a-{live.store.run}"), tmp_path / "other")
+    try:
+        for run in (live.store.run, other.store.run):
+            assert scraped(live.store.url, run).keys() >= {"bidist_run_state"}, "all runs are read"
+        both = {live.store.run: True, other.store.run: False}
+        for run, is_read in both.items():
+            assert ("bidist_run_state" in scraped(live.store.url, run, only=live.store.run)) is is_read
+        nothing = scraped(live.store.url, live.store.run, only="not-yet")
+        assert nothing.keys() <= SERVER.keys() and nothing["bidist_redis_up"] == {(): 1}
+    finally:
+        live.store.client.delete(*live.store.client.keys(other.store.key("*")))
 
 
 def test_a_run_that_has_just_begun_says_what_it_can(store: Store, tmp_path: Path) -> None:
@@ -176,15 +191,39 @@ def test_promtool_finds_the_rules_right_and_sees_each_alert_fire() -> None:
 
 
 @contextlib.contextmanager
-def exporter(url: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command, and the address of its metrics."""
-    command = [sys.executable, "-m", "cli", "exporter", "--redis", url, "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+def exporter(url: str, *arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command, with further arguments and environment variables, and the address of its metrics."""
+    command = [
+        sys.executable,
+        "-m",
+        "cli",
+        "exporter",
+        *arguments,
+        "--redis",
+        url,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+    ]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("BIDIST_")} | variables
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process, process.stdout.readline().split()[-1]
         finally:
             process.send_signal(signal.SIGTERM)
+
+
+def in_kubernetes() -> tuple[list[str], dict[str, str]]:
+    """The exporter's own arguments and the run's environment variables, as the manifests have them."""
+    manifests = yaml.safe_load_all((ROOT / "deploy/kubernetes/overlays/autoscaling/exporter.yaml").read_text())
+    (deployment,) = (manifest for manifest in manifests if manifest["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    command, *arguments = container["args"]
+    assert command == "exporter" and container["envFrom"] == [{"configMapRef": {"name": "run"}}]
+    lines = (ROOT / "deploy/kubernetes/base/run.env").read_text().splitlines()
+    return arguments, dict(line.split("=", 1) for line in lines)
 
 
 def asked_by_keda(address: str) -> list[float]:
@@ -204,15 +243,30 @@ def asked_by_keda(address: str) -> list[float]:
 
 
 @pytest.mark.slow
-def test_keda_reads_how_many_actors_a_run_wants(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "redis") as server:  # as in a cluster, where a run has its own
-        live = LiveRun(Store(server.url, "only"), tmp_path)
+def test_keda_reads_how_many_actors_its_own_run_wants(tmp_path: Path) -> None:
+    arguments, variables = in_kubernetes()
+    with RedisServer(tmp_path / "redis") as server:
+        other = LiveRun(Store(server.url, "a"), tmp_path / "a")  # comes before `run`, and wants no actors
+        other.store.put_progress({"state": "finished"})
+        live = LiveRun(Store(server.url, variables["BIDIST_RUN"]), tmp_path / "run")
         live.advance(3)
-        with exporter(server.url) as (_, address):
+        with exporter(server.url, *arguments, **variables) as (_, address):
             assert asked_by_keda(address) == [pytest.approx(0.08), 1]
             live.store.put_progress({"state": "finished"})
             live.store.client.delete(live.store.key("starvation"))  # as it expires
             assert asked_by_keda(address) == [0, 0]
+
+
+@pytest.mark.slow
+def test_without_a_run_the_command_serves_all(live: LiveRun, tmp_path: Path) -> None:
+    other = LiveRun(Store(live.store.url, f"a-{live.store.run}"), tmp_path / "other")
+    try:
+        with exporter(live.store.url) as (_, address), urllib.request.urlopen(address, timeout=60) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+    finally:
+        live.store.client.delete(*live.store.client.keys(other.store.key("*")))
+    runs = {sample.labels.get("run") for family in families for sample in family.samples}
+    assert runs >= {live.store.run, other.store.run}
 
 
 @pytest.mark.slow

@@ -51,6 +51,11 @@ def test_rendered_manifests_match_their_schemas(folder: str) -> None:
     actor = by_name["Deployment" if scaled else "Job", "actor"]["spec"]
     assert "replicas" not in actor, "KEDA alone sets the number, and applying again must not override it"
     assert ("parallelism" in actor) is not scaled
+    named = {key for kind, key in by_name if kind == "ConfigMap"}
+    for (kind, name), manifest in by_name.items():
+        if kind in ("Deployment", "Job"):
+            (container,) = manifest["spec"]["template"]["spec"]["containers"]
+            assert {source["configMapRef"]["name"] for source in container["envFrom"]} == named, f"{name} knows its run"
 
 
 def test_images_can_come_from_another_registry(tmp_path: Path) -> None:
