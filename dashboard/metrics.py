@@ -25,7 +25,7 @@ RUNS = {
     "bidist_player_steps": Metric((), "Player steps in all batches so far"),
     "bidist_player_steps_budget": Metric((), "Length of the run in player steps"),
     "bidist_player_steps_per_second": Metric(
-        (), "The learner's rate since its last report, in player steps per second"
+        (), "The learner's rate from update to update, in player steps per second"
     ),
     "bidist_actor_player_steps_per_second": Metric((), "Player steps per second of all live actors together"),
     "bidist_updates": Metric((), "Updates of theta so far"),

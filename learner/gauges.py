@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 
 from common.store import Store
 from learner.feed import Feed
@@ -13,7 +14,7 @@ log = logging.getLogger(__name__)
 
 LOG_EVERY_S = 60.0
 SHORTEST_S = 0.5
-"""A rate over a shorter time says little; it is then kept for the next report."""
+"""A rate over a shorter time says little; the next report measures it over a longer one."""
 
 
 class Gauges:
@@ -25,13 +26,25 @@ class Gauges:
       feed: what waits.
       capacity: how many unrolls may wait.
       budget: the run's length in player steps.
+      clock: the time in seconds, which never goes back.
     """
 
-    def __init__(self, store: Store, learner: Learner, feed: Feed, capacity: int, budget: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        learner: Learner,
+        feed: Feed,
+        capacity: int,
+        budget: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store, self._learner, self._feed = store, learner, feed
         self._capacity, self._budget = capacity, budget
         self._waited_s = self._updated_s = 0.0
-        self._rate_since, self._steps_then = time.monotonic(), learner.player_steps
+        self._clock = clock
+        # The rate is measured from an update to a later one: a report may come while an update is under way.
+        self._rate_since = self._updated_at = clock()
+        self._steps_then, self._steps_measured = learner.player_steps, 0
         self._log = Every(LOG_EVERY_S)
         self.player_steps_per_s = 0.0
 
@@ -40,8 +53,9 @@ class Gauges:
         self._waited_s += seconds
 
     def updated(self, seconds: float) -> None:
-        """Counts time spent on an update."""
+        """Counts time spent on an update that has just ended."""
         self._updated_s += seconds
+        self._updated_at = self._clock()
 
     def report(self, actors: int) -> None:
         """Writes all gauges for the time since the last report.
@@ -89,10 +103,13 @@ class Gauges:
         )
 
     def _measure_rate(self) -> None:
-        now, steps = time.monotonic(), self._learner.player_steps
-        if now - self._rate_since > SHORTEST_S:
-            self.player_steps_per_s = (steps - self._steps_then) / (now - self._rate_since)
-            self._rate_since, self._steps_then = now, steps
+        """Measures the rate up to the last update; a learner that makes none slows down towards 0."""
+        if (measured_s := self._updated_at - self._rate_since) > SHORTEST_S:
+            self._steps_measured = self._learner.player_steps - self._steps_then
+            self.player_steps_per_s = self._steps_measured / measured_s
+            self._rate_since, self._steps_then = self._updated_at, self._learner.player_steps
+        if (since_s := self._clock() - self._rate_since) > SHORTEST_S:
+            self.player_steps_per_s = min(self.player_steps_per_s, self._steps_measured / since_s)
 
     def _starvation(self) -> float | None:
         """The share of its time that the learner waited for unrolls; None if it got none."""
