@@ -218,7 +218,7 @@ export class Runs {
           h("tbody", {}, run.scenarios.map((one) => h("tr", {}, h("td", {}, one.scenario), h("td", {}, one.checkpoint), h("td", { class: "number" }, count(one.episodes)), h("td", { class: "number" }, fixed(one.mean))))))
         : "",
       run.ledger ? h("p", { class: "numbers" }, `Ledger: ${run.ledger}`) : "",
-      h("details", {}, h("summary", {}, "Settings"), h("dl", { class: "settings" }, run.settings.map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]))),
+      h("details", {}, h("summary", {}, "Settings"), h("dl", { class: "settings" }, run.settings.map(([key, value]) => h("div", {}, h("dt", {}, key), h("dd", {}, value === "" ? '""' : value))))),
       run.logs.length ? h("details", {}, h("summary", {}, "Logs"), h("div", { class: "tools" }, run.logs.map((name) => h("button", { onclick: () => read(name) }, name))), text) : "",
     ];
   }
