@@ -47,11 +47,11 @@ def state(s: Snapshot) -> Row:
         "state": progress.get("state", "starting"),
         "player_steps": s.player_steps,
         "budget": s.budget,
-        "rate": number(progress.get("player_steps_per_s")),
+        "rate": None if s.halted else number(progress.get("player_steps_per_s")),
         "seconds_left": number(s.seconds_left),
         **{name: number(progress.get(name)) for name in ("updates", "version", "episodes")},
         "queue": {name: number(s.queue.get(name)) for name in ("unrolls", "capacity_unrolls", "malformed_messages")},
-        "bottleneck": s.queue.get("bottleneck", ""),
+        "bottleneck": "" if s.halted else s.queue.get("bottleneck", ""),
         "lag": {name: number(s.metrics.get(f"policy_lag_{name}")) for name in ("min", "mean", "max")},
         "lag_bound": config.learner.max_policy_lag if config else None,
         **{name: number(s.metrics.get(name)) for name in ("update_s", "wait_s")},
@@ -59,6 +59,7 @@ def state(s: Snapshot) -> Row:
         "distillation": distillation(s.distillation) if s.distillation else None,
         "workers": [_worker(role, name, fields) for (role, name), fields in s.workers.items()],
         "missing": s.missing(),
+        "halted": s.halted,
         "ledger": ledger(s.ledger),
     }
 

@@ -63,8 +63,8 @@ class Snapshot:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at the current rate, or None if that is unknown."""
-        rate = float(self.progress.get("player_steps_per_s", 0))
+        """Time left at the current rate, or None if that is unknown or nothing is trained."""
+        rate = 0.0 if self.halted else float(self.progress.get("player_steps_per_s", 0))
         return (self.budget - self.player_steps) / rate if rate > 0 else None
 
     @property
@@ -82,6 +82,14 @@ class Snapshot:
         roles = {role for role, _ in self.workers}
         needed = ["learner", "actor", *(["distiller"] if self.distils else [])]
         return [role for role in needed if role not in roles]
+
+    @property
+    def halted(self) -> str:
+        """Why nothing is trained: the learner is `missing` or `starting`; empty if it is at work or the run is over."""
+        if "learner" in self.missing():
+            return "missing"
+        states = [fields.get("state") for (role, _), fields in self.workers.items() if role == "learner"]
+        return "starting" if states == ["starting"] else ""
 
     def unsaved(self) -> list[str]:
         """Returns, for each role whose newest checkpoint could not be saved, why."""
@@ -116,8 +124,7 @@ def plain(s: Snapshot) -> str:
     parts = [
         time.strftime("%H:%M:%S"),
         f"{s.player_steps:,}/{s.budget:,} player steps",
-        f"{int(s.progress.get('player_steps_per_s', 0)):,}/s",
-        f"left {_duration(s.seconds_left)}",
+        *([] if s.halted else [f"{_rate(s)}/s", f"left {_duration(s.seconds_left)}"]),
         f"return {_returns(s)}",
         f"lag {number(s.metrics, 'policy_lag_mean', 1)}",
         f"entropy {number(s.metrics, 'entropy_nats')}",
@@ -126,7 +133,8 @@ def plain(s: Snapshot) -> str:
         d = s.distillation
         kl = f"{float(d['kl_before_nats']):.3f}->{float(d['kl_after_nats']):.3f}"
         parts.append(f"{d['direction']} {d['events']} KL {kl}")
-    parts += [f"{role} is missing" for role in s.missing()] + s.unsaved()
+    parts += [_halted(s)] if s.halted else []
+    parts += [f"{role} is missing" for role in s.missing() if role != "learner"] + s.unsaved()
     return " | ".join(parts)
 
 
@@ -139,10 +147,10 @@ def render(s: Snapshot) -> RenderableType:
     rows.add_column(style="dim", no_wrap=True)
     rows.add_column()
     bar = ProgressBar(total=max(s.budget, 1), completed=s.player_steps, width=30)
-    rate, left = int(s.progress.get("player_steps_per_s", 0)), _duration(s.seconds_left)
     rows.add_row("player steps", _beside(bar, f" {s.player_steps:,} of {s.budget:,}"))
     rows.add_row("env steps", _env_steps(s))
-    rows.add_row("rate", f"{rate:,} player steps/s, time left {left}, {s.progress.get('state', '?')}")
+    pace = f"{_rate(s)} player steps/s, time left {_duration(s.seconds_left)}, "
+    rows.add_row("state" if s.halted else "rate", f"{'' if s.halted else pace}{s.progress.get('state', '?')}")
     rows.add_row("return", _beside(Text(_sparkline(s.returns), style="green"), f" {_returns(s)}"))
     m = s.metrics
     rows.add_row(
@@ -154,15 +162,18 @@ def render(s: Snapshot) -> RenderableType:
     rows.add_row("policy lag", f"{lag} versions (min/mean/max)")
     queue = s.queue
     rows.add_row("queue", f"{queue.get('unrolls', '?')} of {queue.get('capacity_unrolls', '?')} unrolls")
-    rows.add_row("waiting", queue.get("bottleneck", "?"))
+    if not s.halted:
+        rows.add_row("waiting", queue.get("bottleneck", "?"))
     rows.add_row("distillation", _distillation(s))
     for (role, name), fields in s.workers.items():
         rows.add_row(role if role == name else f"{role} {name}", _worker(fields))
     style = "green" if s.ledger.holds else "bold red"
     rows.add_row("ledger, unrolls", Text(str(s.ledger), style=style))
-    warnings = [
+    warnings = [Text(_halted(s), style="yellow")] if s.halted else []
+    warnings += [
         Text(f"{role} is missing: the run continues without it as far as possible", style="yellow")
         for role in s.missing()
+        if role != "learner"
     ]
     warnings += [Text(why, style="bold red") for why in s.unsaved()]
     if lost := s.ledger.unrecorded:
@@ -177,6 +188,15 @@ def _starting(s: Snapshot) -> str:
         return "starting: waiting for the roles to come up"
     here = ", ".join(f"{role} {fields.get('state', '')}" for (role, _), fields in s.workers.items())
     return f"starting: {here}; waiting for the first update"
+
+
+def _halted(s: Snapshot) -> str:
+    until = "back" if s.halted == "missing" else "ready"
+    return f"learner is {s.halted}: nothing is trained until it is {until}"
+
+
+def _rate(s: Snapshot) -> str:
+    return f"{int(s.progress.get('player_steps_per_s', 0)):,}"
 
 
 def _env_steps(s: Snapshot) -> str:

@@ -61,6 +61,21 @@ def test_missing_roles_are_named_while_the_run_is_running(run: Store) -> None:
     assert "distiller is missing" in views.plain(views.snapshot(run))
 
 
+def test_without_a_learner_no_view_tells_of_progress(run: Store) -> None:
+    run.put_progress({"state": "running", "player_steps_per_s": 123})
+    run.put_queue({"unrolls": 1, "bottleneck": "the actors wait for the learner, which is busy 82% of its time"})
+    for text in (" ".join(shown(run).split()), views.plain(views.snapshot(run))):
+        assert "learner is missing: nothing is trained until it is back" in text
+        assert "123" not in text and "left" not in text and "busy 82%" not in text
+    run.put_worker("learner", "learner", {"state": "starting"}, ttl_s=60)
+    for text in (shown(run), views.plain(views.snapshot(run))):
+        assert "learner is starting: nothing is trained until it is ready" in text and "123" not in text
+    run.put_worker("learner", "learner", {"state": "learning"}, ttl_s=60)
+    for text in (shown(run), views.plain(views.snapshot(run))):
+        assert "nothing is trained" not in text and "123" in text and "left" in text
+    assert "busy 82%" in shown(run)
+
+
 def test_watch_ends_with_the_run(run: Store, redis_url: str) -> None:
     ended = threading.Event()
 

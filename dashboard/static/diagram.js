@@ -122,7 +122,8 @@ export class Diagram {
     say("rateNote", "player steps/s played");
     this.drawActors(actors, frame);
 
-    const {unrolls, capacity_unrolls: capacity} = frame.queue;
+    const { capacity_unrolls: capacity } = frame.queue;
+    const unrolls = frame.halted ? null : frame.queue.unrolls; // its last word, and the queue went with it
     say("unrolls", "unrolls");
     say("queueNote", `queue ${count(unrolls)} of ${count(capacity)}`);
     this.queue(capacity ? unrolls / capacity : 0);
@@ -132,10 +133,10 @@ export class Diagram {
     say("learnerTitle", missing.has("learner") ? "learner is away" : "learner");
     say("updates", count(frame.updates));
     say("learnerNote", `updates${learner?.state ? `, ${learner.state}` : ""}`);
-    const cycle = (frame.wait_s ?? 0) + (frame.update_s ?? 0);
-    const share = frame.starvation_percent !== null ? frame.starvation_percent / 100 : cycle > 0 ? (frame.wait_s ?? 0) / cycle : 0;
+    const cycle = frame.halted ? 0 : (frame.wait_s ?? 0) + (frame.update_s ?? 0);
+    const share = !cycle ? 0 : frame.starvation_percent !== null ? frame.starvation_percent / 100 : (frame.wait_s ?? 0) / cycle;
     this.waiting(share);
-    say("share", cycle > 0 ? `waits ${Math.round(100 * share)}% of its time` : "no update yet");
+    say("share", cycle > 0 ? `waits ${Math.round(100 * share)}% of its time` : frame.updates ? "" : "no update yet");
     say("share2", cycle > 0 ? `${fixed(frame.update_s, frame.update_s < 0.1 ? 3 : 2)} s an update` : "");
 
     say("distillerTitle", missing.has("distiller") ? "distiller is away" : "distiller");

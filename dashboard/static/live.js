@@ -95,17 +95,25 @@ export class Live {
     this.meta.textContent = [frame.method, game(frame.game), frame.seed === null ? null : `seed ${frame.seed}`, frame.state].filter(Boolean).join(" · ");
     const share = frame.budget ? frame.player_steps / frame.budget : 0;
     this.bar.firstChild.style.width = `${Math.min(100, 100 * share)}%`;
+    const finished = frame.state === "finished";
+    const part = (value, unit) => h("span", {}, h("b", {}, value), unit);
     this.progress.replaceChildren(
-      h("b", {}, count(frame.player_steps)), ` of ${count(frame.budget)} player steps`,
-      h("span", {}, h("b", {}, count(frame.rate)), " per s"),
-      h("span", {}, h("b", {}, frame.state === "finished" ? "done" : duration(frame.seconds_left)), frame.state === "finished" ? "" : " left"),
-      h("span", {}, h("b", {}, count(frame.episodes)), " episodes"));
-    const away = frame.missing.map((role) => `The ${role} is away`).join(". ");
-    this.waits.replaceChildren(
-      h("span", { class: "waits" }, frame.bottleneck ? sentence(frame.bottleneck) : "Nobody waits yet."),
-      away ? h("span", { class: "bad" }, ` ${away}; the run goes on without, as far as it can.`) : "");
+      part(count(frame.player_steps), ` of ${count(frame.budget)} player steps`),
+      ...(frame.halted ? [] : [part(count(frame.rate), " per s"), finished ? part("done", "") : part(duration(frame.seconds_left), " left")]),
+      part(count(frame.episodes), " episodes"));
+    this.drawWaits(frame);
     this.diagram.update(frame);
     this.drawLedger(frame.ledger, frame.queue.malformed_messages);
+  }
+
+  drawWaits({ halted, missing, bottleneck }) {
+    const [learner, until] = halted === "missing" ? ["away", "back"] : ["starting", "ready"];
+    const away = missing.filter((role) => role !== "learner").map((role) => `The ${role} is away`).join(". ");
+    this.waits.replaceChildren(
+      halted
+        ? h("span", { class: "bad" }, `The learner is ${learner}: nothing is trained until it is ${until}.`)
+        : h("span", { class: "waits" }, bottleneck ? sentence(bottleneck) : "Nobody waits yet."),
+      away ? h("span", { class: "bad" }, ` ${away}; the run goes on without, as far as it can.`) : "");
   }
 
   away(message, row) {
