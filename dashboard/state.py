@@ -60,6 +60,7 @@ def state(s: Snapshot) -> Row:
         "workers": [_worker(role, name, fields) for (role, name), fields in s.workers.items()],
         "missing": s.missing(),
         "halted": s.halted,
+        "unsaved": s.unsaved(),
         "ledger": ledger(s.ledger),
     }
 

@@ -16,6 +16,7 @@ export class Live {
     this.bar = h("div", { class: "progress" }, h("div", {}));
     this.progress = h("p", { class: "numbers" });
     this.notice = h("p", { class: "notice", role: "alert", hidden: true });
+    this.unsaved = h("p", { class: "notice bad unsaved", role: "alert", hidden: true });
     this.figure = h("div", {});
     this.waits = h("figcaption", {});
     this.ledger = h("section", { class: "panel ledger" });
@@ -27,7 +28,7 @@ export class Live {
         ". It appears here by itself; finished runs are under ", h("a", { href: "#/runs" }, "Runs"), "."));
     this.content = h("div", { class: "content", hidden: true },
       h("div", { class: "top" }, h("div", { class: "which" }, this.select, this.meta), h("div", { class: "how-far" }, this.bar, this.progress)),
-      this.notice,
+      this.notice, this.unsaved,
       h("figure", { class: "panel flow" }, this.figure, this.waits),
       this.ledger,
       this.charts,
@@ -101,6 +102,8 @@ export class Live {
       part(count(frame.player_steps), ` of ${count(frame.budget)} player steps`),
       ...(frame.halted ? [] : [part(count(frame.rate), " per s"), finished ? part("done", "") : part(duration(frame.seconds_left), " left")]),
       part(count(frame.episodes), " episodes"));
+    this.unsaved.hidden = !frame.unsaved.length;
+    this.unsaved.textContent = frame.unsaved.map(sentence).join(" ");
     this.drawWaits(frame);
     this.diagram.update(frame);
     this.drawLedger(frame.ledger, frame.queue.malformed_messages);
