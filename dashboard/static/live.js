@@ -6,6 +6,7 @@ import { clock, count, duration, fixed, game, h } from "./dom.js";
 
 const TERMS = [["trained", "trained"], ["stale", "stale"], ["rejected", "rejected"], ["rewound", "rewound"], ["lost", "lost"], ["in_flight", "in flight"]];
 const MOST_EVENTS = 60;
+const HAIR = 1e-9;
 const NAMES = ["player_steps", "updates", "return_learning", "return_others", "explained_variance", "entropy_nats", "policy_lag_mean", "player_steps_per_s"];
 
 export class Live {
@@ -188,18 +189,30 @@ export class Live {
   }
 }
 
-// Each event is two points with the same x: KL before, then KL after. Between events theta moves and the KL drifts.
-function sawTooth(events, curves) {
+// Each event is two points: KL before, then KL after. Between events theta moves and the KL drifts. The two are a hair
+// apart, because uPlot draws no further than the first of several points at the end of its axis.
+export function sawTooth(events, curves) {
   const [x, line, forward, reverse] = [[], [], [], []];
   for (const event of events) {
     const place = stepsAt(event.update, curves);
     if (place === null || event.kl_after_nats === null) continue;
-    x.push(place, place);
+    x.push(Math.max(place * (1 - HAIR), x.at(-1) ?? 0), place);
     line.push(event.kl_before_nats, event.kl_after_nats);
     forward.push(null, event.direction === "forward" ? event.kl_after_nats : null);
     reverse.push(null, event.direction === "reverse" ? event.kl_after_nats : null);
   }
-  return [x, line, forward, reverse];
+  const columns = [x, line, forward, reverse];
+  if (x.length) cover(columns, curves.player_steps);
+  return columns;
+}
+
+// Empty points at either end give the axis the range of the other charts.
+function cover(columns, steps) {
+  const [x, ...values] = columns;
+  const nothing = values.map(() => null);
+  const add = (where, place) => [place, ...nothing].forEach((value, i) => columns[i][where](value));
+  if (steps[0] < x[0]) add("unshift", steps[0]);
+  if (steps.at(-1) > x.at(-1)) add("push", steps.at(-1));
 }
 
 function stepsAt(update, { updates, player_steps: steps }) {
