@@ -11,6 +11,7 @@ const live = new Live(element("live"), (id) => (location.hash = `#/live/${encode
 const runs = new Runs(element("runs"));
 const results = new Results(element("results"));
 let stream = null;
+let arrived = false;
 let watched = null;
 let opening = null;
 
@@ -30,9 +31,10 @@ function follow(wanted) {
   const candidates = [...rows.values()].filter((row) => row.live);
   const newest = candidates.sort((a, b) => (b.time_s ?? Infinity) - (a.time_s ?? Infinity))[0];
   const id = wanted ?? watched ?? newest?.id ?? null;
-  live.choose(id, candidates);
-  if (id !== watched && (id === null || rows.get(id)?.live)) {
-    watched = id;
+  live.choose(id, candidates, arrived ? rows : null);
+  const next = rows.get(id)?.live || id === watched ? id : null;
+  if (next !== watched) {
+    watched = next;
     open();
   }
 }
@@ -49,10 +51,12 @@ function open() {
     // The browser retries by itself unless the server refused; the run may be gone then.
     if (stream.readyState === EventSource.CLOSED) {
       watched = null;
+      live.lose();
       opening = setTimeout(open, RETRY_MS);
     }
   });
   on("runs", (message) => {
+    arrived = true;
     for (const row of message.changed) rows.set(row.id, row);
     for (const id of message.gone) rows.delete(id);
     element("run-count").textContent = rows.size || "";

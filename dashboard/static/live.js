@@ -23,10 +23,7 @@ export class Live {
     this.ledger = h("section", { class: "panel ledger" });
     this.charts = h("div", { class: "charts" });
     this.log = h("ol", { class: "log" });
-    this.nothing = h("section", { class: "panel nothing" },
-      h("h2", {}, "No run is live"),
-      h("p", {}, "Start one with ", h("code", {}, "bidist train"), ", or name a Redis server elsewhere with ", h("code", {}, "bidist dashboard --redis URL"),
-        ". It appears here by itself; finished runs are under ", h("a", { href: "#/runs" }, "Runs"), "."));
+    this.nothing = h("section", { class: "panel nothing" });
     this.content = h("div", { class: "content", hidden: true },
       h("div", { class: "top" }, h("div", { class: "which" }, this.select, this.meta), h("div", { class: "how-far" }, this.bar, this.progress)),
       this.notice, this.unsaved,
@@ -37,6 +34,7 @@ export class Live {
     root.append(this.nothing, this.content);
     this.diagram = new Diagram(this.figure);
     this.id = null;
+    this.seen = false; // whether anything of this run has arrived
     const chart = (options) => new Chart(this.charts, { sync: "live", ...options });
     this.plots = {
       returns: chart({ title: "Return", unit: "per player", series: [
@@ -57,7 +55,8 @@ export class Live {
     this.log.replaceChildren();
   }
 
-  choose(id, candidates) {
+  // Shows a run; rows are all that are known, null before they have arrived.
+  choose(id, candidates, rows) {
     const listed = candidates.some((row) => row.id === id) || id === null ? candidates : [{ id, name: id }, ...candidates];
     const wanted = listed.map((row) => `${row.id}\n${row.name}`).join("\n");
     if (wanted !== this.listed) {
@@ -67,14 +66,28 @@ export class Live {
     this.select.value = id ?? "";
     if (id !== this.id) {
       this.id = id;
+      this.seen = false;
       this.forget();
       this.notice.hidden = true;
     }
-    this.content.hidden = id === null;
-    this.nothing.hidden = id !== null;
+    this.content.hidden = !this.seen;
+    this.nothing.hidden = this.seen;
+    if (!this.seen) this.nothing.replaceChildren(...instead(id, rows));
+  }
+
+  // From here on, what is shown is no longer known to be so.
+  lose() {
+    this.seen = false;
+  }
+
+  show() {
+    this.seen = true;
+    this.content.hidden = false;
+    this.nothing.hidden = true;
   }
 
   history(message) {
+    this.show();
     this.forget();
     this.curves = message.curves;
     this.distillations = message.distillations;
@@ -83,6 +96,7 @@ export class Live {
   }
 
   frame(frame) {
+    this.show();
     if (this.wasAway) {
       this.tell(`Redis at ${frame.server} is back, as of ${clock(frame.now)}.`, "good");
       setTimeout(() => (this.notice.hidden = true), 8000);
@@ -121,7 +135,7 @@ export class Live {
   }
 
   away(message, row) {
-    this.content.hidden = false;
+    this.show();
     if (row?.finished) {
       this.tell("This run is finished, and its Redis server has stopped. This is its final state; its curves are under Runs.", "good");
       return;
@@ -187,6 +201,21 @@ export class Live {
   recolour() {
     for (const plot of Object.values(this.plots)) plot.recolour();
   }
+}
+
+// What the page says while it has nothing of a run.
+function instead(id, rows) {
+  if (rows === null) return [h("p", {}, "Reading runs…")];
+  if (id === null)
+    return [h("h2", {}, "No run is live"),
+      h("p", {}, "Start one with ", h("code", {}, "bidist train"), ", or name a Redis server elsewhere with ", h("code", {}, "bidist dashboard --redis URL"),
+        ". It appears here by itself; finished runs are under ", h("a", { href: "#/runs" }, "Runs"), ".")];
+  const row = rows.get(id);
+  if (row?.live) return [h("p", {}, `Reading ${id}…`)];
+  return [h("h2", {}, `${id} is not live`),
+    row
+      ? h("p", {}, "Its curves, settings and logs are ", h("a", { href: `#/runs/${encodeURIComponent(id)}` }, "under Runs"), ".")
+      : h("p", {}, "No such run is known here; ", h("a", { href: "#/runs" }, "Runs"), " lists those that are.")];
 }
 
 // Each event is two points: KL before, then KL after. Between events theta moves and the KL drifts. The two are a hair

@@ -34,8 +34,8 @@ export class Runs {
     this.metric = h("select", { "aria-label": "Curve", onchange: () => this.overlay() }, METRICS.map(([value, label]) => h("option", { value }, label)));
     this.by = h("select", { "aria-label": "Colours", onchange: () => this.overlay() }, ["run", "method", "seed"].map((value) => h("option", { value }, `a colour for each ${value}`)));
     this.smooth = h("select", { "aria-label": "Smoothing", onchange: () => this.overlay() }, [["4", "smoothed"], ["0", "as measured"], ["15", "very smooth"]].map(([value, label]) => h("option", { value }, label)));
-    this.all = h("button", { onclick: () => this.pick(this.shown().map((row) => row.id)) }, "draw all shown");
-    this.none = h("button", { onclick: () => this.pick([]) }, "clear");
+    this.all = h("button", { disabled: true, onclick: () => this.pick(this.shown().map((row) => row.id)) }, "draw all shown");
+    this.none = h("button", { disabled: true, onclick: () => this.pick([]) }, "clear");
     this.said = h("span", { class: "soft" });
     this.plot = h("div", { class: "panel overlay" });
     this.charts = [];
@@ -43,7 +43,7 @@ export class Runs {
       h("th", { class: kind, scope: "col", "data-column": key }, h("button", { "data-key": key, onclick: () => this.sort(key) }, label))));
     this.body = h("tbody", {});
     this.detail = h("section", { class: "panel detail", hidden: true });
-    this.note = h("p", { class: "soft" });
+    this.note = h("p", { class: "soft" }, "Reading runs…");
     root.append(
       h("div", { class: "tools" }, this.filter, this.metric, this.by, this.smooth, this.all, this.none, this.said),
       this.plot, this.detail,
@@ -53,8 +53,10 @@ export class Runs {
 
   update(rows, folder) {
     this.rows = rows;
-    this.note.textContent = rows.size ? `${rows.size} runs in ${folder}` : `No runs in ${folder} yet: bidist train makes one.`;
+    this.all.disabled = this.none.disabled = false;
+    this.note.textContent = rows.size ? `${rows.size} run${rows.size === 1 ? "" : "s"} in ${folder}` : `No runs in ${folder} yet: bidist train makes one.`;
     this.draw();
+    this.offer();
   }
 
   show(id) {
@@ -192,10 +194,18 @@ export class Runs {
     this.detail.replaceChildren(h("p", { class: "soft" }, `reading ${id}`));
     try {
       const run = await ask("api/run", { run: id });
-      if (this.opened === id) this.detail.replaceChildren(...this.parts(run));
+      if (this.opened !== id) return;
+      this.detail.replaceChildren(...this.parts(run));
+      this.offer();
     } catch (error) {
       this.detail.replaceChildren(h("p", { class: "bad" }, error.message));
     }
+  }
+
+  // The open run may be live, which its row says; rows may arrive after the run's details, and change.
+  offer() {
+    const link = this.detail.querySelector(".watch");
+    if (link) link.hidden = !this.rows.get(this.opened)?.live;
   }
 
   parts(run) {
@@ -206,9 +216,8 @@ export class Runs {
       text.textContent = await ask("api/log", { run: run.id, name }).catch((error) => error.message);
       text.scrollTop = text.scrollHeight;
     };
-    const row = this.rows.get(run.id);
     return [
-      h("header", {}, h("h2", {}, run.id), row?.live ? h("a", { href: `#/live/${encodeURIComponent(run.id)}` }, "watch it live") : "", h("a", { href: "#/runs", class: "close" }, "close")),
+      h("header", {}, h("h2", {}, run.id), " ", h("a", { class: "watch", hidden: true, href: `#/live/${encodeURIComponent(run.id)}` }, "watch it live"), " ", h("a", { href: "#/runs", class: "close" }, "close")),
       run.error ? h("p", { class: "bad" }, run.error) : "",
       run.films.length
         ? h("div", { class: "films" }, run.films.map((name) => h("figure", {}, name.endsWith(".gif") ? h("img", { src: path(name), alt: name }) : h("video", { src: path(name), controls: true, loop: true, preload: "metadata", playsinline: true }), h("figcaption", {}, name))))
