@@ -1,5 +1,6 @@
 """One run's folder in detail: settings, curves, scenarios, films, logs."""
 
+import shlex
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -43,6 +44,7 @@ def details(name: str, folder: Path) -> Row:
         "error": error,
         "settings": [[key, str(value)] for key, value in _flat(settings)],
         "scenarios": scenarios(source.evaluation(folder)),
+        "record": shlex.join(["bidist", "record", str(folder)]),
         "films": sorted(path.name for path in folder.iterdir() if path.suffix in FILMS),
         "logs": list(source.logs(folder)),
         "ledger": str(source.summary(folder).get("ledger", "")),

@@ -62,6 +62,11 @@ def test_a_damaged_evaluation_does_not_hide_a_run(tmp_path: Path) -> None:
     assert details("one", folder.path)["scenarios"] == []
 
 
+def test_a_film_is_recorded_from_the_folder_wherever_the_run_is(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a sweep", "trial")
+    assert details("a sweep/trial", folder.path)["record"] == f"bidist record '{tmp_path}/a sweep/trial'"
+
+
 def test_curves_are_means_over_stretches_and_leave_out_what_is_missing(tmp_path: Path) -> None:
     rows = [{"x": float(i), "y": None if i % 2 else 10.0} for i in range(1000)]
     found = averaged(rows, ("x", "y"), points=10)

@@ -221,7 +221,7 @@ export class Runs {
       run.error ? h("p", { class: "bad" }, run.error) : "",
       run.films.length
         ? h("div", { class: "films" }, run.films.map((name) => h("figure", {}, name.endsWith(".gif") ? h("img", { src: path(name), alt: name }) : h("video", { src: path(name), controls: true, loop: true, preload: "metadata", playsinline: true }), h("figcaption", {}, name))))
-        : h("p", { class: "soft" }, "No films yet: ", h("code", {}, `bidist record ${run.id.split("/").at(-1)}`), " makes one."),
+        : h("p", { class: "soft" }, "No films yet: ", h("code", { class: "command" }, run.record), " makes one."),
       run.scenarios.length
         ? h("table", { class: "scenarios" }, h("thead", {}, h("tr", {}, ["scenario", "checkpoint", "episodes", "focal return"].map((label, i) => h("th", { class: i > 1 ? "number" : "text" }, label)))),
           h("tbody", {}, run.scenarios.map((one) => h("tr", {}, h("td", {}, one.scenario), h("td", {}, one.checkpoint), h("td", { class: "number" }, count(one.episodes)), h("td", { class: "number" }, fixed(one.mean))))))
