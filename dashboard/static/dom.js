@@ -67,15 +67,17 @@ export const colour = (name) => getComputedStyle(document.documentElement).getPr
 // A game's name as people say it: the suffix that all arenas share is left out.
 export const game = (name) => (name ?? "").replaceAll("_in_the_matrix__", " ").replaceAll("_", " ");
 
-// Inline code, and the text of links: all that reports use within a line.
-export function prose(text) {
+// Inline code, bold and links: all that reports use within a line. A link without an address is just its text.
+export function prose(text, address = () => null) {
   return text
-    .replace(/!?\[([^\]]*)\]\([^)]*\)/g, "$1")
-    .split(/(`[^`]*`|\*\*[^*]+\*\*)/)
+    .split(/(`[^`]*`|!?\[(?:`[^`]*`|[^\]])*\]\([^)]*\)|\*\*[^*]+\*\*)/)
     .filter(Boolean)
     .map((part) => {
       if (/^`.*`$/.test(part)) return h("code", {}, part.slice(1, -1));
-      if (/^\*\*.*\*\*$/.test(part)) return h("strong", {}, part.slice(2, -2));
-      return part;
+      if (/^\*\*.*\*\*$/.test(part)) return h("strong", {}, prose(part.slice(2, -2), address));
+      const [, label, target] = /^!?\[(.*)\]\(([^)]*)\)$/.exec(part) ?? [];
+      if (target === undefined) return part;
+      const href = address(target);
+      return href ? h("a", href.startsWith("#") ? { href } : { href, target: "_blank", rel: "noopener" }, prose(label)) : prose(label);
     });
 }

@@ -15,6 +15,7 @@ export class Results {
     try {
       const found = await ask("api/results");
       const names = found.folders.map((one) => one.folder);
+      this.folders = new Set(names);
       const chosen = folder ?? names.find((name) => name === ".") ?? names[0];
       this.list.replaceChildren(
         h("p", { class: "soft" }, found.root),
@@ -30,6 +31,7 @@ export class Results {
 
   async open(folder) {
     const report = await ask("api/report", { folder });
+    this.prose = (text) => prose(text, (target) => address(target, folder, this.folders));
     const shown = new Set();
     const documents = report.documents.flatMap(({ blocks }) => blocks.map((block) => this.block(block, shown)));
     const pictures = report.pictures.filter((picture) => !shown.has(picture.path));
@@ -43,9 +45,9 @@ export class Results {
   }
 
   block(block, shown) {
-    if (block.kind === "heading") return h(`h${Math.min(4, block.level + 1)}`, {}, prose(block.text));
-    if (block.kind === "text") return h("p", {}, prose(block.text));
-    if (block.kind === "list") return h("ul", {}, block.items.map((item) => h("li", {}, prose(item))));
+    if (block.kind === "heading") return h(`h${Math.min(4, block.level + 1)}`, {}, this.prose(block.text));
+    if (block.kind === "text") return h("p", {}, this.prose(block.text));
+    if (block.kind === "list") return h("ul", {}, block.items.map((item) => h("li", {}, this.prose(item))));
     if (block.kind === "code") return h("pre", {}, block.text);
     if (block.kind === "table") return this.table(block.head, block.rows);
     shown.add(block.path);
@@ -64,9 +66,22 @@ export class Results {
 
   table(head, rows) {
     const numeric = head.map((_, i) => rows.some((row) => row[i]) && rows.every((row) => !row[i] || /^[*`~]*[-−+]?[\d.,]+\s*(%|\(|s\b|$|[*`])/.test(row[i])));
-    const line = (row) => h("tr", {}, head.map((_, i) => h("td", { class: numeric[i] ? "number" : "text" }, prose(row[i] ?? ""))));
+    const line = (row) => h("tr", {}, head.map((_, i) => h("td", { class: numeric[i] ? "number" : "text" }, this.prose(row[i] ?? ""))));
     const body = h("tbody", {}, rows.slice(0, ROWS).map(line));
     const more = rows.length > ROWS ? h("button", { onclick: (event) => { body.append(...rows.slice(ROWS).map(line)); event.target.remove(); } }, `show ${rows.length - ROWS} more rows`) : null;
-    return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, head.map((text, i) => h("th", { class: numeric[i] ? "number" : "text" }, prose(text))))), body), more);
+    return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, head.map((text, i) => h("th", { class: numeric[i] ? "number" : "text" }, this.prose(text))))), body), more);
   }
+}
+
+// Where a link in a folder's document leads: to the web, or to the folder, below that of all results, of what it names.
+export function address(target, folder, folders) {
+  if (/^https?:\/\//.test(target)) return target;
+  const path = folder === "." ? [] : folder.split("/");
+  for (const step of target.replace(/[?#].*/, "").split("/")) {
+    if (step === ".." && !path.length) return null;
+    if (step === "..") path.pop();
+    else if (step && step !== ".") path.push(step);
+  }
+  const found = [path, path.slice(0, -1)].map((steps) => steps.join("/") || ".").find((name) => folders.has(name));
+  return found === undefined || found === folder ? null : `#/results/${encodeURIComponent(found)}`;
 }
