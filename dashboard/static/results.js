@@ -7,8 +7,9 @@ const ROWS = 40;
 export class Results {
   constructor(root) {
     this.list = h("nav", { class: "panel folders", "aria-label": "Folders" });
+    this.choice = h("select", { class: "folder", "aria-label": "Folder", onchange: () => (location.hash = link(this.choice.value)) });
     this.page = h("article", { class: "report" });
-    root.append(h("div", { class: "results" }, this.list, this.page));
+    root.append(h("div", { class: "results" }, this.list, this.choice, this.page));
   }
 
   async show(folder) {
@@ -17,10 +18,14 @@ export class Results {
       const names = found.folders.map((one) => one.folder);
       this.folders = new Set(names);
       const chosen = folder ?? names.find((name) => name === ".") ?? names[0];
+      const title = (name) => (name === "." ? "overview" : name);
+      this.choice.replaceChildren(...names.map((name) => h("option", { value: name }, title(name))));
+      this.choice.value = chosen ?? "";
+      this.choice.hidden = !names.length;
       this.list.replaceChildren(
         h("p", { class: "soft" }, found.root),
-        ...found.folders.map((one) => h("a", { href: `#/results/${encodeURIComponent(one.folder)}`, "aria-current": one.folder === chosen },
-          one.folder === "." ? "overview" : one.folder, h("small", {}, one.pictures ? `${one.pictures} picture${one.pictures > 1 ? "s" : ""}` : ""))));
+        ...found.folders.map((one) => h("a", { href: link(one.folder), "aria-current": one.folder === chosen },
+          h("span", {}, title(one.folder)), h("small", {}, one.pictures ? `${one.pictures} picture${one.pictures > 1 ? "s" : ""}` : ""))));
       if (chosen === undefined) this.page.replaceChildren(h("section", { class: "panel nothing" }, h("h2", {}, "No results yet"),
         h("p", {}, h("code", {}, "bidist report RUNS --out FOLDER"), " writes tables and pictures; name that folder with ", h("code", {}, "bidist dashboard --results FOLDER"), ".")));
       else await this.open(chosen);
@@ -83,5 +88,7 @@ export function address(target, folder, folders) {
     else if (step && step !== ".") path.push(step);
   }
   const found = [path, path.slice(0, -1)].map((steps) => steps.join("/") || ".").find((name) => folders.has(name));
-  return found === undefined || found === folder ? null : `#/results/${encodeURIComponent(found)}`;
+  return found === undefined || found === folder ? null : link(found);
 }
+
+const link = (folder) => `#/results/${encodeURIComponent(folder)}`;

@@ -143,8 +143,13 @@ export class Runs {
       }
     }
     if (turn !== this.turn) return;
-    this.said.textContent = ids.length ? `${ids.length} drawn` : "";
     this.render(ids);
+    const empty = ids.filter((id) => !this.hasCurve(id)).length;
+    this.said.textContent = ids.length ? `${ids.length - empty} drawn${empty ? `, ${empty} without data` : ""}` : "";
+  }
+
+  hasCurve(id) {
+    return this.curves.get(id)?.player_steps.length > 0;
   }
 
   // A panel for each game, because returns of different games are not comparable.
@@ -152,17 +157,17 @@ export class Runs {
     this.charts.forEach((chart) => chart.remove());
     this.charts = [];
     this.plot.replaceChildren();
-    this.plot.hidden = !ids.length;
     const by = this.by.value;
     const gameOf = (id) => game(this.rows.get(id)?.game);
     const groupOf = (id) => (by === "run" ? id : this.rows.get(id)?.[by] ?? "");
-    const groups = ordered(ids.map(groupOf));
+    const there = ids.filter((id) => this.hasCurve(id));
+    const groups = ordered(there.map(groupOf));
     const palette = colour("series").split(/\s+/);
     const style = (group) => {
       const i = groups.indexOf(group);
       return { colour: palette[i % palette.length], dash: DASHES[Math.floor(i / palette.length) % DASHES.length] };
     };
-    const there = ids.filter((id) => this.curves.get(id).player_steps.length);
+    this.plot.hidden = !there.length;
     const games = ordered(there.map(gameOf));
     const panels = h("div", { class: games.length > 1 ? "panels" : "" });
     this.plot.append(panels);
