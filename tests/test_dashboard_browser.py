@@ -6,38 +6,27 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dashboard_page import DASHBOARD, ROOT, Open, chromium, opening, serving, wait_for
 from fake_runs import LiveRun, update_of, write_evaluation, write_film, write_run
 
 from common.store import Store
 from deploy.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install 'bidist[test]'")
-
-ROOT = Path(__file__).parents[1]
 HOSTILE = "<img src=x onerror=window.harmed=1>"
-PATIENCE_MS = 60_000
-DASHBOARD = [sys.executable, "-m", "cli", "dashboard"]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        # A sandbox needs user namespaces, which root in a container lacks.
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.getuid() == 0 else [])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Place:
@@ -65,14 +54,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with RedisServer(tmp_path_factory.mktemp("redis")) as redis:
         run = LiveRun(Store(redis.url, "live"), folder, actors=64)
         run.advance(40)
-        command = [*DASHBOARD, str(folder), "--results", str(results), "--port", "0"]
-        with subprocess.Popen([*command, "--redis", redis.url], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            try:
-                yield Place(folder, redis, run, process.stdout.readline().split()[-1])
-            finally:
-                process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 0
+        with serving(folder, results, redis.url) as address:
+            yield Place(folder, redis, run, address)
 
 
 @pytest.fixture
@@ -91,29 +74,10 @@ def going(place: Place) -> Iterator[None]:
     thread.join()
 
 
-Open = Callable[..., Any]
-
-
 @pytest.fixture
 def opened(browser: Any, place: Place) -> Iterator[Open]:
-    """Opens a view; any complaint of the browser, such as about the content security policy, fails the test."""
-    complaints: list[str] = []
-    contexts = []
-
-    def open_(view: str, width: int = 1280, height: int = 900, scheme: str = "light") -> Any:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"{place.address}#/{view}")
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert not complaints, complaints
+    with opening(browser, place.address) as opened:
+        yield opened
 
 
 def drawn(page: Any, selector: str) -> bool:
@@ -128,10 +92,6 @@ def drawn(page: Any, selector: str) -> bool:
         selector,
     )
     return found
-
-
-def wait_for(page: Any, condition: str, argument: Any = None) -> None:
-    page.wait_for_function(condition, arg=argument, timeout=PATIENCE_MS)
 
 
 def test_a_live_run_moves(place: Place, going: None, opened: Open) -> None:

@@ -1,0 +1,148 @@
+"""What the dashboard's page says of runs that are not live and of a live run in trouble, and how it shows the rest."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dashboard_page import Open, chromium, opening, serving, wait_for
+from fake_runs import LiveRun, write_run
+
+from common.store import Store
+from deploy.redis_server import RedisServer
+
+pytestmark = pytest.mark.slow
+CAPTION = "text => document.querySelector('figcaption')?.textContent.includes(text)"
+README = "# All\n\nSee [`one`](one/README.md#top), [two](deep/two/), [docs](../docs/x.md), [this](all.json).\n"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+class Place:
+    """A live run, and a dashboard that shows it beside others."""
+
+    def __init__(self, run: LiveRun, address: str) -> None:
+        self.run, self.address = run, address
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder, results = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("results")
+    write_run(folder, "live", updates=5, finished=False)
+    write_run(folder / "sweep", "bidist-pure_coordination__arena-reached-near-s100", updates=5)
+    write_run(folder, "empty", updates=0, finished=False)
+    for name, text in (("README.md", README), ("one/README.md", "# One\n"), ("deep/two/README.md", "# Two\n")):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).write_text(text)
+    with RedisServer(tmp_path_factory.mktemp("redis")) as redis:
+        run = LiveRun(Store(redis.url, "live"), folder, actors=2)
+        run.advance(10)
+        with serving(folder, results, redis.url) as address:
+            yield Place(run, address)
+
+
+@pytest.fixture
+def opened(browser: Any, place: Place) -> Iterator[Open]:
+    place.run.report()
+    with opening(browser, place.address) as opened:
+        yield opened
+
+
+def test_each_setting_stands_beside_its_name(opened: Open) -> None:
+    page = opened("runs/empty")
+    page.click(".detail summary:text('Settings')")
+    places = page.evaluate(
+        """() => [...document.querySelectorAll('.settings dt')].map(name => [name.textContent,
+             name.nextElementSibling.textContent, name.getBoundingClientRect(),
+             name.nextElementSibling.getBoundingClientRect()].map(of => of.top ?? of))"""
+    )
+    assert len(places) > 50 and all(above == beside for _, _, above, beside in places)
+    assert dict(row[:2] for row in places)["network.name"] == '""'
+
+
+def test_a_run_without_its_learner_claims_no_progress(place: Place, opened: Open) -> None:
+    store = place.run.store
+    page = opened("live/live")
+    wait_for(page, CAPTION, "busy 92% of its time")
+    assert "per s" in page.text_content(".how-far") and "waits 8%" in page.text_content(".box.learner")
+    learner = store.workers()["learner", "learner"]
+    store.client.delete(store.key("worker:learner:learner"))
+    wait_for(page, CAPTION, "The learner is away: nothing is trained until it is back.")
+    for selector, words in (("figcaption", "busy"), (".how-far", "per s"), (".how-far", "left"), (".learner", "waits")):
+        assert words not in page.text_content(selector)
+    store.put_worker("learner", "learner", {**learner, "state": "starting"}, ttl_s=3600)
+    wait_for(page, CAPTION, "The learner is starting: nothing is trained until it is ready.")
+    place.run.report()
+    wait_for(page, CAPTION, "busy 92% of its time")
+
+
+def test_a_checkpoint_that_could_not_be_saved_is_told(place: Place, opened: Open) -> None:
+    page = opened("live/live")
+    wait_for(page, CAPTION, "busy")
+    assert page.locator(".unsaved").is_hidden()
+    store = place.run.store
+    learner = store.workers()["learner", "learner"]
+    store.put_worker("learner", "learner", {**learner, "unsaved": "no space left on device"}, ttl_s=3600)
+    page.wait_for_selector('.unsaved:text("The learner\'s checkpoint is missing: no space left on device.")')
+    store.put_worker("learner", "learner", {**learner, "unsaved": ""}, ttl_s=3600)
+    page.wait_for_selector(".unsaved", state="hidden")
+
+
+def test_the_newest_dot_of_the_saw_tooth_is_drawn_on_the_axis_of_the_other_charts(opened: Open) -> None:
+    last, points, low, high = opened("live/live").evaluate(
+        """async () => {
+          const { Chart } = await import('./static/charts.js'), { sawTooth } = await import('./static/live.js');
+          const event = (update) => ({ update, direction: 'forward', kl_before_nats: 1, kl_after_nats: 2 });
+          const curves = { updates: [1, 2, 3, 4], player_steps: [100, 200, 300, 400] };
+          const place = document.body.appendChild(document.createElement('div'));
+          const series = ['soft', 'green', 'blue'].map(colour => ({ colour }));
+          const chart = new Chart(place, { title: 'KL', series });
+          const columns = sawTooth([event(2), event(4)], curves);
+          chart.draw(columns);
+          while (chart.plot?.scales.x.max == null) await new Promise(requestAnimationFrame);
+          return [chart.plot.series[0].idxs[1], columns[0].length, chart.plot.scales.x.min, chart.plot.scales.x.max];
+        }"""
+    )
+    assert (last, low, high) == (points - 1, 100, 400)
+
+
+def test_a_bookmark_of_a_run_that_is_not_live_says_so(opened: Open) -> None:
+    page = opened("live/empty")
+    page.wait_for_selector("h2:text('empty is not live')")
+    assert page.get_attribute(".nothing a", "href") == "#/runs/empty" and page.locator(".content").is_hidden()
+    page.evaluate("() => { location.hash = '#/live/nobody' }")
+    page.wait_for_selector("h2:text('nobody is not live')")
+    page.evaluate("() => { location.hash = '#/live' }")
+    wait_for(page, CAPTION, "busy")
+
+
+def test_the_legend_lists_what_is_drawn(opened: Open) -> None:
+    page = opened("runs")
+    page.click("button:text('draw all shown')")
+    page.wait_for_selector(".tools :text('2 drawn, 1 without data')")
+    assert sorted(name.split("/")[0] for name in page.locator(".legend span").all_text_contents()) == ["live", "sweep"]
+
+
+def test_links_between_reports_lead_to_their_folders(opened: Open) -> None:
+    page = opened("results")
+    page.wait_for_selector(".report a")
+    links = page.locator(".report p a")
+    assert links.all_text_contents() == ["one", "two"]
+    assert "See one, two, docs, this." in page.text_content(".report p")
+    links.last.click()
+    page.wait_for_selector(".report h2:text('Two')")
+
+
+def test_a_phone_shows_a_runs_state_and_chooses_a_report_from_a_list(opened: Open) -> None:
+    page = opened("runs", width=390, height=844)
+    page.wait_for_selector(".runs td[data-column=state]")
+    assert (
+        page.evaluate("() => { const of = document.querySelector('.scroll'); return of.scrollWidth - of.clientWidth }")
+        == 0
+    )
+    page = opened("results", width=390, height=844)
+    page.select_option("select.folder", "one")
+    page.wait_for_selector(".report h2:text('One')")
