@@ -67,6 +67,19 @@ def start(form: str | None, role: str, run: str | None, debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
 
 
+def status(form: str | None, line: str) -> None:
+    """Reports how a run is doing: as a record of a log in JSON, or else on standard output, with the time in UTC.
+
+    Args:
+      form: that of the log.
+      line: what to report.
+    """
+    if form == "json":
+        log.info("%s", line)
+    else:
+        print(f"{time.strftime(TIME, time.gmtime())}Z {line}", flush=True)
+
+
 def failure(form: str | None, error: Exception) -> None:
     """Reports why a command failed, in one line on standard error.
 

@@ -1,13 +1,11 @@
 """The commands that make tables and figures from existing results."""
 
 import argparse
-import json
-import shlex
 from pathlib import Path
 
 from cli.arguments import add_folder
 from cli.commands import Commands
-from common.files import read_lines, write
+from common.files import read_lines
 from common.run_folder import RunFolder, find_run
 
 
@@ -67,8 +65,9 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _note(folder: Path, arguments: argparse.Namespace) -> None:
     """Records, next to a report, the command that made it."""
-    command = shlex.join(["bidist", "report", *map(str, arguments.results), "--out", str(arguments.out)])
-    write(folder / "command.json", f"{json.dumps({'command': command})}\n".encode())
+    from reports.provenance import record_command
+
+    record_command(folder, ["bidist", "report", *map(str, arguments.results), "--out", str(arguments.out)])
 
 
 def _curves(arguments: argparse.Namespace) -> int:

@@ -138,7 +138,8 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     name = "table-1-small" if arguments.small else "table-1"
     work, out = arguments.work or Path("sweeps") / name, arguments.out or Path("results") / name
     stopping = stop_on_signals()
-    done = reproduce(arguments.small, work, out, arguments.jobs, _options(arguments), stopping)
+    command = ["bidist", "reproduce", *["--small"] * arguments.small, "--out", str(out)]
+    done = reproduce(arguments.small, work, out, arguments.jobs, _options(arguments), stopping, command)
     if stopping.is_set():
         print("stopped; run the same command again to resume")
         return INTERRUPTED

@@ -1,8 +1,10 @@
 """`bidist train`: a whole run on this machine."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
+from cli import logs
 from cli.arguments import count, minutes, redis_url
 from cli.commands import Commands
 from cli.configuration import add_configuration, new, resumed, spec_of
@@ -14,6 +16,7 @@ from common.cores import core_count
 from common.errors import ConfigError
 from common.files import read_lines
 from common.run_folder import RunFolder
+from common.settings import LOG_VARIABLE, variable
 from reports.trackers import TRACKERS
 
 EXAMPLES = """\
@@ -86,7 +89,8 @@ def _train(arguments: argparse.Namespace) -> int:
         left = max(1, core_count() - learner_threads(config.learner))
         actors = left if arguments.actors is None else arguments.actors
         extras = Extras(arguments.film_every, arguments.track)
-        ledger = Supervisor(config, actors, arguments.redis, stop_on_signals(), extras).run()
+        say = partial(logs.status, variable(LOG_VARIABLE))
+        ledger = Supervisor(config, actors, arguments.redis, stop_on_signals(), extras, say).run()
     if ledger is None:
         print(f"stopped; resume with: bidist train --resume {folder.named}")
     else:

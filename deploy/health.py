@@ -92,16 +92,23 @@ class _Answer(BaseHTTPRequestHandler):
             super().handle()
 
     def do_GET(self) -> None:
+        self.wfile.write(self._head())
+
+    def do_HEAD(self) -> None:
+        self._head()
+
+    def _head(self) -> bytes:
+        """Sends the status and the headers of the answer; returns its body."""
         if self.path not in ("/healthz", "/readyz"):
-            self.send_error(404)
-            return
+            self.send_error(404)  # with its body, which a HEAD gets none of
+            return b""
         found = self._check(self.path == "/healthz")
         body = f"{found or 'healthy'}\n".encode()
         self.send_response(503 if found else 200)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        return body
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Logs nothing: probes come every few seconds."""

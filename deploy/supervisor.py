@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,6 +135,7 @@ class Supervisor:
       url: an external Redis server; None starts one in the run's folder.
       stopping: set when the run should stop.
       extras: what runs besides the roles.
+      say: takes a line of status every ten seconds if standard output is no terminal.
     """
 
     def __init__(
@@ -144,7 +145,9 @@ class Supervisor:
         url: str | None,
         stopping: threading.Event,
         extras: Extras = NO_EXTRAS,
+        say: Callable[[str], None] = print,
     ) -> None:
+        self._say = say
         self._config, self._stopping, self._actors, self._extras = config, stopping, actors, extras
         self._folder = RunFolder.of(config.run)
         self._server: RedisServer | None = None
@@ -202,7 +205,7 @@ class Supervisor:
         if self._console.is_terminal:
             live.update(views.render(snapshot), refresh=True)
         else:
-            print(views.plain(snapshot), flush=True)
+            self._say(views.plain(snapshot))
 
     def _mend(self, store: Store, roles: list[Role]) -> None:
         """Restarts what has died: Redis at once, a role after a delay that grows with each death."""

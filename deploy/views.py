@@ -5,7 +5,6 @@ Each function raises a `StoreError` if that data is damaged.
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -118,11 +117,10 @@ def snapshot(store: Store) -> Snapshot:
 
 @_reading()
 def plain(s: Snapshot) -> str:
-    """Returns one line for logs."""
+    """Returns one line for logs, which add the time."""
     if not s.metrics:
-        return f"{time.strftime('%H:%M:%S')} {_starting(s)}"
+        return _starting(s)
     parts = [
-        time.strftime("%H:%M:%S"),
         f"{s.player_steps:,}/{s.budget:,} player steps",
         *([] if s.halted else [f"{_rate(s)}/s", f"left {_duration(s.seconds_left)}"]),
         f"return {_returns(s)}",

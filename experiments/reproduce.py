@@ -11,6 +11,7 @@ from experiments.sweep import Sweep
 from experiments.sweep_folder import open_sweep
 from experiments.sweep_report import write_sweep_report
 from reports.evaluation import write_report
+from reports.provenance import record_command
 
 PAPER = Path(__file__).parent / "paper"
 # The plans in the order in which they run: Figure 1 needs the first.
@@ -27,6 +28,7 @@ def reproduce(
     jobs: int,
     options: Sequence[str],
     stopping: threading.Event,
+    command: Sequence[str],
     plans: Path = PAPER,
 ) -> bool:
     """Runs the paper's experiments game by game, and reports after each.
@@ -38,6 +40,7 @@ def reproduce(
       jobs: runs at a time.
       options: further arguments of `bidist train` that do not affect learning.
       stopping: when set, the runs stop with a checkpoint.
+      command: recorded with the results as the one that made them, word by word.
       plans: the folder of the plans.
 
     Returns: whether everything is done.
@@ -52,17 +55,18 @@ def reproduce(
         open_sweep(plan, folder)
         restore(folder, plan.trials(), out / ARCHIVE)
         done &= Sweep(plan, folder, jobs, options, stopping, out / ARCHIVE).run()
-        write_sweep_report(folder, out / game)
-        _write_table(work, out)
+        record_command(write_sweep_report(folder, out / game).parent, command)
+        if _write_table(work, out):
+            record_command(out, command)
         if stopping.is_set():
             return False
     return done
 
 
-def _write_table(work: Path, out: Path) -> None:
-    """Reports the test scenarios that have been played so far, over all games."""
-    if not any(work.rglob("evaluation.jsonl")):
-        return
-    rows = read_results([work])
-    if test := [row for row in rows if number_of(row["scenario"]) < TEST_SCENARIOS]:
+def _write_table(work: Path, out: Path) -> bool:
+    """Reports the test scenarios that have been played so far, over all games; returns whether there are any."""
+    rows = read_results([work]) if any(work.rglob("evaluation.jsonl")) else []
+    test = [row for row in rows if number_of(row["scenario"]) < TEST_SCENARIOS]
+    if test:
         write_report(test, out, validation=rows)
+    return bool(test)

@@ -1,7 +1,9 @@
-"""What a figure was measured on: processor, versions, commit."""
+"""Where a figure comes from: what it was measured on, and the command that made it."""
 
+import json
 import os
 import platform
+import shlex
 import subprocess
 from collections.abc import Sequence
 from importlib import metadata
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cores import core_count
+from common.files import write
 
 DRIVERS = ("/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
 """Of NVIDIA's and AMD's GPUs, and of WSL."""
@@ -19,6 +22,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def circumstances() -> dict[str, Any]:
     """Returns hardware, versions and commit, for a JSON file."""
     return {"hardware": hardware(), "versions": versions(), "commit": commit()}
+
+
+def record_command(folder: Path, command: Sequence[str]) -> None:
+    """Records in a folder of results, for the dashboard, the command that made them, given word by word."""
+    write(folder / "command.json", f"{json.dumps({'command': shlex.join(command)})}\n".encode())
 
 
 def hardware(drivers: Sequence[str] = DRIVERS) -> dict[str, Any]:

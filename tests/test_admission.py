@@ -17,7 +17,7 @@ from common.admission import Admission
 from common.config import LearnerConfig
 from common.errors import ConfigError, SetupError, StoreError
 from common.inbox import Inbox
-from common.keys import ALLOWED, LEARNER, SECRET, ActorKeys, AllowList, LearnerKeys, public_key
+from common.keys import ALLOWED, LEARNER, SECRET, ActorKeys, AllowList, LearnerKeys
 from common.outbox import Outbox
 from common.spec import EnvironmentSpec
 from common.unroll import PROTOCOL, UnrollSpec
@@ -229,49 +229,6 @@ def test_commands_name_a_broken_key_file_in_one_line(keys: Path, capsys: pytest.
         assert main(command) == SetupError.status
         error = capsys.readouterr().err
         assert f"learner/{SECRET}: found no key" in error and error.count("\n") == 1
-
-
-def test_keys_are_made_once_and_only_their_owner_may_read_them(keys: Path) -> None:
-    before = {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()}
-    assert make(keys, RUN, ["actor", "other"]) == []
-    assert {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()} == before
-    for path in before:
-        assert path.stat().st_mode & 0o077 == (0o044 if path.parent.name in ("redis", "grafana") else 0), path
-    assert keys.stat().st_mode & 0o077 == 0
-    secret = (keys / "actor" / SECRET).read_text().strip().encode()
-    assert f"actor {public_key(secret).decode()}\n" in (keys / "learner" / ALLOWED).read_text()
-    assert repr(ActorKeys.read(keys / "actor")).count(secret.decode()) == 0
-
-
-def test_a_withdrawn_key_does_not_come_back_when_keys_are_made_again(keys: Path) -> None:
-    (keys / "learner" / ALLOWED).write_text("")
-    make(keys, RUN, ["actor", "other", "third"])
-    assert set(AllowList(keys / "learner" / ALLOWED).read()) == {"third"}
-
-
-def test_another_actors_keys_open_no_other_run(keys: Path, tmp_path: Path) -> None:
-    users = keys / "redis" / "users.acl"
-    make(keys, None, ["third"])
-    assert "user third on" in users.read_text() and "bidist:*" not in users.read_text()
-    assert f"%R~bidist:{RUN}:* " in users.read_text()
-    make(keys, "next", ["third"])
-    assert "%R~bidist:next:* " in users.read_text() and f"bidist:{RUN}:" not in users.read_text()
-    make(tmp_path / "fresh", None, ["actor"])
-    assert "%R~bidist:*:* " in (tmp_path / "fresh" / "redis" / "users.acl").read_text()
-
-
-@pytest.mark.parametrize("name", ["learner", "redis", "../up", ""])
-def test_an_actor_cannot_take_another_partys_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="cannot be an actor's name"):
-        make(tmp_path, RUN, [name])
-
-
-@pytest.mark.parametrize("run", ["a b", "a*", "x %R~y ~* +@all", "x\n", "x" * 201])
-def test_a_run_that_cannot_exist_gets_no_keys(tmp_path: Path, run: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["keys", str(tmp_path / "keys"), "--run", run]) == ConfigError.status
-    error = capsys.readouterr().err
-    assert "run.name: " in error and error.count("\n") == 1
-    assert not (tmp_path / "keys").exists()
 
 
 @pytest.mark.parametrize(

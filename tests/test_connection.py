@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.connection import connect, shown
-from common.errors import StoreError
+from common.connection import connect, shown, with_password
+from common.errors import SetupError, StoreError
 from common.store import Store
 from common.weights import Weights
 from deploy.redis_server import RedisServer
@@ -187,3 +187,33 @@ def writes_wait(server: RedisServer, spoil: Callable[[], object], mend: Callable
     assert store.version("theta") == 3 and store.workers() and len(store.stream("metrics", 10)) == 1
     balance = store.ledger.balance()
     assert (balance.produced, balance.trained, balance.in_flight) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://actor@host:6379/0", "redis://actor:p%2Fw%40@host:6379/0"),
+        ("redis://host:6379/0", "redis://:p%2Fw%40@host:6379/0"),
+        ("rediss://actor@host/0?ssl_ca_certs=/ca.pem", "rediss://actor:p%2Fw%40@host/0?ssl_ca_certs=/ca.pem"),
+        ("redis://actor:own@host/0", "redis://actor:own@host/0"),
+        ("redis://:own@host/0", "redis://:own@host/0"),
+        ("unix:///tmp/redis.sock?db=0", "unix://:p%2Fw%40@/tmp/redis.sock?db=0"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_a_password_file_completes_a_url(tmp_path: Path, url: str, expected: str) -> None:
+    (tmp_path / "password").write_text("p/w@\n")
+    assert with_password(url, tmp_path / "password") == expected
+    assert with_password(url, None) == url
+    if url != expected:
+        client = connect(expected)
+        assert client.get_connection_kwargs()["password"] == "p/w@"
+        assert "p%2Fw%40" not in shown(expected)
+
+
+def test_a_password_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="No such file"):
+        with_password("redis://actor@host", tmp_path / "none")
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(SetupError, match="empty is empty"):
+        with_password("redis://actor@host", tmp_path / "empty")

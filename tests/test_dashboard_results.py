@@ -41,6 +41,12 @@ def test_a_picture_has_the_command_that_made_it_and_no_other(tmp_path: Path) -> 
     assert command(root, folder / "returns.png") == "bidist report other --out results/strangers"
 
 
+def test_the_commands_of_all_tables_and_figures_of_table_1_are_known() -> None:
+    root = Path(__file__).parents[1] / "results"
+    made = [path for path in (root / "table-1").rglob("*") if path.suffix in (".png", ".csv")]
+    assert len(made) >= 5 and {command(root, path) for path in made} == {"bidist reproduce --out results/table-1"}
+
+
 def test_bidist_report_records_its_command(tmp_path: Path) -> None:
     write_evaluation(write_run(tmp_path / "runs", "one"), ["coins_0", "coins_1"])
     out = tmp_path / "results" / "new"

@@ -120,6 +120,17 @@ def test_probes_ask_for_life_or_for_progress() -> None:
         answer(probes.port, "/healthz")
 
 
+def test_head_is_answered_as_get_is_without_the_body() -> None:
+    found = {True: None, False: "no progress"}
+    with health.Probes(found.__getitem__, 0) as probes:
+        for path, status, length in (("/healthz", 200, 8), ("/readyz", 503, 12), ("/metrics", 404, None)):
+            with socket.create_connection(("127.0.0.1", probes.port)) as client:
+                client.sendall(f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
+                head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
+            assert head.startswith(f"HTTP/1.0 {status} ".encode()) and body == b""
+            assert length is None or f"Content-Length: {length}".encode() in head
+
+
 def test_a_client_that_gives_up_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
     asked, given_up, before = threading.Event(), threading.Event(), threading.active_count()
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import SetupError
-from common.keys import ALLOWED, SECRET, ActorKeys, AllowList, KeyPair, LearnerKeys
+from cli.main import main
+from common.errors import ConfigError, SetupError
+from common.keys import ALLOWED, SECRET, ActorKeys, AllowList, KeyPair, LearnerKeys, public_key
 from deploy.keys import ACL, PASSWORD, make
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +21,12 @@ from cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(main(["keys", sys.argv[2], "--run", "mine"]))
 """
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    make(tmp_path / "keys", RUN, ["actor", "other"])
+    return tmp_path / "keys"
 
 
 def everything_works(folder: Path) -> None:
@@ -90,3 +97,46 @@ def test_the_list_keeps_its_owner_and_mode_when_an_actor_is_added(tmp_path: Path
     after = allowed.stat()
     assert after.st_size > before.st_size
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
+def test_keys_are_made_once_and_only_their_owner_may_read_them(keys: Path) -> None:
+    before = {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()}
+    assert make(keys, RUN, ["actor", "other"]) == []
+    assert {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()} == before
+    for path in before:
+        assert path.stat().st_mode & 0o077 == (0o044 if path.parent.name in ("redis", "grafana") else 0), path
+    assert keys.stat().st_mode & 0o077 == 0
+    secret = (keys / "actor" / SECRET).read_text().strip().encode()
+    assert f"actor {public_key(secret).decode()}\n" in (keys / "learner" / ALLOWED).read_text()
+    assert repr(ActorKeys.read(keys / "actor")).count(secret.decode()) == 0
+
+
+def test_a_withdrawn_key_does_not_come_back_when_keys_are_made_again(keys: Path) -> None:
+    (keys / "learner" / ALLOWED).write_text("")
+    make(keys, RUN, ["actor", "other", "third"])
+    assert set(AllowList(keys / "learner" / ALLOWED).read()) == {"third"}
+
+
+def test_another_actors_keys_open_no_other_run(keys: Path, tmp_path: Path) -> None:
+    users = keys / "redis" / "users.acl"
+    make(keys, None, ["third"])
+    assert "user third on" in users.read_text() and "bidist:*" not in users.read_text()
+    assert f"%R~bidist:{RUN}:* " in users.read_text()
+    make(keys, "next", ["third"])
+    assert "%R~bidist:next:* " in users.read_text() and f"bidist:{RUN}:" not in users.read_text()
+    make(tmp_path / "fresh", None, ["actor"])
+    assert "%R~bidist:*:* " in (tmp_path / "fresh" / "redis" / "users.acl").read_text()
+
+
+@pytest.mark.parametrize("name", ["learner", "redis", "../up", ""])
+def test_an_actor_cannot_take_another_partys_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be an actor's name"):
+        make(tmp_path, RUN, [name])
+
+
+@pytest.mark.parametrize("run", ["a b", "a*", "x %R~y ~* +@all", "x\n", "x" * 201])
+def test_a_run_that_cannot_exist_gets_no_keys(tmp_path: Path, run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", str(tmp_path / "keys"), "--run", run]) == ConfigError.status
+    error = capsys.readouterr().err
+    assert "run.name: " in error and error.count("\n") == 1
+    assert not (tmp_path / "keys").exists()

@@ -47,6 +47,20 @@ def test_a_json_line_holds_the_traceback() -> None:
     assert json.loads(logs.Json("actor", None).format(made))["traceback"].endswith("ValueError: bad value")
 
 
+def test_status_is_a_line_in_utc_or_a_record(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    logs.status("json", "1/2 steps")
+    assert capsys.readouterr().out == "" and [r.getMessage() for r in caplog.records] == ["1/2 steps"]
+    before = time.strftime(logs.TIME, time.gmtime())
+    for form in (None, "plain"):
+        logs.status(form, "1/2 steps")
+        stamp, _, line = capsys.readouterr().out.partition("Z ")
+        assert before <= stamp <= time.strftime(logs.TIME, time.gmtime()) and line == "1/2 steps\n"
+    assert len(caplog.records) == 1
+
+
 def fails(form: str) -> str:
     """What a role that finds no Redis writes to standard error."""
     command = [sys.executable, "-m", "cli", "actor", "--redis", "redis://127.0.0.1:1/0", "--run", "r1"]

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dashboard.results import command as command_of
 from evaluator.scenarios import scenario
 from experiments.plan import read_plan
 from experiments.reproduce import ARCHIVE, GAMES, PAPER, SMALL, reproduce
 
 ABLATIONS = {"bidist-forward-only", "bidist-no-distillation", "bidist-no-fictitious", "bidist-all-fictitious"}
 BEYOND = {"bidist-symmetric", "other-play"}
+COMMAND = ["bidist", "reproduce", "--small"]
 METHODS = {"bidist", "mappo", "pp", "rpm", "randnet", "opre"}
 
 
@@ -34,12 +36,14 @@ def test_what_is_archived_is_not_run_again(tmp_path: Path) -> None:
     plans.mkdir()
     tree = {"methods": ["mappo"], "substrates": ["matrix_coordination"], "seeds": [0, 1], "steps": 400}
     (plans / "small.yaml").write_text(yaml.safe_dump(tree | {"settings": {"network.core_size": 8}}))
-    assert reproduce(True, work, out, 2, [], threading.Event(), plans)
+    assert reproduce(True, work, out, 2, [], threading.Event(), COMMAND, plans)
     kept = sorted(path.name for path in (out / ARCHIVE).iterdir())
     assert kept == [f"mappo-matrix_coordination-s{seed}.json.gz" for seed in (0, 1)]
     assert "2 of 2 trials are done" in (out / "small" / "sweep.md").read_text()
+    curves = out / "small" / "learning_curves.png"
+    assert curves.exists() and command_of(tmp_path, curves) == "bidist reproduce --small"
     shutil.rmtree(work)
     before = {path: path.stat().st_mtime_ns for path in (out / ARCHIVE).iterdir()}
-    assert reproduce(True, work, out, 2, [], threading.Event(), plans)
+    assert reproduce(True, work, out, 2, [], threading.Event(), COMMAND, plans)
     assert before == {path: path.stat().st_mtime_ns for path in (out / ARCHIVE).iterdir()}
     assert not list(work.rglob("checkpoints")), "nothing was trained"

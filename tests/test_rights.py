@@ -19,8 +19,7 @@ from serial_runs import configuration
 from waiting import until
 
 from actors import actor as actor_module
-from common.connection import connect, refusal, shown, with_password
-from common.errors import SetupError
+from common.connection import refusal, shown, with_password
 from common.keys import ALLOWED, AllowList
 from common.run_folder import RunFolder
 from common.store import Store
@@ -290,33 +289,3 @@ def _certify(authority: Path, certificate: Path, key: Path) -> None:
         + ["-CAkey", str(private), "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"],
     ):
         subprocess.run(command, check=True, capture_output=True)
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("redis://actor@host:6379/0", "redis://actor:p%2Fw%40@host:6379/0"),
-        ("redis://host:6379/0", "redis://:p%2Fw%40@host:6379/0"),
-        ("rediss://actor@host/0?ssl_ca_certs=/ca.pem", "rediss://actor:p%2Fw%40@host/0?ssl_ca_certs=/ca.pem"),
-        ("redis://actor:own@host/0", "redis://actor:own@host/0"),
-        ("redis://:own@host/0", "redis://:own@host/0"),
-        ("unix:///tmp/redis.sock?db=0", "unix://:p%2Fw%40@/tmp/redis.sock?db=0"),
-        ("nonsense", "nonsense"),
-    ],
-)
-def test_a_password_file_completes_a_url(tmp_path: Path, url: str, expected: str) -> None:
-    (tmp_path / "password").write_text("p/w@\n")
-    assert with_password(url, tmp_path / "password") == expected
-    assert with_password(url, None) == url
-    if url != expected:
-        client = connect(expected)
-        assert client.get_connection_kwargs()["password"] == "p/w@"
-        assert "p%2Fw%40" not in shown(expected)
-
-
-def test_a_password_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="No such file"):
-        with_password("redis://actor@host", tmp_path / "none")
-    (tmp_path / "empty").write_text("\n")
-    with pytest.raises(SetupError, match="empty is empty"):
-        with_password("redis://actor@host", tmp_path / "empty")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 from serial_runs import configuration
 
 from common.errors import StoreError
@@ -15,6 +16,7 @@ from common.store import Store
 from deploy import views, watching
 from deploy.redis_server import RedisServer
 from deploy.serial import Serial
+from deploy.supervisor import Supervisor
 
 
 def shown(store: Store) -> str:
@@ -51,6 +53,13 @@ def test_one_screen_shows_everything(run: Store) -> None:
     assert "\n" not in line
     for words in ("player steps", "return", "lag", "entropy", "reverse 4 KL"):
         assert words in line, words
+
+
+def test_the_supervisor_says_the_line_where_there_is_no_terminal(run: Store, tmp_path: Path) -> None:
+    said: list[str] = []
+    supervisor = Supervisor(configuration(tmp_path, "said"), 1, None, threading.Event(), say=said.append)
+    supervisor._show(views.snapshot(run), Live(auto_refresh=False))
+    assert said == [views.plain(views.snapshot(run))]
 
 
 def test_missing_roles_are_named_while_the_run_is_running(run: Store) -> None:
