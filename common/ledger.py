@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import redis
+
 from common.errors import SetupError, StoreError
 
 log = logging.getLogger(__name__)
@@ -278,6 +280,8 @@ class Ledger:
 
 def _integers(fields: Any) -> dict[str, int]:
     try:
+        if isinstance(fields, redis.ResponseError):
+            raise ValueError(fields)
         return {name.decode(): int(value) for name, value in fields.items()}
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise StoreError(f"the ledger in Redis is damaged: {error}") from None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from common.errors import StoreError
 from common.store import Store
 
 
@@ -49,3 +50,9 @@ def test_the_ledger_outlasts_what_actors_may_write(store: Store, spoil: Callable
     assert balance.holds and (balance.trained, balance.stale, balance.lost) == (1, 1, 1)
     assert store.ledger.produced("b-1", 1), "actors go on"
     assert store.ledger.closed() == ["a-1"]
+
+
+def test_a_ledger_that_is_no_hash_is_damaged(store: Store) -> None:
+    store.client.set(store.key("ledger"), "x")
+    with pytest.raises(StoreError, match="the ledger in Redis is damaged: WRONGTYPE"):
+        store.ledger.balance()
