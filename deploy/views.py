@@ -185,7 +185,8 @@ def _starting(s: Snapshot) -> str:
     if not s.workers:
         return "starting: waiting for the roles to come up"
     here = ", ".join(f"{role} {fields.get('state', '')}" for (role, _), fields in s.workers.items())
-    return f"starting: {here}; waiting for the first update"
+    absent = "".join(f"; no {role} yet" for role in s.missing())
+    return f"starting: {here}{absent}; waiting for the first update"
 
 
 def _halted(s: Snapshot) -> str:

@@ -55,12 +55,12 @@ class Clock:
 
 
 def plain(states: States, clock: Clock) -> str:
-    """Summarises the progress in one line, for logs."""
+    """Summarises the progress in one line, for logs, with the time in UTC."""
     count = Counter(seen.state for seen in states.values())
     active = [(trial, seen) for trial, seen in states.items() if seen.state in ACTIVE]
     now = ", ".join(f"{trial.name} {_doing(trial, seen)}" for trial, seen in active)
     parts = [f"{count['done']} of {len(states)} trials done", f"{count['failed']} failed", clock.left(states), now]
-    return f"{time.strftime('%H:%M:%S')} " + " | ".join(part for part in parts if part)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} " + " | ".join(part for part in parts if part)
 
 
 def render(states: States, clock: Clock, folder: Path) -> RenderableType:

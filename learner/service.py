@@ -280,11 +280,10 @@ def check_exposure(listen: str, config: LearnerConfig, keys: LearnerKeys | None)
       ConfigError: if it would not, and `learner.plain_tcp` does not allow that.
     """
     allowed = keys is not None or config.plain_tcp
-    scheme, _, address = listen.partition("://")
-    host = address.rpartition(":")[0].strip("[]")
+    host = listen.partition("://")[2].rpartition(":")[0].strip("[]")
     with contextlib.suppress(ValueError):
         allowed |= ipaddress.ip_address(host).is_loopback
-    if not (allowed or scheme in ("inproc", "ipc") or host == "localhost"):
+    if not (allowed or host == "localhost"):
         raise ConfigError(
             f"--listen {listen} lets anybody who reaches this machine send unrolls: make keys with `bidist keys` and "
             "name the learner's folder with --keys, or accept it with learner.plain_tcp=true"

@@ -43,6 +43,16 @@ def test_before_the_first_update(store: Store) -> None:
     assert "starting" in views.plain(views.snapshot(store))
 
 
+def test_who_is_not_there_before_the_first_update_is_named(store: Store, tmp_path: Path) -> None:
+    store.put_config(configuration(tmp_path, store.run))
+    store.put_worker("learner", "learner", {"state": "learning"}, ttl_s=60)
+    store.put_worker("actor", "0", {"state": "waiting"}, ttl_s=60)
+    store.put_progress({"state": "running"})
+    assert "learner learning; no distiller yet; waiting for the first update" in views.plain(views.snapshot(store))
+    store.put_worker("distiller", "distiller", {"state": "waiting"}, ttl_s=60)
+    assert "yet" not in views.plain(views.snapshot(store))
+
+
 def test_one_screen_shows_everything(run: Store) -> None:
     text = shown(run)
     rows = ("player steps", "learning", "policy lag", "versions (min/mean/max)", "queue", "waiting")
