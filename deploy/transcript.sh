@@ -34,6 +34,7 @@ beyond() { [[ $(version) -gt $1 ]]; }
 trains() { until_ beyond $(($(version) + 3)); }
 healthy() { [[ $(docker inspect -f '{{.State.Health.Status}}' "trial_$1_1") == "$2" ]]; }
 alert() { docker exec trial_prometheus_1 promtool query instant http://localhost:9090 "ALERTS{alertname='BidistRoleMissing',alertstate='$1'}" | grep -q .; }
+withdrawn() { docker logs trial_actor_1 2>&1 | grep -q "no longer admits\|does not admit"; }
 silent() { ! alert firing && ! alert pending; }
 killed() { # kills a container's processes, as the kernel would
     say "The $1 crashes: its process is killed with SIGKILL, and the engine restarts it."
@@ -118,14 +119,47 @@ until_ silent
 trains
 ask ALERTS
 ask bidist_ledger_imbalance_unrolls
+say "The dashboard wants the token that its container has in a file"
+run --profile dashboard up -d dashboard
+until_ curl -s -o /dev/null http://localhost:8050
+shown curl -s -o /dev/null -w '%{http_code}\n' http://localhost:8050/api/results
+printf '\n$ curl -s -H "Authorization: Bearer $(docker exec trial_dashboard_1 cat /token/token)" "http://localhost:8050/events?run=trial" | head -c 300\n'
+curl -s -m 5 -H "Authorization: Bearer $(docker exec trial_dashboard_1 cat /token/token)" "http://localhost:8050/events?run=trial" | head -c 300
+echo
+say "The actors' key is withdrawn: within seconds nothing more arrives, and each says why"
+edit=(docker run --rm --user 0 --entrypoint sed -v trial_keys-learner:/keys bidist:cpu -i '/^[^#]/d' /keys/authorized_keys)
+shown "${edit[@]}"
+until_ withdrawn
+shown docker logs --tail 1 trial_actor_1
+say "New keys and passwords for every role: the run continues"
+run --profile monitoring --profile dashboard down
+printf '\n$ docker volume rm $(docker volume ls -q --filter name=trial_keys-)\n'
+# shellcheck disable=SC2046
+docker volume rm $(docker volume ls -q --filter name=trial_keys-)
+run up -d
+trains
+ledger
 say "An orderly stop: all roles exit with 0, and the ledger balances"
 run stop actor
 shown docker exec trial_learner_1 bidist status
 run stop learner distiller
-left actor_1 actor_2 distiller_1 learner_1
+left actor_1 distiller_1 learner_1
 pairs hgetall bidist:trial:ledger
 pairs hgetall bidist:trial:sequences
-run --profile monitoring down -v
+say "A backup, everything deleted, and the backup restored: the run goes on, and its ledger holds"
+backup=$(mktemp)
+run stop
+printf '\n$ docker run --rm --user 0 --entrypoint tar -v trial_runs:/runs:ro -v trial_redis:/data:ro bidist:cpu -C / -cz runs data > backup.tar.gz\n'
+docker run --rm --user 0 --entrypoint tar -v trial_runs:/runs:ro -v trial_redis:/data:ro bidist:cpu -C / -cz runs data >"$backup"
+run down -v
+printf '\n$ docker run --rm -i --user 0 --entrypoint tar -v trial_runs:/runs -v trial_redis:/data bidist:cpu -C / -xz < backup.tar.gz\n'
+docker run --rm -i --user 0 --entrypoint tar -v trial_runs:/runs -v trial_redis:/data bidist:cpu -C / -xz <"$backup"
+run up -d
+trains
+shown docker exec trial_learner_1 bidist status
+ledger
+run down -v
+rm -f "$backup"
 
 say "A short run to its end${BOTS:+, with an evaluator}; its distiller is killed on the way. up returns when Redis, too, has exited"
 settings STEPS=60000 ${BOTS:+SUBSTRATE=pure_coordination_in_the_matrix__arena}

@@ -10,8 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from yaml import YAMLError
+
+from common.config import Config
 from common.errors import ConfigError
 from common.files import read_lines, write
+from common.settings import load_yaml, validate
 from experiments.progress import Notes, progress
 from experiments.trial import Trial
 
@@ -45,7 +49,7 @@ def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
     Returns: how many.
 
     Raises:
-      ConfigError: if a file of the archive is damaged, or holds a trial that was run with other settings.
+      ConfigError: if a file of the archive is damaged, or holds a trial of other settings than the plan's.
     """
     restored = 0
     for trial in trials:
@@ -54,13 +58,18 @@ def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
             continue
         try:
             kept = json.loads(gzip.decompress(path.read_bytes()))
-            command = kept["record"]["command"]
-        except (OSError, EOFError, ValueError, KeyError) as error:
+            command, config = kept["record"]["command"], validate(load_yaml(kept["config"]))
+        except (OSError, EOFError, ValueError, KeyError, ConfigError, YAMLError) as error:
             raise ConfigError(f"{path} is damaged ({error}): delete it to run the trial again") from None
         if command != trial.command:
             raise ConfigError(
                 f"{path} was made by `{command}`, which is not this plan's `{trial.command}`: name a new variant, or "
                 "take another archive"
+            )
+        if changed := _differences(config, trial.config()):
+            raise ConfigError(
+                f"{path} was made when the same command meant other settings: {changed}; delete it to run the trial "
+                "again, or name the old values in the plan, as a new variant"
             )
         folder.path.mkdir(parents=True, exist_ok=True)
         notes.record.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +84,18 @@ def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
         write(notes.record, json.dumps(kept["record"], indent=1).encode())
         restored += 1
     return restored
+
+
+def _differences(kept: Config, now: Config) -> str:
+    """Describes how settings differ: all but the run's, which are its name, its length, and where it is."""
+    old, new = _settings(kept), _settings(now)
+    changed = [name for name in old | new if old.get(name) != new.get(name)]
+    return ", ".join(f"{name}={old.get(name)}, now {new.get(name)}" for name in changed)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    sections = config.model_dump(mode="json", exclude={"run"})
+    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
 
 
 def _columns(lines: list[dict[str, Any]]) -> Columns:

@@ -98,7 +98,7 @@ class Plan(Section):
             )
         ]
         for trial in found:
-            trial.check()
+            trial.config()
         known: dict[str, Trial] = {}
         for trial in found:
             if (other := known.setdefault(trial.name, trial)) is not trial:

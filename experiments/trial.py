@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from common.config import Config
 from common.errors import ConfigError
 from common.run_folder import RunFolder
 from common.settings import load_config
@@ -95,8 +96,8 @@ class Trial:
         """The command that trains it, as typed in a shell."""
         return shlex.join(["bidist", *self.train()])
 
-    def check(self) -> None:
-        """Resolves the run's configuration, to find mistakes before anything starts.
+    def config(self) -> Config:
+        """Resolves the run's configuration.
 
         Raises:
           ConfigError: naming the trial and the setting that is wrong.
@@ -109,7 +110,8 @@ class Trial:
             "run.player_steps": self.steps,
         }
         try:
-            resolve(load_config(self.preset, [f"{k}={_text(v)}" for k, v in self.settings.items()], values, environ={}))
+            overrides = [f"{key}={_text(value)}" for key, value in self.settings.items()]
+            return resolve(load_config(self.preset, overrides, values, environ={}))
         except ConfigError as error:
             raise ConfigError(f"trial {self.name}: {error}") from None
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config, EnvironmentConfig, MethodConfig
 from common.errors import ConfigError
 from common.files import append_line, write
 from experiments.archive import keep, restore
@@ -27,7 +26,7 @@ def trial(tmp_path: Path) -> Trial:
     (made,) = plan.trials()
     folder = made.folder(sweep)
     folder.path.mkdir()
-    folder.create(Config(method=MethodConfig(name="mappo"), environment=EnvironmentConfig(substrate="coins")))
+    folder.create(made.config())
     Notes.of(sweep, made).write(command=made.command, commit="abc", host="here")
     append_line(folder.metrics, {"player_steps": 512, "return_learning": None})
     append_line(folder.metrics, {"player_steps": 1024, "return_learning": 4.0, "episode_coins_matched": 1 / 3})
@@ -88,3 +87,16 @@ def test_a_file_that_is_damaged_or_of_another_trial_is_named(trial: Trial, tmp_p
     ).trials()
     with pytest.raises(ConfigError, match=r"is not this plan's .*learner\.epochs=1"):
         restore(elsewhere, [other], archive)
+
+
+def test_a_trial_whose_settings_are_no_longer_the_defaults_is_not_taken_for_the_plans(
+    trial: Trial, tmp_path: Path
+) -> None:
+    folder = trial.folder(tmp_path / "sweep")
+    config = folder.read_config()
+    before = config.learner.model_copy(update={"epochs": 7})
+    folder.create(config.model_copy(update={"learner": before}))
+    keep(tmp_path / "sweep", trial, tmp_path / "archive")
+    with pytest.raises(ConfigError, match=r"meant other settings: learner\.epochs=7, now 2; delete it"):
+        restore(tmp_path / "elsewhere", [trial], tmp_path / "archive")
+    assert not (tmp_path / "elsewhere").exists()
