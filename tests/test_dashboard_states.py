@@ -109,6 +109,18 @@ def test_the_newest_dot_of_the_saw_tooth_is_drawn_on_the_axis_of_the_other_chart
     assert (last, low, high) == (points - 1, 100, 400)
 
 
+def test_until_the_runs_have_arrived_the_page_says_that_it_reads_them(opened: Open) -> None:
+    page = opened("live/live")
+    page.route("**/events*", lambda request: None)  # never answered
+    page.reload()
+    page.wait_for_selector(".nothing p:text('Reading runs…')")
+    assert page.locator(".content").is_hidden()
+    page.unroute("**/events*")
+    page.reload()
+    wait_for(page, CAPTION, "busy")
+    assert page.locator(".nothing").is_hidden()
+
+
 def test_a_bookmark_of_a_run_that_is_not_live_says_so(opened: Open) -> None:
     page = opened("live/empty")
     page.wait_for_selector("h2:text('empty is not live')")
