@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from experiments import chaos
 
@@ -145,17 +146,16 @@ def docker(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def backup_commands() -> tuple[list[str], list[str]]:
-    """What the documentation says to do to back a run up and to restore it."""
-    text = (ROOT / "docs" / "containers.md").read_text().partition("## Backup and restore")[2]
-    backup, restore = re.findall(r"```\n(.*?)```", text, re.DOTALL)[:2]
-    return backup.splitlines(), restore.splitlines()
+def documented(section: str, blocks: int) -> list[list[str]]:
+    """The commands of the first blocks of a section of the documentation."""
+    text = (ROOT / "docs" / "containers.md").read_text().partition(f"## {section}\n")[2]
+    return [block.splitlines() for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)[:blocks]]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_run_is_restored_from_its_backup(project: Project) -> None:
-    backup, restore = backup_commands()
+    backup, restore = documented("Backup and restore", 2)
     project("up", "-d")
     project.goes_on()
     project.shell(backup)
@@ -165,6 +165,23 @@ def test_a_run_is_restored_from_its_backup(project: Project) -> None:
     project.shell(restore)
     project.goes_on()
     assert project.version("theta") > version > 3, "it did not start anew"
+    assert project.ledger()["produced"] > produced
+    assert "produced" in project("exec", "-T", "learner", "bidist", "status")  # status 0: the ledger balances
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_actors_whose_key_is_withdrawn_are_out_until_they_have_a_new_one(project: Project) -> None:
+    (steps,) = documented("Keys", 1)
+    project("up", "-d")
+    project.goes_on()
+    project.shell(steps[:1])
+    until(lambda: "this actor's key" in docker("logs", f"{PROJECT}_actor_1"))
+    produced = project.ledger()["produced"]
+    time.sleep(10)
+    assert project.ledger()["produced"] == produced
+    project.shell(steps[1:])
+    project.goes_on()
     assert project.ledger()["produced"] > produced
     assert "produced" in project("exec", "-T", "learner", "bidist", "status")  # status 0: the ledger balances
 
