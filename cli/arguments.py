@@ -24,6 +24,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> int:
+    """Parses a whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected 1 or a larger whole number, found {text!r}")
+    return int(text)
+
+
 def address(text: str) -> str:
     """Checks where to listen: at a port, which actors find through Redis together with `--host`."""
     if not text.startswith("tcp://"):

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cli.arguments import count
+from cli.arguments import count, positive
 from cli.commands import Commands
 from common.errors import ConfigError
 
@@ -43,7 +43,7 @@ def add_parsers(commands: Commands) -> None:
     add("--method", action="append", metavar="NAME", help="for methods (default: all); repeatable")
     seconds = "seconds for each part of a round (default: 20); for time-to-return, when to give up (default: 1800)"
     add("--seconds", type=float, metavar="S", help=seconds)
-    add("--rounds", type=int, metavar="N", help="rounds (default: 3; for time-to-return 1)")
+    add("--rounds", type=positive, metavar="N", help="rounds (default: 3; for time-to-return 1)")
     add("--out", type=Path, metavar="FILE.json", help="write the figures as JSON")
     peers = bench.add_argument_group("for peers and time-to-return")
     names = "sample-factory, rllib, or both with a comma between them (default: both)"

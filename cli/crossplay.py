@@ -5,7 +5,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from cli.arguments import INTERRUPTED, add_folder
+from cli.arguments import INTERRUPTED, add_folder, count, positive
 from cli.commands import Commands
 from cli.signals import stop_on_signals
 from common.errors import ConfigError
@@ -19,11 +19,11 @@ def add_parsers(commands: Commands) -> None:
     crossplay.add_argument("runs", nargs="+", metavar="RUN", help="runs of one game: folders, or names in --folder")
     crossplay.add_argument("--random", action="store_true", help="include random players")
     crossplay.add_argument(
-        "--episodes", type=int, default=8, metavar="N", help="episodes per pair and split (default: 8)"
+        "--episodes", type=positive, default=8, metavar="N", help="episodes per pair and split (default: 8)"
     )
     crossplay.add_argument("--checkpoint", default="newest", metavar="NAME", help="of each run (default: newest)")
-    crossplay.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the evaluation (default: 0)")
-    crossplay.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    crossplay.add_argument("--seed", type=count, default=0, metavar="N", help="seed of the evaluation (default: 0)")
+    crossplay.add_argument("--workers", type=count, default=0, metavar="N", help="processes (default: one per core)")
     crossplay.add_argument(
         "--out", type=Path, default=Path("crossplay"), metavar="FOLDER", help="where to write (default: crossplay)"
     )
@@ -35,11 +35,6 @@ def _crossplay(arguments: argparse.Namespace) -> int:
     from evaluator.tournament import check, crossplay_all, read_rows
     from reports.crossplay import rows_among, show, write_report
 
-    if arguments.episodes < 1 or arguments.workers < 0 or arguments.seed < 0:
-        raise ConfigError(
-            f"--episodes {arguments.episodes} --workers {arguments.workers} --seed {arguments.seed}: expected positive "
-            "numbers"
-        )
     if arguments.checkpoint == "all":
         raise ConfigError(
             "--checkpoint all: crossplay plays one checkpoint of each run; name one, or leave --checkpoint out"

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.arguments import INTERRUPTED, add_folder, count, minutes
+from cli.arguments import INTERRUPTED, add_folder, count, minutes, positive
 from cli.commands import Commands
 from cli.signals import stop_on_signals
 from common.errors import ConfigError
@@ -77,9 +77,11 @@ def _add_evaluate(commands: Commands) -> None:
         help="newest (default), all, or a checkpoint's name; repeatable",
     )
     evaluate.add_argument("--average", action="store_true", help="play the running average of theta")
-    evaluate.add_argument("--episodes", type=int, default=20, metavar="N", help="episodes per scenario (default: 20)")
+    evaluate.add_argument(
+        "--episodes", type=positive, default=20, metavar="N", help="episodes per scenario (default: 20)"
+    )
     evaluate.add_argument("--seed", type=count, default=0, metavar="N", help="seed of the evaluation (default: 0)")
-    evaluate.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    evaluate.add_argument("--workers", type=count, default=0, metavar="N", help="processes (default: one per core)")
     evaluate.add_argument(
         "--out", type=Path, metavar="FILE", help="the results (default: evaluation.jsonl in the run's folder)"
     )
@@ -94,8 +96,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from evaluator import evaluate
     from reports.terminal import show
 
-    if arguments.episodes < 1 or arguments.workers < 0:
-        raise ConfigError(f"--episodes {arguments.episodes} --workers {arguments.workers}: expected positive numbers")
     if not arguments.runs and not arguments.random and not arguments.policy:
         raise ConfigError("nothing to evaluate: name a run, --random GAME or --policy MODULE:BUILD")
     stopping = stop_on_signals()
@@ -118,7 +118,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         out = arguments.out or folders[0].evaluation
         shown = partial(show, out=out, seed=arguments.seed, reference=arguments.reference)
         evaluate.follow(folders[0], out, shown=shown, **options)
-        return 0
+        return INTERRUPTED if stopping.is_set() else 0
     groups = {
         f.evaluation: evaluate.populations(f, arguments.checkpoints or ["newest"], arguments.average) for f in folders
     }

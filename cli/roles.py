@@ -12,7 +12,7 @@ from cli.arguments import add_allow, add_keys, add_run, address, count
 from cli.commands import Commands
 from cli.configuration import add_configuration, new, resumed
 from cli.signals import stop_on_signals
-from common.errors import StoreError
+from common.errors import Stopped, StoreError
 from common.run_folder import RunFolder
 from common.settings import HEALTH_VARIABLE, variable
 
@@ -120,7 +120,7 @@ def _actor(arguments: argparse.Namespace) -> int:
     name = arguments.name or f"{socket.gethostname()}-{os.getpid()}"
     keys = None if arguments.keys is None else ActorKeys.read(arguments.keys)
     store = _store(arguments)
-    with _probes(arguments):
+    with _probes(arguments), contextlib.suppress(Stopped):
         actor.run(store, name, keys)
     return _status(arguments, store)
 
@@ -129,7 +129,7 @@ def _distiller(arguments: argparse.Namespace) -> int:
     from distiller import service
 
     store = _store(arguments)
-    with _probes(arguments):
+    with _probes(arguments), contextlib.suppress(Stopped):
         service.run(store)
     return _status(arguments, store)
 

@@ -4,10 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cli.arguments import INTERRUPTED, steps
+from cli.arguments import INTERRUPTED, count, positive, steps
 from cli.commands import Commands
 from cli.signals import stop_on_signals
-from common.errors import ConfigError
 from common.settings import parse_overrides
 
 SWEEP_EXAMPLES = """\
@@ -41,7 +40,7 @@ def add_parsers(commands: Commands) -> None:
         metavar="FOLDER",
         help="keep each trial's measurements here, in a small file without checkpoints; trials here count as done",
     )
-    sweep.add_argument("--slurm", type=int, metavar="N", help="submit N workers to SLURM and exit")
+    sweep.add_argument("--slurm", type=positive, metavar="N", help="submit N workers to SLURM and exit")
     sweep.add_argument(
         "--slurm-option",
         action="append",
@@ -58,13 +57,13 @@ def add_parsers(commands: Commands) -> None:
         "--out", type=Path, metavar="FOLDER", help="tables, figures and archive (default: results/table-1)"
     )
     reproduce.add_argument("--work", type=Path, metavar="FOLDER", help="where runs are kept (default: sweeps/table-1)")
-    reproduce.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
-    reproduce.add_argument("--actors", type=int, metavar="N", help="actor processes of each run")
+    reproduce.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time (default: 1)")
+    reproduce.add_argument("--actors", type=count, metavar="N", help="actor processes of each run")
 
     summary = "search for settings with Optuna; resumable"
     tune = commands.add("many runs", "tune", summary, _tune, "[PLAN] [SECTION.KEY=RANGE ...]", TUNE_EXAMPLES)
     _add_plan(tune)
-    tune.add_argument("--trials", type=int, default=20, metavar="N", help="suggestions to measure (default: 20)")
+    tune.add_argument("--trials", type=positive, default=20, metavar="N", help="suggestions to measure (default: 20)")
     tune.add_argument(
         "--measure",
         metavar="NAME",
@@ -89,11 +88,11 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         "tune also a range: log:1e-4..1e-3, 1..4, 4|8",
     )
     parser.add_argument("--scenario", metavar="5,6", help="evaluate each run in these scenarios, by number or name")
-    parser.add_argument("--episodes", type=int, metavar="N", help="episodes per scenario (default: 20)")
-    parser.add_argument("--games", type=int, metavar="N", help="as for train (default: 0)")
+    parser.add_argument("--episodes", type=positive, metavar="N", help="episodes per scenario (default: 20)")
+    parser.add_argument("--games", type=count, metavar="N", help="as for train (default: 0)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: sweeps/NAME)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
-    parser.add_argument("--actors", type=int, metavar="N", help="actor processes of each run")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time (default: 1)")
+    parser.add_argument("--actors", type=count, metavar="N", help="actor processes of each run")
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
@@ -102,8 +101,6 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from experiments.sweep import Sweep
     from experiments.sweep_folder import open_sweep, show
 
-    if arguments.jobs < 1 or (arguments.slurm is not None and arguments.slurm < 1):
-        raise ConfigError(f"--jobs {arguments.jobs} --slurm {arguments.slurm}: expected 1 or more")
     changes = _changes(arguments)
     plan = make_plan(changes) if arguments.plan is None else read_plan(arguments.plan, changes)
     folder = arguments.out or _folder(arguments.plan)
@@ -133,8 +130,6 @@ def _sweep(arguments: argparse.Namespace) -> int:
 def _reproduce(arguments: argparse.Namespace) -> int:
     from experiments.reproduce import reproduce
 
-    if arguments.jobs < 1:
-        raise ConfigError(f"--jobs {arguments.jobs}: expected 1 or more")
     name = "table-1-small" if arguments.small else "table-1"
     work, out = arguments.work or Path("sweeps") / name, arguments.out or Path("results") / name
     stopping = stop_on_signals()
@@ -150,8 +145,6 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 def _tune(arguments: argparse.Namespace) -> int:
     from experiments.tune import Search, read_search
 
-    if arguments.jobs < 1 or arguments.trials < 1:
-        raise ConfigError(f"--jobs {arguments.jobs} --trials {arguments.trials}: expected 1 or more")
     changes = _changes(arguments)
     if arguments.measure is not None:
         changes["measure"] = arguments.measure

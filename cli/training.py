@@ -14,8 +14,7 @@ from cli.signals import stop_on_signals
 from common.config import Config, learner_threads
 from common.cores import core_count
 from common.errors import ConfigError
-from common.files import read_lines
-from common.run_folder import RunFolder
+from common.run_folder import RunFolder, find_run
 from common.settings import LOG_VARIABLE, variable
 from reports.trackers import TRACKERS
 
@@ -37,7 +36,7 @@ def add_parsers(commands: Commands) -> None:
     add_configuration(train)
     train.add_argument("--resume", metavar="RUN", help="continue a stopped run; --steps may raise its budget")
     train.add_argument(
-        "--actors", type=int, metavar="N", help="actor processes (default: one for each core the learner leaves)"
+        "--actors", type=count, metavar="N", help="actor processes (default: one for each core the learner leaves)"
     )
     train.add_argument("--redis", type=redis_url, metavar="URL", help="use this Redis server instead of starting one")
     train.add_argument(
@@ -67,8 +66,6 @@ def _train(arguments: argparse.Namespace) -> int:
     config, folder = _resume(arguments) if arguments.resume else _start(arguments)
     if arguments.redis:
         require_redis(arguments.redis)
-    if arguments.actors is not None and arguments.actors < 0:
-        raise ConfigError(f"--actors {arguments.actors}: expected a number, 0 if all actors run elsewhere")
     for tracker in arguments.track:
         require("track", tracker)
     if arguments.serial and (arguments.film_every or arguments.track):
@@ -115,11 +112,11 @@ def _start(arguments: argparse.Namespace) -> tuple[Config, RunFolder]:
 
 
 def _resume(arguments: argparse.Namespace) -> tuple[Config, RunFolder]:
-    folder = RunFolder((arguments.folder or Path("runs")) / Path(arguments.resume).name)
+    folder = find_run(arguments.folder or Path("runs"), arguments.resume)
     if not folder.config.exists():
         raise ConfigError(f"there is no run at {folder.path}: no {folder.config.name} was found in it")
     config = resumed(arguments, folder)
-    done = sum(line["player_steps"] for line in read_lines(folder.metrics)[-1:])
+    done = folder.last_update().get("player_steps", 0)
     if done >= config.run.player_steps and (folder.summary.exists() or arguments.steps is not None):
         raise ConfigError(
             f"run {folder.path} has made {done} of {config.run.player_steps} player steps: it is finished, unless you "

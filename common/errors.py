@@ -6,6 +6,7 @@
     ├── SubstrateError     an environment cannot be built, or broke while running
     ├── WireError          a message is invalid; `reason` is the counter it is filed under
     ├── StoreError         Redis is unreachable, or data in it is missing or damaged
+    ├── Stopped            the process was asked to stop while it waited
     └── CheckpointError    a checkpoint is missing, damaged or does not fit the run
 
 The command line prints a `BidistError` as one line; anything else is a bug and shows its traceback.
@@ -55,6 +56,10 @@ class WireError(BidistError):
 
 class StoreError(BidistError):
     """Redis is unreachable, or data in it is missing or damaged."""
+
+
+class Stopped(BidistError):
+    """The process was asked to stop while it waited."""
 
 
 class CheckpointError(BidistError):

@@ -186,10 +186,7 @@ class RunFolder:
     def put_url(self, url: str) -> None:
         """Writes where the run's Redis is, for this user only: the URL may hold a password."""
         self.redis.mkdir(exist_ok=True)
-        path = self.redis / "url"
-        path.touch(0o600)
-        path.chmod(0o600)
-        path.write_text(url + "\n")
+        write(self.redis / "url", f"{url}\n".encode(), mode=0o600)
 
     def read_config(self) -> Config:
         """Reads the configuration back.

@@ -17,7 +17,7 @@ import redis
 from common import heartbeats, versions
 from common.config import Config
 from common.connection import PATIENCE_S, connect, shown
-from common.errors import StoreError
+from common.errors import Stopped, StoreError
 from common.foreign import check_allowed
 from common.ledger import Ledger
 from common.settings import validate
@@ -283,12 +283,13 @@ class Store:
             if not logged:
                 log.info("waiting for %s of run %s in Redis at %s", what, self.run, shown(self.url))
                 logged = True
-            if time.monotonic() > deadline or self.stopping.is_set():
+            if self.stopping.wait(0.1):
+                raise Stopped(f"stopped while waiting for {what} of run {self.run!r}")
+            if time.monotonic() > deadline:
                 raise StoreError(
                     f"no {what} of run {self.run!r} in Redis at {shown(self.url)} after {timeout_s:.0f} s; "
                     f"is its {'distiller' if what == PHI else 'learner'} running?"
                 )
-            time.sleep(0.1)
         return value
 
 

@@ -186,14 +186,12 @@ class Supervisor:
             return str(store.ledger.balance()) if finished else None
 
     def _supervise(self, store: Store, roles: list[Role]) -> None:
-        learner = roles[0]
         for role in roles:
             role.start(self._folder.logs)
         shown_at = 0.0
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while not self._stopping.is_set():
-                self._mend(store, roles)
-                if not learner.running and learner.due == 0.0:
+                if self._mend(store, roles):
                     return
                 if time.monotonic() - shown_at > (LIVE_EVERY_S if self._console.is_terminal else PLAIN_EVERY_S):
                     shown_at = time.monotonic()
@@ -207,8 +205,11 @@ class Supervisor:
         else:
             self._say(views.plain(snapshot))
 
-    def _mend(self, store: Store, roles: list[Role]) -> None:
-        """Restarts what has died: Redis at once, a role after a delay that grows with each death."""
+    def _mend(self, store: Store, roles: list[Role]) -> bool:
+        """Restarts what has died: Redis at once, a role after a delay that grows with each death.
+
+        Returns: whether the learner has ended because the run is finished.
+        """
         if self._server is not None and self._server.poll() is not None:
             self._console.print("[yellow]Redis died: restarting it[/]")
             self._server.restart()
@@ -219,6 +220,8 @@ class Supervisor:
             if role.due == 0.0:
                 status = role.process.poll()
                 if status == 0 and _over(store):
+                    if role.kind == "learner":
+                        return True
                     continue
                 if not role.needed:
                     if status:
@@ -239,6 +242,7 @@ class Supervisor:
                 role.start(self._folder.logs)
                 with contextlib.suppress(BidistError, redis.RedisError):
                     store.put_event("supervisor", role.name, "restart")
+        return False
 
     def _leave(self, store: Store, roles: list[Role]) -> None:
         for kind, timeout_s in LEAVE_S.items():

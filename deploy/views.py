@@ -20,9 +20,8 @@ from common.foreign import foreign
 from common.ledger import Balance
 from common.run_folder import renamed
 from common.store import Store
-from methods import make_method
+from methods import Method, make_method
 
-TICK_S = 1.0
 POINTS = 60
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -68,19 +67,21 @@ class Snapshot:
 
     @property
     def distils(self) -> bool:
-        """Whether the run's method has a distiller."""
-        if self.config is None:
-            return False
+        """Whether the run's method has distillation events."""
+        return bool(self.distillation) if self._method is None else bool(self._method.directions)
+
+    @property
+    def _method(self) -> Method | None:
         # Looking at a run must not import what its configuration names.
-        return bool(self.distillation) if foreign(self.config) else bool(make_method(self.config).directions)
+        return None if self.config is None or foreign(self.config) else make_method(self.config)
 
     def missing(self) -> list[str]:
         """Returns the roles that the run needs and that send no heartbeats."""
         if self.progress.get("state") != "running":
             return []
         roles = {role for role, _ in self.workers}
-        needed = ["learner", "actor", *(["distiller"] if self.distils else [])]
-        return [role for role in needed if role not in roles]
+        phi = self.distils if self._method is None else self._method.phi is not None
+        return [role for role in ("learner", "actor", *["distiller"] * phi) if role not in roles]
 
     @property
     def halted(self) -> str:

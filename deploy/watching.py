@@ -92,13 +92,15 @@ def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
         if (reason := refusal(url)) is not None:
             raise ConfigError(f"no Redis answers at {shown(url)}: {reason}")
         names = runs(connect(url))
+        if not names:
+            raise ConfigError(f"Redis at {shown(url)} has no runs")
         if run is None and len(names) != 1:
             raise ConfigError(
                 f"Redis at {shown(url)} has {len(names)} runs: choose one with --run ({', '.join(names)})"
             )
         run = run or names[0]
         if run not in names:
-            raise ConfigError(f"Redis at {shown(url)} knows no run {run!r}; it knows {', '.join(names) or 'none'}")
+            raise ConfigError(f"Redis at {shown(url)} knows no run {run!r}; it knows {', '.join(names)}")
         return Store(url, run, patience_s=PATIENCE_S)
     found = [p for p in folder.glob("*/config.yaml") if run is None or p.parent.name == run]
     if not found:

@@ -33,7 +33,7 @@ class Distiller:
         self._policies = method.phi_policies(spec.players)
         self._theta = method.network(spec, self._policies).requires_grad_(False)
         self.phi = method.network(spec, self._policies)
-        self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=self._config.forward_learning_rate)
+        self._optimiser = self._fresh("forward")
         self._rng = np.random.default_rng(method.config.run.seed)
         self._last: Direction | None = None
         self.events = 0
@@ -59,8 +59,7 @@ class Distiller:
             raise ValueError("this method distils nothing")
         self._theta.load_state_dict(each(theta, self._policies))
         if direction != self._last:
-            rate = config.forward_learning_rate if direction == "forward" else config.reverse_learning_rate
-            self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=rate)
+            self._optimiser = self._fresh(direction)
         index = self.method.phi_policy_indices(observations.policy)
         data = _Data.of(observations, index, self._policies, config.burn_in)
         with torch.no_grad():
@@ -96,8 +95,7 @@ class Distiller:
         self.phi.load_state_dict(tensors["phi"])
         self.events, self._last = state["events"], state["last"]
         self._rng.bit_generator.state = state["numpy_random"]
-        if self._last == "reverse":
-            self._optimiser = torch.optim.Adam(self.phi.parameters(), lr=self._config.reverse_learning_rate)
+        self._optimiser = self._fresh(self._last or "forward")
         load_optimiser(self._optimiser, self.phi, tensors["optimiser"])
 
     def adopt(self, phi: Mapping[str, Tensor]) -> None:
@@ -105,10 +103,18 @@ class Distiller:
         self.phi.load_state_dict(dict(phi))
         self._last = None
 
+    def _fresh(self, direction: Direction) -> torch.optim.Adam:
+        """Returns an optimiser for events of a direction."""
+        config = self._config
+        rate = config.forward_learning_rate if direction == "forward" else config.reverse_learning_rate
+        return torch.optim.Adam(self.phi.parameters(), lr=rate)
+
     def _smoothed(self, teacher: Tensor) -> Tensor:
         """Mixes theta with the uniform distribution."""
-        uniform = math.log(self._config.forward_smoothing or 1e-45) - math.log(teacher.shape[-1])
-        return torch.logaddexp(teacher + math.log1p(-self._config.forward_smoothing), teacher.new_tensor(uniform))
+        if (share := self._config.forward_smoothing) == 0:
+            return teacher
+        uniform = teacher.new_tensor(math.log(share) - math.log(teacher.shape[-1]))
+        return torch.logaddexp(teacher + math.log1p(-share), uniform)
 
     def _move(self, data: "_Data", teacher: Tensor, direction: Direction) -> int:
         """Moves phi until L has reached the direction's bound on a minibatch; returns the gradient steps taken.

@@ -16,7 +16,7 @@ from common.config import Config
 from common.errors import ConfigError
 from common.files import read_lines, write
 from common.settings import load_yaml, validate
-from experiments.progress import Notes, progress
+from experiments.progress import ACTIVE, Notes, progress
 from experiments.trial import Trial
 
 Columns = dict[str, list[Any]]
@@ -54,7 +54,7 @@ def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
     restored = 0
     for trial in trials:
         path, folder, notes = archive / f"{trial.name}.json.gz", trial.folder(sweep), Notes.of(sweep, trial)
-        if not path.exists() or progress(sweep, trial).state == "done":
+        if not path.exists() or progress(sweep, trial).state in ("done", *ACTIVE):
             continue
         try:
             kept = json.loads(gzip.decompress(path.read_bytes()))

@@ -5,7 +5,6 @@ learner, the distiller or Redis is killed or stopped for a while. What is hit an
 """
 
 import contextlib
-import json
 import math
 import random
 import time
@@ -22,7 +21,7 @@ from common.weights import PHI, THETA
 from deploy.supervisor import FAST_DEATHS, FAST_DEATHS_S
 from experiments.containers import containers
 from experiments.targets import CHECKPOINT_S, START_S, VICTIMS, Target, processes
-from reports.provenance import circumstances
+from reports.provenance import write_json
 
 PAUSE_S, STOP_S = (0.5, 3.0), (0.5, 6.0)
 SETTLE_S, NEWEST = 120.0, 1000
@@ -120,8 +119,7 @@ def run(seconds: float, seed: int, out: Path | None, say: Callable[[str], None],
         balance, report.unrolls_in_checkpoint, report.updates = target.stock()
     report.ledger = {**asdict(balance), "reasons": dict(balance.reasons)}
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({**report.record(), "circumstances": circumstances()}, indent=1) + "\n")
+        write_json(out, report.record())
     return report
 
 

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from common.config import Config
 from common.errors import ConfigError
+from common.files import write
 from common.run_folder import RunFolder
 from common.settings import load_config
 from common.unroll import Unroll
@@ -130,12 +131,10 @@ def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path)
       out: the folder to write to.
 
     Raises:
-      ConfigError: if a name is unknown, or there is nothing to run.
+      ConfigError: if a name is unknown.
     """
     if unknown := [name for name in names if name not in TRIED]:
         raise ConfigError(f"--methods {unknown[0]!r}: expected some of {', '.join(map(repr, TRIED))}")
-    if min(seeds, updates, workers) < 1:
-        raise ConfigError(f"--seeds {seeds} --updates {updates} --workers {workers}: expected 1 or more of each")
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
     jobs = [(name, seed, updates) for seed in range(seeds) for name in names]
@@ -146,10 +145,10 @@ def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path)
             outcomes.append(o)
             console.print(f"{done} of {len(jobs)}: {o.what}, seed {o.seed}: {o.other:.2f} per step with strangers")
     outcomes.sort(key=lambda o: (names.index(o.what), o.seed))
-    (out / "outcomes.jsonl").write_text("".join(json.dumps(asdict(o)) + "\n" for o in outcomes))
+    write(out / "outcomes.jsonl", "".join(json.dumps(asdict(o)) + "\n" for o in outcomes).encode())
     summary = summarise(names, outcomes)
     options = ["--seeds", str(seeds), "--updates", str(updates), "--methods", *names]
     document = {"command": shlex.join(["bidist", "conventions", *options]), "methods": summary, **circumstances()}
-    (out / "conventions.json").write_text(json.dumps(document, indent=1) + "\n")
+    write(out / "conventions.json", f"{json.dumps(document, indent=1)}\n".encode())
     draw(names, outcomes, out / "conventions.png")
     console.print(table(summary))

@@ -4,7 +4,6 @@ A real learner trains on what honest synthetic actors send, for a while alone an
 """
 
 import contextlib
-import json
 import multiprocessing
 import random
 import statistics
@@ -17,7 +16,6 @@ from pathlib import Path
 import zmq
 
 from common.errors import ConfigError, SetupError
-from common.files import write
 from common.store import Store
 from common.unroll import UnrollSpec
 from common.weights import PHI
@@ -26,7 +24,7 @@ from deploy.redis_server import RedisServer
 from experiments.crowd import Crowd, made_up
 from experiments.load import RUN, START_S, roles
 from learner.service import unroll_spec
-from reports.provenance import circumstances
+from reports.provenance import write_json
 
 ACTORS, WARM_S, ENDLESS_S, EDITS = 4, 3.0, 1e9, 3
 
@@ -64,7 +62,7 @@ def run(seconds: float, rounds: int, out: Path | None) -> int:
     if out is not None:
         figures = {"alone_unrolls_per_s": alone, "flooded_unrolls_per_s": flooded, "ratios": ratios, "dropped": dropped}
         out.parent.mkdir(parents=True, exist_ok=True)
-        write(out, (json.dumps({**figures, "circumstances": circumstances()}, indent=1) + "\n").encode())
+        write_json(out, figures)
     return 0
 
 

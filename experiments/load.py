@@ -6,7 +6,6 @@ and after each stop of the learner (SIGSTOP) traffic has to come back while the 
 """
 
 import contextlib
-import json
 import os
 import signal
 import statistics
@@ -30,7 +29,7 @@ from deploy.supervisor import Role
 from experiments.crowd import Crowd
 from experiments.targets import SETTINGS, STOPPED_S
 from learner.service import unroll_spec
-from reports.provenance import circumstances
+from reports.provenance import write_json
 
 RUN, REAL = "load", "real"
 SAMPLES = 100
@@ -150,8 +149,7 @@ def run(actors: int, seconds: float, seed: int, out: Path | None, say: Callable[
         saved = checkpoint.newest(RunFolder(Path(parent) / RUN).checkpoints)
         report.unrolls_in_checkpoint = 0 if saved is None else int(saved.state["unrolls"])
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({**report.record(), "circumstances": circumstances()}, indent=1) + "\n")
+        write_json(out, report.record())
     return report
 
 

@@ -130,6 +130,7 @@ class Sweep:
                 continue
             if self._settled(trial):
                 self._tried.add(trial.name)
+                self._keep(trial)
                 continue
             notes, claim = Notes.of(self._folder, trial), contextlib.ExitStack()
             try:
@@ -186,11 +187,16 @@ class Sweep:
                 error = _last_line(running.notes.log) or f"ended with status {status}"
                 running.notes.write(error=error, failed_at=time.time())
                 log.warning("%s failed: %s", trial.name, error)
-            elif self._archive is not None:
-                keep(self._folder, trial, self._archive)
+            else:
+                self._keep(trial)
             running.claim.close()
             self._running.remove(running)
             save_rows(self._folder)
+
+    def _keep(self, trial: Trial) -> None:
+        """Archives a trial, if it is done and there is an archive that lacks it."""
+        if self._archive is not None and progress(self._folder, trial).state == "done":
+            keep(self._folder, trial, self._archive)
 
     def _leave(self) -> None:
         """Stops the children, which write a checkpoint; kills those that take too long."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common import checkpoint
 from common.errors import BidistError, ConfigError
+from common.files import write
 from common.run_folder import RunFolder
 from evaluator.evaluate import Population, populations
 from evaluator.results import rows_of
@@ -74,4 +75,4 @@ def stage(folder: RunFolder, population: Population, repository: str, out: Path)
     rows = rows_of(folder.evaluation)
     if rows:
         shutil.copy(folder.evaluation, out)
-    (out / "README.md").write_text(model_card(population, repository, rows, shown))
+    write(out / "README.md", model_card(population, repository, rows, shown).encode())

@@ -5,7 +5,7 @@ import os
 import platform
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 def circumstances() -> dict[str, Any]:
     """Returns hardware, versions and commit, for a JSON file."""
     return {"hardware": hardware(), "versions": versions(), "commit": commit()}
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes what was measured as JSON, with its circumstances."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, f"{json.dumps({**record, 'circumstances': circumstances()}, indent=1)}\n".encode())
 
 
 def record_command(folder: Path, command: Sequence[str]) -> None:

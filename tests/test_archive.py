@@ -2,15 +2,17 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from common.errors import ConfigError
-from common.files import append_line, write
+from common.files import append_line, locked, write
 from experiments.archive import keep, restore
-from experiments.plan import make_plan
+from experiments.plan import make_plan, read_plan
 from experiments.progress import NOTES, Notes, progress, row
+from experiments.sweep import Sweep
 from experiments.trial import Trial
 
 
@@ -62,6 +64,23 @@ def test_a_trial_that_was_kept_is_done_wherever_it_is_restored(trial: Trial, tmp
     assert after == before
     assert json.loads(trial.folder(elsewhere).distillation.read_text())["kl_after_nats"] == 0.25
     assert restore(elsewhere, [trial], archive) == 0, "it is there"
+
+
+def test_a_trial_that_another_process_runs_is_left_alone(trial: Trial, tmp_path: Path) -> None:
+    sweep, archive = tmp_path / "sweep", tmp_path / "archive"
+    keep(sweep, trial, archive)
+    trial.folder(sweep).summary.unlink()
+    before = trial.folder(sweep).metrics.read_bytes()
+    append_line(trial.folder(sweep).metrics, {"player_steps": 9999})
+    with locked(Notes.of(sweep, trial).lock):
+        assert restore(sweep, [trial], archive) == 0
+    assert trial.folder(sweep).metrics.read_bytes() != before
+
+
+def test_a_trial_that_was_done_before_there_was_an_archive_is_kept(trial: Trial, tmp_path: Path) -> None:
+    sweep, archive = tmp_path / "sweep", tmp_path / "archive"
+    assert Sweep(read_plan(sweep, {}), sweep, 1, [], threading.Event(), archive).run()
+    assert [path.name for path in archive.iterdir()] == [f"{trial.name}.json.gz"]
 
 
 def test_what_an_archive_lacks_is_left_to_be_run(trial: Trial, tmp_path: Path) -> None:

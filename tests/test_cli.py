@@ -134,6 +134,7 @@ def test_run_resumes_in_its_folder_from_any_directory(
     assert main([*train, "--run", "cli-far", "--substrate", "matrix_coordination", *SMALL, "--steps", "1500"]) == 0
     monkeypatch.chdir(there)
     assert main([*train, "--folder", str(here / "runs"), "--resume", "cli-far", "--steps", "3000"]) == 0
+    assert main([*train, "--resume", str(here / "runs" / "cli-far"), "--steps", "4500"]) == 0
     assert list(there.iterdir()) == []
     updates = [line["updates"] for line in read_lines(here / "runs" / "cli-far" / "metrics.jsonl")]
     assert updates == list(range(1, len(updates) + 1)) and len(updates) > 3
@@ -148,7 +149,6 @@ def test_run_resumes_in_its_folder_from_any_directory(
         (["evaluate"], "nothing to evaluate"),
         (["evaluate", "nowhere"], "there is no run at"),
         (["evaluate", "--random", "matrix_coordination"], "no official scenarios"),
-        (["evaluate", "--random", "coins", "--episodes", "0"], "--episodes 0"),
         (["evaluate", "--random", "coins", "--follow"], "--follow follows one run"),
         (["evaluate", "nowhere", "--follow", "--policy", "a:b"], "--policy plays alone"),
         (["record", "nowhere"], "there is no run at"),
@@ -159,19 +159,14 @@ def test_run_resumes_in_its_folder_from_any_directory(
         (["bench", "methods", "--scenario", "coins_0"], "only `bidist bench scenarios` takes it, not `bench methods`"),
         (["bench", "throughput", "--method", "mappo"], "only `bidist bench methods` takes it, not `bench throughput`"),
         (["conventions", "--out", "x", "--methods", "mapo"], "--methods 'mapo': expected some of 'bidist'"),
-        (["conventions", "--out", "x", "--seeds", "0"], "--seeds 0"),
         (["curves", "nowhere", "--out", "x.png"], "runs/nowhere/config.yaml"),
         (["sweep", "nowhere.yaml"], "nowhere.yaml: "),
-        (["sweep", "--jobs", "0"], "--jobs 0"),
-        (["sweep", "--slurm", "0"], "--slurm 0: expected 1 or more"),
         (["sweep", "--method", "mapo"], "did you mean mappo"),
         (["sweep", "--seeds", "a"], "expected seeds such as 0-4"),
         (["sweep", "--status"], "there is no sweep at sweeps/sweep: no sweep.yaml"),
-        (["tune", "--trials", "0"], "--trials 0: expected 1 or more"),
         (["tune"], "nothing to search"),
         (["crossplay", "nowhere"], "there is no run at"),
         (["crossplay", "a", "--checkpoint", "all"], "crossplay plays one checkpoint of each run"),
-        (["crossplay", "a", "--episodes", "0"], "--episodes 0"),
     ],
 )
 def test_impossible_requests_are_refused_and_leave_nothing(
@@ -184,6 +179,31 @@ def test_impossible_requests_are_refused_and_leave_nothing(
     monkeypatch.chdir(tmp_path)
     assert words in error(capsys, *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "text", "least"),
+    [
+        ("evaluate --random coins", "--episodes", "0", 1),
+        ("evaluate --random coins", "--workers", "-1", 0),
+        ("sweep", "--jobs", "0", 1),
+        ("sweep", "--slurm", "0", 1),
+        ("tune", "--trials", "0", 1),
+        ("conventions --out x", "--seeds", "0", 1),
+        ("crossplay a", "--episodes", "0", 1),
+        ("train", "--actors", "-1", 0),
+        ("chaos", "--actors", "0", 1),
+        ("bench", "--rounds", "two", 1),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_the_smallest_that_is_not(
+    capsys: pytest.CaptureFixture[str], command: str, option: str, text: str, least: int
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), f"{option}={text}"])
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"argument {option}: expected {least} or a larger whole number, found {text!r}")
 
 
 def test_name_of_a_run_wins_over_a_folder_of_that_name(

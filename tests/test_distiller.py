@@ -237,13 +237,15 @@ def test_burn_in_warms_up_the_recurrent_states_but_does_not_count() -> None:
 
 @pytest.mark.parametrize("events", [1, 2, 3])
 def test_a_restored_distiller_makes_a_bit_identical_next_event(events: int) -> None:
-    settings: dict[str, Any] = {"phase_events": 2, "reverse_bound": None}
+    settings: dict[str, Any] = {"phase_events": 2, "reverse_bound": None, "reverse_learning_rate": 1e-4}
     whole = distiller(**settings)
     for update in range(1, events + 1):
         whole.event(theta(1, update), observations(1, update))
     tensors, state = copy.deepcopy((whole.tensors(), whole.state()))
     expected = whole.event(theta(1), observations(1, 9))
     resumed = distiller(**settings)
+    for update in range(3):  # in the other direction by now
+        resumed.event(theta(1, update), observations(1, update))
     resumed.restore(tensors, state)
     assert resumed.event(theta(1), observations(1, 9)) == expected
     assert same(phi(resumed), phi(whole))

@@ -43,3 +43,30 @@ def test_redis_that_dies_while_a_role_is_restarted_is_restarted_too(tmp_path: Pa
         role.process = None
         supervisor._mend(store, [role])
         assert server.poll() is None and store.client.ping()
+
+
+class Deadly(Role):
+    """A role at whose restart the learner dies."""
+
+    learner: Role
+
+    def start(self, logs: Path) -> None:
+        assert self.learner.process is not None
+        self.learner.process.kill()
+        self.learner.process.wait()
+
+
+def test_a_learner_that_dies_while_an_actor_is_restarted_is_restarted_too(redis_url: str, tmp_path: Path) -> None:
+    config = configuration(tmp_path, "deadly")
+    RunFolder.of(config.run).create(config)
+    RunFolder.of(config.run).logs.mkdir()
+    store = Store(redis_url, "deadly")
+    supervisor = Supervisor(config, 1, redis_url, threading.Event())
+    learner, actor = Role("learner", "learner", [], 1, redis_url, []), Deadly("actor", "actor", [], 1, redis_url, [])
+    learner.process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    actor.process = subprocess.Popen([sys.executable, "-c", ""])
+    actor.process.wait()
+    actor.learner, actor.due = learner, 1e-9
+    assert not supervisor._mend(store, [learner, actor]), "the run is not over"
+    assert not learner.running and learner.due == 0.0
+    assert not supervisor._mend(store, [learner]) and learner.due > 0, "it is to be restarted"

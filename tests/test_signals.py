@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import start
 
 from cli.signals import restored_handlers, stop_on_signals
 
@@ -52,6 +53,18 @@ def test_repeated_sigterm_is_the_same_request(child: "subprocess.Popen[str]") ->
 def test_later_sigterm_ends_the_process(child: "subprocess.Popen[str]") -> None:
     child.send_signal(signal.SIGTERM)
     assert child.wait(10) == 128 + signal.SIGTERM
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["actor", "distiller"])
+def test_a_role_that_is_stopped_while_it_waits_has_not_failed(role: str, redis_url: str) -> None:
+    with start(role, "--redis", redis_url, "--run", "absent", "--stopped-status", "143") as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if "waiting" in line)
+        assert "waiting for config of run absent" in line
+        process.send_signal(signal.SIGTERM)
+        assert "error" not in process.stdout.read()
+        assert process.wait(30) == 143
 
 
 def test_handlers_are_restored() -> None:

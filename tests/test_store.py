@@ -11,7 +11,7 @@ import torch
 from waiting import until
 
 from common.config import Config
-from common.errors import ConfigError, StoreError
+from common.errors import ConfigError, Stopped, StoreError
 from common.settings import load_config
 from common.store import Store, runs
 from common.weights import Observations, Weights
@@ -219,14 +219,14 @@ def test_a_wait_ends_when_the_role_should_stop(store: Store, redis_url: str) -> 
     def wait() -> None:
         try:
             Store(redis_url, store.run, stopping).config(timeout_s=3600)
-        except StoreError as error:
+        except Stopped as error:
             errors.append(str(error))
 
     waiter = threading.Thread(target=wait)
     waiter.start()
     stopping.set()
     waiter.join(timeout=30)
-    assert len(errors) == 1 and not waiter.is_alive()
+    assert errors == [f"stopped while waiting for config of run {store.run!r}"] and not waiter.is_alive()
 
 
 def test_a_finished_run_is_over_unless_a_learner_resumes_it(store: Store) -> None:

@@ -53,6 +53,12 @@ def test_who_is_not_there_before_the_first_update_is_named(store: Store, tmp_pat
     assert "yet" not in views.plain(views.snapshot(store))
 
 
+def test_a_distiller_that_only_publishes_phi_is_missed_too(store: Store, tmp_path: Path) -> None:
+    store.put_config(configuration(tmp_path, store.run, "method.name=bidist-no-distillation"))
+    store.put_progress({"state": "running"})
+    assert views.snapshot(store).missing() == ["learner", "actor", "distiller"]
+
+
 def test_one_screen_shows_everything(run: Store) -> None:
     text = shown(run)
     rows = ("player steps", "learning", "policy lag", "versions (min/mean/max)", "queue", "waiting")
