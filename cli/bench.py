@@ -7,7 +7,7 @@ from cli.arguments import count, positive
 from cli.commands import Commands
 from common.errors import ConfigError
 
-MEASUREMENTS = ("throughput", "methods", "scenarios", "core", "flood", "peers", "time-to-return")
+MEASUREMENTS = ("throughput", "methods", "scenarios", "core", "flood", "watching", "peers", "time-to-return")
 SUBSTRATE = "prisoners_dilemma_in_the_matrix__arena"
 WITH_PEERS = ("peers", "time-to-return")
 ONLY = {
@@ -26,6 +26,7 @@ measurements:
   scenarios        the evaluator relative to Melting Pot's own loop
   core             the hand-written GRU relative to torch's
   flood            a learner while a peer floods its port with garbage, relative to one that is left alone
+  watching         a run that a dashboard and an exporter watch, relative to one that nobody watches
   peers            the whole system relative to Sample Factory and RLlib, which it installs
   time-to-return   seconds until training earns a return, here and with the same peers
 """
@@ -91,6 +92,10 @@ def _alone(arguments: argparse.Namespace, what: str, how: tuple[float, int, Path
         from experiments import flood
 
         return flood.run(*how)
+    if what == "watching":
+        from experiments import watching_cost
+
+        return watching_cost.run(substrate, *how)
     from experiments import throughput
 
     return throughput.run(substrate, *how)
