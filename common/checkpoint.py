@@ -41,6 +41,11 @@ class Checkpoint:
     digests: dict[str, str]
 
 
+def path_of(folder: Path, number: int) -> Path:
+    """Returns the path of checkpoint `number`, whether it exists or not."""
+    return folder / f"{number:08d}"
+
+
 def save(
     folder: Path,
     number: int,
@@ -55,7 +60,7 @@ def save(
     Raises:
       CheckpointError: if there is no room for it, or it cannot be written for another reason.
     """
-    target = folder / f"{number:08d}"
+    target = path_of(folder, number)
     temporary = folder / f".{target.name}.{os.getpid()}"
     try:
         _write(target, temporary, tensors, state)

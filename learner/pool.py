@@ -42,7 +42,7 @@ class Pool:
         score = method.score(updates, training_return, self.scores)
         if score is None:
             return
-        state = {"rank": score, "version": theta.version}
+        state = {"score": score, "version": theta.version}
         try:
             checkpoint.save(self._folder, updates, {"theta": theta.parameters}, state, keep=None)
         except CheckpointError as error:
@@ -66,7 +66,9 @@ class Pool:
                 log.warning("dropping a past policy from the pool: %s", error)
                 continue
             theta = Weights(saved.state["version"], saved.tensors["theta"])
-            self._publish(int(path.name), theta, saved.state["rank"])
+            # Earlier releases called the score a rank.
+            score = saved.state["score" if "score" in saved.state else "rank"]
+            self._publish(int(path.name), theta, score)
 
     def _publish(self, updates: int, theta: Weights, score: float) -> None:
         name = self._store.put_in_pool(updates, theta, score)
@@ -75,4 +77,5 @@ class Pool:
     def _remove(self, name: str) -> None:
         del self._scores[name]
         self._store.remove_from_pool(name)
-        shutil.rmtree(self._folder / f"{int(name.rpartition(':')[2]):08d}", ignore_errors=True)
+        number = int(name.rpartition(":")[2])
+        shutil.rmtree(checkpoint.path_of(self._folder, number), ignore_errors=True)
