@@ -85,7 +85,7 @@ class Actor:
       config: the run's, as read from Redis.
       store: the run's keys.
       name: unique among the run's living actors.
-      keys: with which the learner admits it; None for a learner without keys.
+      keys: this actor's CURVE keys; None if the learner does not use keys.
     """
 
     players: Players

@@ -1,4 +1,4 @@
-"""Who may drive players: theta as it is now, the versions of phi, and past policies, as Redis names them."""
+"""Who may drive players: the current theta, versions of phi, and past policies, under their names in Redis."""
 
 from collections.abc import Iterable
 
@@ -12,11 +12,11 @@ from networks.players import Players
 
 
 class Cast:
-    """Keeps their weights loaded, and draws who drives whom in an episode.
+    """Loads the policies that may drive players and draws the drivers of each episode.
 
     Args:
       store: the run's keys.
-      method: says which of them play.
+      method: decides which of them play.
       players: where weights are loaded.
       rng: of the draws.
       alone_until: the version of theta before which it drives all players.

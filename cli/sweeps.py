@@ -18,9 +18,9 @@ examples:
 Several processes and machines can work on one sweep: start the same command on each.
 """
 REPRODUCE_NOTES = """\
-Twelve methods in pure coordination with eight seeds, the paper's six in the other four games with five: 216 runs of
-1 million player steps, each followed by its evaluation. On two cores that takes about a day. Every finished run is
-kept in FOLDER/trials, and the same command resumes from there, on another machine too.
+Trains twelve methods with eight seeds in pure coordination and the paper's six with five seeds in the other four
+games: 216 runs of 1 million player steps, each followed by its evaluation. On two cores that takes about a day. Every
+finished run is kept in FOLDER/trials, and the same command resumes from there, on another machine too.
 """
 TUNE_EXAMPLES = """\
 example:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from common.cores import core_count
 
-MOST = 2**63
-LONGEST_NAME = 200
+MAX_NUMBER = 2**63
+MAX_NAME = 200
 """Of a run, in characters: it names files and travels in every message."""
 
 Channels = Annotated[int, Field(ge=1, le=1024)]
@@ -31,7 +31,7 @@ class Section(BaseModel):
         field = cls.model_fields[str(info.field_name)]
         if isinstance(value, bool) and field.annotation is not bool:
             raise ValueError("Input should not be true or false")
-        if isinstance(value, int) and abs(value) >= MOST:
+        if isinstance(value, int) and abs(value) >= MAX_NUMBER:
             raise ValueError("Input should be a number of at most 63 bits")
         return value
 
@@ -39,7 +39,7 @@ class Section(BaseModel):
 class RunConfig(Section):
     """The run: its name, its length and where it is kept."""
 
-    name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$", max_length=LONGEST_NAME)
+    name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$", max_length=MAX_NAME)
     """Name of the run, its folder and its keys in Redis; derived from method, substrate and time if empty."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seeds parameters, environments, player draws and shuffling; actors derive theirs from it and their name."""
@@ -108,7 +108,7 @@ class ActorConfig(Section):
     threads: int = Field(1, ge=1, le=1024)
     """Threads per actor process."""
     hang_s: float = Field(180.0, ge=5, le=86_400)
-    """Seconds without a step after which an actor counts as hung and ends; more than the 60 s it waits for Redis."""
+    """Seconds without a step after which an actor ends as hung. Keep it above 60 s, the time actors wait for Redis."""
 
 
 class LearnerConfig(Section):

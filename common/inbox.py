@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 GONE_S = 10.0
 MAX_FRAMES = 16
-MOST_MALFORMED = 2
+MAX_MALFORMED = 2
 """Malformed messages per poll. libzmq reads from the peers in turn, so each honest one has had as many turns."""
 CURVE_BYTES = 33
 """What encryption adds to a frame: a command name, a nonce, an authentication code and flags (ZeroMQ RFC 26)."""
@@ -96,7 +96,7 @@ class Inbox:
         self._admission = None if self._keys is None else Admission(self._keys, self._context)
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        # An actor that keeps to its limit stays below; one that does not is no longer read from.
+        # Actors within their limit never reach this; others are throttled.
         self._socket.setsockopt(zmq.RCVHWM, self._queued)
         # An actor may reconnect before its old connection is known to be dead.
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
@@ -136,12 +136,12 @@ class Inbox:
     def poll(self, timeout_s: float = 0.0) -> bool:
         """Receives what has arrived, waiting up to a timeout; returns whether there was anything.
 
-        A peer that sends without end cannot keep it from returning: it takes no more than the queue of one holds, and
-        far fewer malformed messages, since those cost time that no actor pays for.
+        A peer that sends without end cannot keep it from returning: it reads at most one queue's worth per call, and
+        only two malformed messages, because parsing those is unmetered.
         """
         received = malformed = 0
         senders: set[str] = set()
-        while received < self._queued and malformed < MOST_MALFORMED and self._wait(0.0 if received else timeout_s):
+        while received < self._queued and malformed < MAX_MALFORMED and self._wait(0.0 if received else timeout_s):
             identity, *frames = self._socket.recv_multipart(copy=False)
             received += 1
             try:
@@ -182,7 +182,7 @@ class Inbox:
         peer = self.peers.pop(incarnation, None)
         if closed:
             self._close(incarnation)
-        elif peer is not None and peer.accounted:  # the ledger has lost it; it must not start anew if it lives
+        elif peer is not None and peer.accounted:  # the ledger has lost it; if it lives, it must not start again from 0
             self._accounted[incarnation] = peer.accounted
         self.arrivals = deque(a for a in self.arrivals if a.incarnation != incarnation)
 
@@ -257,7 +257,7 @@ class Inbox:
         self._socket.send_multipart([incarnation.encode(), pack(status)])
 
     def _refuse(self, identity: bytes, refused: bool = False, closed: bool = False) -> None:
-        """Tells an actor that is connected why nothing that it sends is taken."""
+        """Tells a connected actor why its messages are refused."""
         status = Status(
             protocol=PROTOCOL,
             learner=self._learner,

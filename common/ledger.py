@@ -26,14 +26,14 @@ Entry = tuple[str, int, Outcome, str]
 """The outcome of one unroll: its incarnation, its sequence number, the outcome, and the reason or ''."""
 
 CHANGES_KEPT = 1_000
-"""How many of its changes a learner can repeat; Redis loses those of a second or two."""
+"""How many of its changes a learner can repeat. A Redis crash loses at most the last second or two."""
 
 CLOSED_KEPT = 10_000
-"""How many closed incarnations are remembered; one that was only stopped counts again if it outlasts so many others."""
+"""How many closed incarnations to remember. A paused actor may be counted again if that many others close meanwhile."""
 
-# An actor writes nothing but its own number in `reported`, and adds nothing to the totals: the learner takes the number
-# over with the accounts and when it closes the incarnation. So no actor can change or erase an account. Whatever is not
-# a number counts as none, and a `reported` that is no hash is removed.
+# An actor writes only its own number in `reported`, and adds nothing to the totals: the learner copies the number when
+# it records outcomes and when it closes the incarnation. So no actor can change or erase an account. Non-numeric values
+# count as 0; a `reported` of the wrong type is deleted.
 _NUMBER = """
 local function number(key, incarnation)
   local text = redis.call('HGET', key, incarnation) or ''
@@ -47,10 +47,10 @@ if redis.call('SISMEMBER', ARGV[3], ARGV[1]) == 1 then return 0 end
 if tonumber(ARGV[2]) > number(KEYS[1], ARGV[1]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 return 1
 """
-# KEYS of a learner: ledger, sequences, closed, closings, reported, change and the run's owner, without whom it may
-# change nothing. A learner numbers its changes, so that one that a broken connection delivers late changes nothing, and
-# one that Redis has lost is missed. ARGV: its token, the number, 1 to accept a gap; then the change's own. If Redis
-# comes back with an older file, the accounts may also be ahead of what was reported; `produced` is raised to match.
+# KEYS of a learner: ledger, sequences, closed, closings, reported, change and the run's owner, who alone may change
+# anything. A learner numbers its changes, so late duplicates are ignored and lost changes are detected. ARGV: its
+# token, the number, 1 to accept a gap; then the change's own. If Redis comes back with an older file, the accounts may
+# also be ahead of what was reported; `produced` is raised to match.
 _OWNED = """
 if redis.call('TYPE', KEYS[5]).ok ~= 'hash' then redis.call('DEL', KEYS[5]) end
 if ARGV[1] ~= '' then
@@ -136,7 +136,7 @@ class Balance:
     reasons: Mapping[str, int]
     """How many were stale or rejected, by reason."""
     unrecorded: int = 0
-    """How many theta was trained on whose outcome Redis has lost; they count elsewhere or, if it lost all, nowhere."""
+    """Unrolls that theta was trained on whose outcome Redis lost; they count elsewhere, or nowhere if it lost all."""
 
     @property
     def accounted(self) -> int:

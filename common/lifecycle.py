@@ -26,10 +26,10 @@ def new_incarnation(name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
-def place() -> str:
-    """Returns where the number of this process is unique: in this boot of this kernel, in this namespace of processes.
+def pid_scope() -> str:
+    """Returns the scope in which this PID is unique: boot ID and PID namespace.
 
-    Host names do not tell: containers may share one. Without Linux' files, the host name has to do.
+    Containers can share a host name, so it is only the fallback.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -41,8 +41,8 @@ def place() -> str:
 class Presence:
     """Keeps `worker:{role}:{name}` alive in Redis from a background thread.
 
-    A context manager: adds a `start` event on entering, and `stop` or `error` on leaving. Its wall-clock times are for
-    people only: nothing is decided by them, because that clock may jump.
+    A context manager: adds a `start` event on entering, and `stop` or `error` on leaving. Its wall-clock times are
+    only for display: no decision depends on them, because that clock may jump.
 
     Args:
       store: the run's keys.
@@ -68,7 +68,7 @@ class Presence:
             "incarnation": incarnation,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "place": place(),
+            "place": pid_scope(),
             "started": int(time.time()),
             "state": "starting",
         }

@@ -32,7 +32,7 @@ from common.settings import read_yaml, validate
 Value = TypeVar("Value")
 
 FORMER_NAMES = {"return_fictitious": "return_others"}
-"""What earlier releases called a metric, and its name today."""
+"""Names of metrics in earlier releases, and their names today."""
 
 
 def renamed(record: Mapping[str, Value]) -> dict[str, Value]:
@@ -71,7 +71,7 @@ class RunFolder:
 
     @property
     def named(self) -> str:
-        """Returns what to tell `bidist` to mean this run: its name, and `--folder` unless it is in `runs`."""
+        """Returns the arguments that select this run: its name, and `--folder` unless it is in `runs`."""
         parent = self.path.parent
         return self.path.name + ("" if parent == Path("runs") else f" --folder {shlex.quote(str(parent))}")
 
@@ -175,16 +175,19 @@ class RunFolder:
         self.summary.unlink(missing_ok=True)
 
     def create(self, config: Config) -> None:
-        """Creates the folder and writes the configuration; if it is there already, that needs no room on the disk."""
+        """Creates the folder and writes the configuration.
+
+        An unchanged file is only touched, so this works on a full disk.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         data = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode()
         if self.config.exists() and self.config.read_bytes() == data:
-            self.config.touch()  # the newest run is the one whose file is
+            self.config.touch()  # `watch` picks the run with the newest config.yaml
         else:
             write(self.config, data)
 
     def put_url(self, url: str) -> None:
-        """Writes where the run's Redis is, for this user only: the URL may hold a password."""
+        """Writes the URL of the run's Redis, readable by this user only: it may hold a password."""
         self.redis.mkdir(exist_ok=True)
         write(self.redis / "url", f"{url}\n".encode(), mode=0o600)
 

@@ -20,9 +20,9 @@ from common.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
 ENVIRONMENT_PREFIX = "BIDIST_"
-LONGEST = 200
+MAX_SHOWN_VALUE = 200
 """Characters of a wrong value that a message shows."""
-LONGEST_NAME, MOST_PROBLEMS = 60, 20
+MAX_SHOWN_NAME, MAX_SHOWN_PROBLEMS = 60, 20
 """Characters of an unknown name, and wrong settings, that a message shows."""
 # Where a role finds its run if the command line does not say. Variables with two underscores are settings.
 REDIS_VARIABLE, RUN_VARIABLE = "BIDIST_REDIS", "BIDIST_RUN"
@@ -108,8 +108,10 @@ def build(model: type[S], tree: Mapping[str, Any], path: str = "") -> S:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        problems = [_explain(e, model, path) for e in error.errors()[:MOST_PROBLEMS]]
-        more = [f"and {error.error_count() - MOST_PROBLEMS} more"] if error.error_count() > MOST_PROBLEMS else []
+        problems = [_explain(e, model, path) for e in error.errors()[:MAX_SHOWN_PROBLEMS]]
+        more = (
+            [f"and {error.error_count() - MAX_SHOWN_PROBLEMS} more"] if error.error_count() > MAX_SHOWN_PROBLEMS else []
+        )
         raise ConfigError("; ".join([*problems, *more])) from None
 
 
@@ -240,7 +242,7 @@ def _short(value: Any) -> str:
         text = repr(value)
     except ValueError:
         return f"a number of more than {sys.get_int_max_str_digits()} digits"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+    return text if len(text) <= MAX_SHOWN_VALUE else f"{text[:MAX_SHOWN_VALUE]}... ({len(text)} characters)"
 
 
 def _explain(error: Any, model: type[Section], path: str) -> str:
@@ -264,4 +266,4 @@ def _explain(error: Any, model: type[Section], path: str) -> str:
 def _named(part: str | int) -> str:
     """Returns a part of a setting's name, whatever it contains, on one line and not too long."""
     text = str(part)
-    return text if text.isprintable() and len(text) <= LONGEST_NAME else ascii(text[:LONGEST_NAME])
+    return text if text.isprintable() and len(text) <= MAX_SHOWN_NAME else ascii(text[:MAX_SHOWN_NAME])

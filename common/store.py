@@ -104,7 +104,7 @@ class Store:
 
     def count_start(self, role: str, name: str) -> int:
         """Returns how often a role of this name has started before, so that a restart can draw different seeds."""
-        return int(self._mending("starts", lambda key: self.client.hincrby(key, f"{role}:{name}", 1))) - 1
+        return int(self._write_repairing("starts", lambda key: self.client.hincrby(key, f"{role}:{name}", 1))) - 1
 
     def publish(self, name: str, weights: Weights) -> None:
         """Publishes a version of `theta` or a pooled policy atomically, unless Redis has a newer one."""
@@ -246,7 +246,7 @@ class Store:
     def put_event(self, role: str, name: str, event: str, **details: str | int | float) -> None:
         """Appends an event, such as a start, a checkpoint or a distillation, to the stream of events."""
         fields: dict[Any, Any] = {"role": role, "name": name, "event": event, **details}
-        self._mending("events", lambda key: self.client.xadd(key, fields, maxlen=self._stream_length))
+        self._write_repairing("events", lambda key: self.client.xadd(key, fields, maxlen=self._stream_length))
 
     def stream(self, name: str, count: int) -> list[tuple[float, dict[str, str]]]:
         """Returns the newest entries of `metrics` or `events`, oldest first, as (Unix time, fields)."""
@@ -257,8 +257,8 @@ class Store:
         """Returns a hash of short text fields, such as `queue`."""
         return _text(self.client.hgetall(self.key(name)))
 
-    def _mending(self, name: str, write: Callable[[str], Any]) -> Any:
-        """Writes to a key that any actor may write to; if it holds what cannot be there, that is removed first."""
+    def _write_repairing(self, name: str, write: Callable[[str], Any]) -> Any:
+        """Writes to a key that any actor may write to; deletes a value of the wrong type first."""
         key = self.key(name)
         try:
             return write(key)

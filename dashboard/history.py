@@ -6,9 +6,9 @@ from typing import Any
 
 from dashboard.state import CURVES, Row
 
-MOST_POINTS = 3000
+MAX_POINTS = 3000
 """How many updates or distillation events are kept; beyond it, every second one is dropped."""
-MOST_EVENTS = 60
+MAX_EVENTS = 60
 
 
 class History:
@@ -26,7 +26,7 @@ class History:
         self.edition, self.counted = edition, 0
         self.updates: list[Row] = []
         self.distillations: list[Row] = []
-        self.events: deque[Row] = deque(maxlen=MOST_EVENTS)
+        self.events: deque[Row] = deque(maxlen=MAX_EVENTS)
         self.checkpoint: Row | None = None
 
     def add(self, updates: Iterable[Row], events: Iterable[Row]) -> None:
@@ -66,7 +66,7 @@ class History:
         rows.append(row)
 
     def _thinned(self, rows: list[Row]) -> list[Row]:
-        if len(rows) <= MOST_POINTS:
+        if len(rows) <= MAX_POINTS:
             return rows
         self.edition += 1
         return rows[-1::-2][::-1]

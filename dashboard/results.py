@@ -20,8 +20,8 @@ from dashboard.state import Row
 DEEPEST = 5
 DOCUMENTS = ("report.md", "sweep.md", "README.md")
 NAMED = ("conventions", "crossplay", "diversity")
-MOST_ROWS = 500
-MOST_BYTES = 2_000_000
+MAX_ROWS = 500
+MAX_BYTES = 2_000_000
 
 
 def folders(root: Path) -> list[Row]:
@@ -44,7 +44,7 @@ def report(root: Path, name: str) -> Row:
     """
     folder = (root / name).resolve()
     if not folder.is_relative_to(root.resolve()) or not folder.is_dir():
-        raise ConfigError(f"no folder {name!r} below the results; GET api/results lists those that there are")
+        raise ConfigError(f"no folder {name!r} below the results; GET api/results lists them")
     found = _contents(folder)
     return {
         "folder": name,
@@ -90,7 +90,7 @@ def _writes(command: str, path: Path) -> bool:
 
 def _recorded(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.glob("*.json")):
-        if path.stat().st_size < MOST_BYTES:
+        if path.stat().st_size < MAX_BYTES:
             try:
                 found: Any = json.loads(path.read_text())
             except ValueError:
@@ -135,7 +135,7 @@ def _document(root: Path, folder: Path, path: Path) -> list[Row]:
 
 def _table(path: Path) -> Row:
     with path.open(newline="", errors="replace") as file:
-        rows = [row for _, row in zip(range(MOST_ROWS + 1), csv.reader(file), strict=False)]
+        rows = [row for _, row in zip(range(MAX_ROWS + 1), csv.reader(file), strict=False)]
     with path.open("rb") as file:
         lines = sum(1 for _ in file)
     return {"head": rows[0] if rows else [], "rows": rows[1:], "total": max(0, lines - 1)}
@@ -143,4 +143,4 @@ def _table(path: Path) -> Row:
 
 def _text(path: Path) -> str:
     with path.open(errors="replace") as file:
-        return file.read(MOST_BYTES)
+        return file.read(MAX_BYTES)

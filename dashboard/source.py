@@ -23,7 +23,8 @@ from evaluator.results import rows_of
 
 AWAY = (BidistError, redis.RedisError, OSError)
 """What a read may raise while Redis is away."""
-LONGEST, BLOCK, FEW = 10_000, 100, 4
+MAX_ENTRIES, FIRST_ENTRIES, NEXT_ENTRIES = 10_000, 100, 4
+"""How many entries of a stream to read: at most, at first, and every second after that, which brings one or two."""
 
 Entry = tuple[float, Mapping[str, str]]
 """An entry of a stream: when it was written, and its fields."""
@@ -53,7 +54,7 @@ class RunReader:
     """
 
     def __init__(self, address: Address) -> None:
-        self._store = Store(address.url, address.run, _hurried())
+        self._store = Store(address.url, address.run, _impatient())
         self._read: dict[str, tuple[float, int]] = {}
 
     def snapshot(self) -> Snapshot:
@@ -73,12 +74,12 @@ class RunReader:
         """Returns entries of `metrics` or `events` that have not been read before, oldest first."""
         # Entries may share a millisecond, so the number already read of the last one is remembered with it.
         since, known = self._read.get(name, (0.0, 0))
-        count = FEW if known else BLOCK  # a second brings one or two
+        count = NEXT_ENTRIES if known else FIRST_ENTRIES
         while True:
             found = self._store.stream(name, count)
-            if len(found) < count or found[0][0] < since or count >= LONGEST:
+            if len(found) < count or found[0][0] < since or count >= MAX_ENTRIES:
                 break
-            count = min(10 * count, LONGEST)
+            count = min(10 * count, MAX_ENTRIES)
         fresh = [entry for entry in found if entry[0] == since][known:] + [e for e in found if e[0] > since]
         if fresh:
             last = fresh[-1][0]
@@ -91,7 +92,7 @@ def names(url: str) -> list[str]:
     if refusal(url) is not None:
         return []
     try:
-        return runs(connect(url, _hurried()))
+        return runs(connect(url, _impatient()))
     except AWAY:
         return []
 
@@ -187,7 +188,7 @@ def logs(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(RunFolder(folder).logs.glob("*.log"))}
 
 
-def _hurried() -> threading.Event:
+def _impatient() -> threading.Event:
     """Returns the event of a role that was asked to stop, which makes a connection give up soon."""
     stopping = threading.Event()
     stopping.set()

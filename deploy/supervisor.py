@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 LIVE_EVERY_S, PLAIN_EVERY_S = 1.0, 10.0
 FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
-LONGEST_REST_S, CALM_S = 10.0, 600.0
+MAX_REST_S, CALM_S = 10.0, 600.0
 """The longest wait before a restart, and how long a role must have lived for its earlier deaths to be forgotten."""
 # In the order in which roles leave: actors before the learner, so that they can hand over their unrolls.
 LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0, "record": 10.0, "track": 30.0}
 LAST_FILM_S = 300.0
-HURRIED_S = 1.0
+SUPERVISOR_PATIENCE_S = 1.0
 """How long the supervisor waits for Redis: if it waited longer for a server that died, nobody would restart it."""
 
 
@@ -74,7 +74,7 @@ def topology(config: Config, actors: int, url: str, extras: Extras) -> list["Rol
 
 @dataclass
 class Role:
-    """One child process and the times of its deaths; the run goes on without it if it is not needed."""
+    """One child process and the times of its deaths; the run continues without it if it is not needed."""
 
     kind: str
     name: str
@@ -88,7 +88,10 @@ class Role:
     due: float = 0.0
 
     def start(self, logs: Path) -> None:
-        """Starts the process and logs its output; it ends with this process, and Ctrl-C in the terminal spares it."""
+        """Starts the process and logs its output.
+
+        It ends with this process, and does not receive the terminal's Ctrl-C.
+        """
         command = with_parent(bidist(self.kind, *self.options))
         environment = _environment(self.threads, self.url, self.allowed)
         with (logs / f"{self.name}.log").open("ab") as out:
@@ -106,7 +109,7 @@ class Role:
         if self.deaths and now - self.deaths[-1] > CALM_S:
             self.deaths.clear()
         self.deaths.append(now)
-        self.due = now + min(LONGEST_REST_S, 0.5 * 2 ** len(self.deaths))
+        self.due = now + min(MAX_REST_S, 0.5 * 2 ** len(self.deaths))
         return len(self.deaths) == FAST_DEATHS and now - self.deaths[0] < FAST_DEATHS_S
 
     def stop(self) -> None:
@@ -176,11 +179,11 @@ class Supervisor:
                 f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {shown(url)}", soft_wrap=True
             )
             store.put_progress({"state": "starting"})
-            hurried = Store(url, self._config.run.name, self._stopping, HURRIED_S)
+            impatient_store = Store(url, self._config.run.name, self._stopping, SUPERVISOR_PATIENCE_S)
             try:
-                self._supervise(hurried, roles)
+                self._supervise(impatient_store, roles)
             finally:
-                self._leave(hurried, roles)
+                self._leave(impatient_store, roles)
             finished = store.finished
             self._console.print(views.render(views.snapshot(store)))
             return str(store.ledger.balance()) if finished else None
@@ -225,7 +228,7 @@ class Supervisor:
                     continue
                 if not role.needed:
                     if status:
-                        self._console.print(f"[yellow]{role.name} died, the run goes on: {self._tail(role, 1)}[/]")
+                        self._console.print(f"[yellow]{role.name} died, the run continues: {self._tail(role, 1)}[/]")
                     role.process = None
                     continue
                 if status == SetupError.status:

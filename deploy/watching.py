@@ -78,7 +78,7 @@ def trouble(store: Store) -> str | None:
     if info.get("aof_last_write_status", "ok") != "ok" or info.get("aof_last_bgrewrite_status", "ok") != "ok":
         return "Redis cannot write its file: is its disk full?"
     if not store.client.exists(store.key("config")):
-        return "Redis has no data of this run, or has lost it: if the run has a learner, that will announce it again"
+        return "Redis has no data of this run, or has lost it: a live learner will republish it"
     return None
 
 

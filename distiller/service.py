@@ -27,7 +27,7 @@ from methods import make_method
 log = logging.getLogger(__name__)
 
 POLL_S, IDLE_S = 0.2, 1.0
-MOST_KEPT = 100
+MAX_KEPT = 100
 """The most checkpoints to keep while the learner saves none, because its disk is full, for instance."""
 
 
@@ -158,7 +158,7 @@ class DistillerService:
             self.distiller.adopt(phi.parameters)
         else:
             self.distiller.adopt(phi.parameters)
-        log.info("going on from phi %d, after event %d", self.version, self.distiller.events)
+        log.info("continuing from phi %d, after event %d", self.version, self.distiller.events)
         for path in checkpoint.checkpoints(self._folder.distiller):
             if int(path.name) > self.distiller.events:
                 shutil.rmtree(path, ignore_errors=True)
@@ -191,7 +191,7 @@ class DistillerService:
 
     def _save(self, needed: int) -> None:
         """Saves a checkpoint, and keeps those since the version of phi that the learner may go back to."""
-        keep = min(max(2, self.version - needed + 1), MOST_KEPT)
+        keep = min(max(2, self.version - needed + 1), MAX_KEPT)
         state = {
             "version": self.version,
             "update": self.update,

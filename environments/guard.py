@@ -12,7 +12,7 @@ from environments.interface import Environment, Observation, Step
 
 log = logging.getLogger(__name__)
 
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 FIRST_REST_S = 0.5
 
 
@@ -28,7 +28,7 @@ class Guarded:
       rest: waits for some seconds.
 
     Raises:
-      SubstrateError: from `reset` and `step`, if it failed `MOST_FAILURES` times without completing an episode.
+      SubstrateError: from `reset` and `step`, if it failed `MAX_FAILURES` times without completing an episode.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Guarded:
 
     def _note(self, error: Exception) -> None:
         self._failed, self._broken = self._failed + 1, True
-        if self._failed >= MOST_FAILURES:
+        if self._failed >= MAX_FAILURES:
             raise SubstrateError(f"{self.spec.name} failed {self._failed} times in a row: {error!r}") from error
         where = f"{self.spec.name}, seed {self._game_seed}, episode {self._episode}"
         log.error("%s: it failed and is built again: %r", where, error)

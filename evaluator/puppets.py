@@ -24,7 +24,7 @@ from evaluator import saved_model
 FORGET_BIAS = 1.0
 EDGE = 8  # of the first convolution's squares, in pixels
 WORD = 8  # bytes hashed at a time
-MOST_SQUARES = 1 << 16  # cached at most
+MAX_SQUARES = 1 << 16  # cached at most
 
 
 class Puppet:
@@ -121,7 +121,7 @@ class _Squares:
         return self._outcome[position].view(*shape, -1)
 
     def _learn(self, squares: Tensor, hashes: Tensor) -> None:
-        if len(self._known) > MOST_SQUARES:
+        if len(self._known) > MAX_SQUARES:
             self._known, self._outcome = self._known[:1], self._outcome[:1]
         known = torch.isin(hashes, self._known)
         fresh, first = np.unique(hashes[~known].numpy(), return_index=True)

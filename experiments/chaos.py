@@ -46,7 +46,7 @@ def faults(seed: int) -> Iterator[Fault]:
 
 @dataclass
 class Report:
-    """What was done to a run, and what became of it."""
+    """The faults injected into a run, and how it fared."""
 
     seed: int
     seconds: float
@@ -61,7 +61,7 @@ class Report:
     versions_went_back: int = 0
     """Of theta or phi."""
     longest_rewind_s: float = 0.0
-    """The most time of training that a learner's death cost, up to the last update but one."""
+    """The most training time that a learner's death cost, excluding the last update."""
     longest_rewind: list[dict[str, float]] = field(default_factory=list)
     """The updates that it cost, the newest first, with their seconds."""
     unrolls_in_checkpoint: int = 0
@@ -222,7 +222,7 @@ class Chaos:
     def _lost(self, before: float, after: int) -> list[dict[str, float]]:
         """Returns the updates beyond a number that the learner had made before a time, the newest first.
 
-        Earlier deaths may have cost updates of the same numbers: only the newest life's count.
+        Earlier deaths may have cost updates of the same numbers: count only the latest incarnation's.
         """
         lost, following = list[dict[str, float]](), math.inf
         for written, metrics in reversed(self._store.stream("metrics", NEWEST)):

@@ -42,8 +42,14 @@ class Crowd:
         self._due: dict[str, float] = {}
         self._beats = self._looked = 0.0
         self._theta = 0
-        self.produced = self.further = self.lives = self.refused = 0
-        """Unrolls produced, all but the first of each life, incarnations so far, and those taken for dead."""
+        self.produced = 0
+        """Unrolls produced."""
+        self.further = 0
+        """The same, except the first of each life."""
+        self.lives = 0
+        """Incarnations so far."""
+        self.closed_while_alive = 0
+        """Incarnations that the ledger had closed although they were alive."""
 
     def __enter__(self) -> Self:
         self._endpoint = self._store.wait_for_endpoint()
@@ -88,7 +94,7 @@ class Crowd:
             return False
         incarnation, sequence = self._incarnations[name], outbox.produced + 1
         if not self._store.ledger.produced(incarnation, sequence):
-            self.refused += 1
+            self.closed_while_alive += 1
             self._due[name] = 0.0
             return False
         self.produced += 1

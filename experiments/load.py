@@ -34,7 +34,7 @@ from reports.provenance import write_json
 RUN, REAL = "load", "real"
 SAMPLES = 100
 LIFE_S = 60.0
-STOPS, LONGEST_STOP_S = 6, 60.0
+STOPS, MAX_STOP_S = 6, 60.0
 BACK_S = 5.0
 START_S = 180.0
 STREAMS = ("metrics", "events", "observations")
@@ -57,7 +57,7 @@ class Report:
     produced_while_stopped: list[int] = field(default_factory=list)
     """Unrolls produced in the second half of each stop, except the first of a life: the actors should be waiting."""
     lives: int = 0
-    taken_for_dead: int = 0
+    closed_while_alive: int = 0
     produced: int = 0
     """By synthetic actors, as they count them."""
     produced_by_the_real_actor: int = 0
@@ -95,7 +95,7 @@ class Report:
                 sides["trained"] != self.unrolls_in_checkpoint
             ),
             f"{sides['rejected']} unrolls were rejected": sides["rejected"] > 0,
-            f"{self.taken_for_dead} living actors were taken for dead": self.taken_for_dead > 0,
+            f"{self.closed_while_alive} actors were closed while alive": self.closed_while_alive > 0,
             f"the policy lag reached {self.policy_lag_max:.0f}": self.policy_lag_max > self.policy_lag_bound,
             f"actors produced {self.produced_while_stopped} unrolls for a learner that was stopped": any(
                 self.produced_while_stopped
@@ -142,7 +142,11 @@ def run(actors: int, seconds: float, seed: int, out: Path | None, say: Callable[
                 processes["learner"].send_signal(signal.SIGTERM)
                 while processes["learner"].poll() is None:
                     crowd.play(0.1)
-                report.produced, report.lives, report.taken_for_dead = crowd.produced, crowd.lives, crowd.refused
+                report.produced, report.lives, report.closed_while_alive = (
+                    crowd.produced,
+                    crowd.lives,
+                    crowd.closed_while_alive,
+                )
         balance = store.ledger.balance()
         report.produced_by_the_real_actor, _ = store.ledger.incarnations().get(real, (0, 0))
         report.ledger = {**asdict(balance), "reasons": dict(balance.reasons)}
@@ -172,7 +176,7 @@ class _Load:
         report, started = self._report, time.monotonic()
         while (elapsed := time.monotonic() - started) < report.seconds:
             if elapsed > (report.stops + 1) * report.seconds / (STOPS + 1):
-                self._stop(min(LONGEST_STOP_S, report.seconds / (4 * STOPS)))
+                self._stop(min(MAX_STOP_S, report.seconds / (4 * STOPS)))
             self._crowd.play(report.seconds / SAMPLES)
             report.samples.append(sample := self._sample(time.monotonic() - started))
             self._say(

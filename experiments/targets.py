@@ -35,7 +35,7 @@ SETTINGS = (
 
 
 class Stock(NamedTuple):
-    """What a run has at its end: the ledger, and the unrolls and updates of its newest checkpoint."""
+    """Final state of a run: the ledger, and the unrolls and updates of its newest checkpoint."""
 
     balance: Balance
     unrolls: int

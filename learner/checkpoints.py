@@ -39,7 +39,7 @@ class Checkpoints:
         return checkpoint.newest(self._folder)
 
     def save(self, learner: Learner) -> None:
-        """Saves everything from which the run resumes exactly. If that fails, the run goes on from the last one."""
+        """Saves everything from which the run resumes exactly. If that fails, the run continues from the last one."""
         tensors, state = learner.tensors(), learner.counters()
         try:
             phi = self._store.weights(PHI)

@@ -1,7 +1,7 @@
-"""A run has one learner: the next one starts when the last has left or died, and one that was thought dead stays out.
+"""A run has one learner: the next one starts when the last has left or died.
 
-The owner's incarnation is in Redis, without an expiry. A learner takes it only if no other learner's heartbeat is left,
-in one step. From then on the ledger refuses whoever owned the run before, who may only have been stopped for a while.
+The owner's incarnation is in Redis, without an expiry. A learner replaces it, in one step, only if no other learner's
+heartbeat is left. A learner that lost ownership while paused is locked out: the ledger refuses it.
 """
 
 import logging
@@ -10,7 +10,7 @@ import socket
 import time
 
 from common.errors import SetupError
-from common.lifecycle import place
+from common.lifecycle import pid_scope
 from common.store import Store
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Ownership:
         dead, seen, since = "", None, time.monotonic()
         while True:
             now = int(time.time())
-            arguments = [self._incarnation, dead, int(OPENING_S), socket.gethostname(), os.getpid(), now, place()]
+            arguments = [self._incarnation, dead, int(OPENING_S), socket.gethostname(), os.getpid(), now, pid_scope()]
             holder = claim(keys=[self._owner, self._heartbeat], args=arguments)
             if holder is None:
                 return
@@ -93,7 +93,7 @@ class Ownership:
 
 def _gone(where: str, pid: str) -> bool:
     """Returns whether a process that would be seen from here has certainly ended."""
-    if where != place() or not pid.isdecimal():
+    if where != pid_scope() or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)

@@ -63,8 +63,10 @@ class Method:
 
     @property
     def other_play(self) -> float:
-        """A player's probability of belonging to the second of two groups, each of which sees an episode of training
-        through its own symmetry; 0 for no groups."""
+        """Probability that a player joins the second symmetry group; 0 disables other-play.
+
+        In training, each of the two groups sees an episode through its own symmetry.
+        """
         return 0.0
 
     def policies(self, players: int) -> int:
@@ -82,7 +84,8 @@ class Method:
         Args:
           rng: the source of randomness.
           players: N.
-          pool: who may, by name: past policies, `pool:N`, with their scores; the kept versions of phi, `phi:N`, with N.
+          pool: the available drivers by name: past policies, `pool:N`, with their scores; kept versions of phi,
+            `phi:N`, with N.
 
         Returns: for each player `theta`, `phi` for its newest version, or a name from the pool.
         """

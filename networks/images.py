@@ -1,4 +1,4 @@
-"""Makes images cheap to compute: the precision to use, and the images that need not be computed at all."""
+"""Saves work on images: the precision to compute them in, and the images that need not be computed at all."""
 
 from functools import cache
 
@@ -28,11 +28,11 @@ def image_dtype(precision: str, device: torch.device) -> torch.dtype:
 # oneDNN prepares a new convolution for every number of images, so that number is rounded up to a multiple of this.
 ROUND = 64
 # With fewer images, such as an actor's, looking for black ones takes longer than computing them.
-FEW = 256
+MIN_IMAGES = 256
 
 
 def distinct(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Finds the images that have to be computed: all black ones, which removed players see, are the same.
+    """Finds the images that have to be computed: all black ones, which removed players see, are identical.
 
     In the arenas up to a third of all images are black.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from common.config import NetworkConfig
 from common.spec import EnvironmentSpec
-from networks.images import FEW, distinct, image_dtype
+from networks.images import MIN_IMAGES, distinct, image_dtype
 from networks.layers import StackedConv2d, StackedCore, StackedLinear, stack
 
 # A CPU computes rows in pieces whose activations fit its cache: with 8192 rows at once, each takes twice as long.
@@ -115,7 +115,7 @@ class Network(nn.Module):
 
     def _see(self, p: int, images: Tensor) -> Tensor:
         """Returns the contribution of policy p's convolutions to its dense layer: [M, H, W, 3] -> [M, dense]."""
-        rows = None if images.is_cuda or len(images) < FEW else distinct(images)
+        rows = None if images.is_cuda or len(images) < MIN_IMAGES else distinct(images)
         x = (
             (images if rows is None else images[rows[0]])
             .movedim(-1, -3)

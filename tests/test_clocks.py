@@ -1,4 +1,4 @@
-"""Clocks are set forward or back an hour: no live role is taken for dead, and nothing waits for a dead one."""
+"""Clocks are set forward or back an hour: no live role is considered dead, and nothing waits for a dead one."""
 
 import itertools
 import shutil

@@ -11,7 +11,7 @@ from fake_runs import LiveRun, distillation_of, update_of
 from common.store import Store
 from dashboard.app import _stream
 from dashboard.feed import Feed, Message
-from dashboard.history import MOST_POINTS, History
+from dashboard.history import MAX_POINTS, History
 from dashboard.source import Address, RunReader
 
 
@@ -38,9 +38,9 @@ def test_a_learner_that_goes_back_takes_its_updates_with_it() -> None:
 
 def test_a_long_history_is_thinned() -> None:
     history = History()
-    history.add(({**update_of(n)} for n in range(1, MOST_POINTS + 100)), [])
-    assert len(history.updates) <= MOST_POINTS
-    assert history.updates[-1]["updates"] == MOST_POINTS + 99
+    history.add(({**update_of(n)} for n in range(1, MAX_POINTS + 100)), [])
+    assert len(history.updates) <= MAX_POINTS
+    assert history.updates[-1]["updates"] == MAX_POINTS + 99
     distillations = [
         {"time_s": 1.0, "event": "distillation", "distillation": distillation_of(n, n)} for n in range(1, 9)
     ]

@@ -83,15 +83,14 @@ class Project:
         )
         subprocess.run(["kill", "-9", pid.strip()], check=True)
 
-    def goes_on(self) -> None:
-        """Waits until the learner has made more updates than before this call."""
-        before, deadline = self.updates(), time.monotonic() + 600
-        version = self.version("theta")
+    def wait_for_updates(self) -> None:
+        """Waits until the learner has published theta more than three versions later than before this call."""
+        before, deadline = self.version("theta"), time.monotonic() + 600
         while time.monotonic() < deadline:
             time.sleep(2)
-            if self.version("theta") > version + 3:
+            if self.version("theta") > before + 3:
                 return
-        raise AssertionError(f"no update after {before} in ten minutes: {self('logs', '--tail', '20')}")
+        raise AssertionError(f"theta {before} is not followed in ten minutes: {self('logs', '--tail', '20')}")
 
 
 @pytest.fixture
@@ -110,13 +109,13 @@ def project(tmp_path: Path) -> Iterator[Project]:
 @pytest.mark.timeout(3600)
 def test_a_run_in_containers_scales_recovers_and_stops_in_order(project: Project) -> None:
     project("up", "-d")
-    project.goes_on()
+    project.wait_for_updates()
     project("up", "-d", "--no-recreate", "--scale", "actor=2")
-    project.goes_on()
+    project.wait_for_updates()
     for service in ("actor", "distiller", "learner", "redis"):
         project.kill(service)
         time.sleep(3)
-        project.goes_on()
+        project.wait_for_updates()
     assert "produced" in project("exec", "-T", "learner", "bidist", "status")  # status 0: the ledger balances
     assert_no_secret_shows(project)
     project("stop", "actor")
@@ -157,13 +156,13 @@ def documented(section: str, blocks: int) -> list[list[str]]:
 def test_a_run_is_restored_from_its_backup(project: Project) -> None:
     backup, restore = documented("Backup and restore", 2)
     project("up", "-d")
-    project.goes_on()
+    project.wait_for_updates()
     project.shell(backup)
     project("up", "-d", "--no-deps", "redis")
     version, produced = project.version("theta"), project.ledger()["produced"]
     project("down", "-v", "-t", "5")
     project.shell(restore)
-    project.goes_on()
+    project.wait_for_updates()
     assert project.version("theta") > version > 3, "it did not start anew"
     assert project.ledger()["produced"] > produced
     assert "produced" in project("exec", "-T", "learner", "bidist", "status")  # status 0: the ledger balances
@@ -174,14 +173,14 @@ def test_a_run_is_restored_from_its_backup(project: Project) -> None:
 def test_actors_whose_key_is_withdrawn_are_out_until_they_have_a_new_one(project: Project) -> None:
     (steps,) = documented("Keys", 1)
     project("up", "-d")
-    project.goes_on()
+    project.wait_for_updates()
     project.shell(steps[:1])
     until(lambda: "this actor's key" in docker("logs", f"{PROJECT}_actor_1"))
     produced = project.ledger()["produced"]
     time.sleep(10)
     assert project.ledger()["produced"] == produced
     project.shell(steps[1:])
-    project.goes_on()
+    project.wait_for_updates()
     assert project.ledger()["produced"] > produced
     assert "produced" in project("exec", "-T", "learner", "bidist", "status")  # status 0: the ledger balances
 

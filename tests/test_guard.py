@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.config import EnvironmentConfig
 from common.errors import SubstrateError
 from environments import build
-from environments.guard import MOST_FAILURES, Guarded
+from environments.guard import MAX_FAILURES, Guarded
 from environments.interface import Observation, Step
 from environments.matrix_game import MatrixGame
 
@@ -101,12 +101,12 @@ def test_a_broken_game_ends_its_episode_and_is_built_again(how: str, caplog: pyt
 def test_a_game_that_always_breaks_is_given_up_by_name() -> None:
     rests: list[float] = []
     game = Guarded(lambda seed: Broken(raises, always=True), seed=1, rest=rests.append)
-    with pytest.raises(SubstrateError, match=rf"matrix_coordination failed {MOST_FAILURES} times in a row: .*is over"):
+    with pytest.raises(SubstrateError, match=rf"matrix_coordination failed {MAX_FAILURES} times in a row: .*is over"):
         while True:
             game.reset()
             while not game.step(ACTIONS).truncated:
                 pass
-    assert Broken.lives == MOST_FAILURES
+    assert Broken.lives == MAX_FAILURES
     assert rests == [0.5, 1.0, 2.0], "the first is built again at once"
 
 

@@ -20,7 +20,7 @@ from waiting import until
 from common.config import Config
 from common.errors import SetupError
 from common.files import read_lines
-from common.lifecycle import Presence, place
+from common.lifecycle import Presence, pid_scope
 from common.run_folder import RunFolder
 from common.settings import load_config
 from common.store import Store
@@ -132,7 +132,7 @@ def test_a_learner_whose_process_is_gone_is_replaced_at_once(store: Store, tmp_p
     dead: dict[str, str | int | float] = {
         "incarnation": "learner-dead",
         "host": socket.gethostname(),
-        "place": place(),
+        "place": pid_scope(),
         "pid": gone.pid,
         "reported": 1,
     }
@@ -142,7 +142,7 @@ def test_a_learner_whose_process_is_gone_is_replaced_at_once(store: Store, tmp_p
     assert not store.workers(), "and nobody waits for the next"
 
 
-def test_a_learner_in_a_container_of_the_same_host_name_is_not_taken_for_dead(store: Store) -> None:
+def test_a_learner_in_a_container_with_the_same_host_name_is_not_considered_dead(store: Store) -> None:
     """Its process cannot be seen from here."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

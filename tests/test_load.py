@@ -33,7 +33,7 @@ def test_a_run_that_stayed_as_it_was_has_no_problems() -> None:
         ({"produced": 6}, "8 unrolls were produced, 9 are in the ledger"),
         ({"unbalanced_samples": 1}, "the ledger did not balance in 1 samples"),
         ({"unrolls_in_checkpoint": 3}, "4 unrolls are trained in the ledger, 3 in the checkpoint"),
-        ({"taken_for_dead": 2}, "2 living actors were taken for dead"),
+        ({"closed_while_alive": 2}, "2 actors were closed while alive"),
         ({"policy_lag_max": 5.0}, "the policy lag reached 5"),
         ({"produced_while_stopped": [0, 3]}, "actors produced [0, 3] unrolls for a learner that was stopped"),
         ({"back_s": [1.0, 7.0]}, "it took up to 7.0 s until the learner trained again"),

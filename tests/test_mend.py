@@ -12,7 +12,7 @@ from serial_runs import configuration
 from common.run_folder import RunFolder
 from common.store import Store
 from deploy.redis_server import RedisServer
-from deploy.supervisor import HURRIED_S, Role, Supervisor
+from deploy.supervisor import SUPERVISOR_PATIENCE_S, Role, Supervisor
 
 
 class Untimely(Role):
@@ -37,7 +37,7 @@ def test_redis_that_dies_while_a_role_is_restarted_is_restarted_too(tmp_path: Pa
         role = Untimely("actor", "actor-0", [], 1, server.url, [])
         role.server, role.due = server, 1e-9
         role.process = ended
-        store = Store(server.url, "mend", patience_s=HURRIED_S)
+        store = Store(server.url, "mend", patience_s=SUPERVISOR_PATIENCE_S)
         supervisor._mend(store, [role])
         assert server.poll() is not None and role.due == 0.0
         role.process = None

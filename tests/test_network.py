@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from common.config import NetworkConfig
 from common.spec import EnvironmentSpec
 from networks.arrangement import arrange
-from networks.images import FEW
+from networks.images import MIN_IMAGES
 from networks.layers import StackedCore
 from networks.network import PIECE, Network
 from networks.recurrence import gru
@@ -74,7 +74,7 @@ def plain_embedding(net: Network, p: int, rgb: Tensor, features: Tensor) -> Tens
 def test_the_embedding_is_two_convolutions_and_a_dense_layer(black: tuple[int, ...]) -> None:
     # Black images are computed once; neither the embeddings nor the gradients may differ.
     net = network(SEEING, P, precision="float32")
-    rgb, features = observed(SEEING, 1, FEW + 7)
+    rgb, features = observed(SEEING, 1, MIN_IMAGES + 7)
     rgb[:, :, list(black)] = 0
     rgb[0, 0, 3] = 0  # policies may have different numbers of them
     embedding = net.embed_image(rgb, features)[:, 0]

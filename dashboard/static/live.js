@@ -5,7 +5,7 @@ import { Diagram } from "./diagram.js";
 import { clock, count, duration, fixed, game, h } from "./dom.js";
 
 const TERMS = [["trained", "trained"], ["stale", "stale"], ["rejected", "rejected"], ["rewound", "rewound"], ["lost", "lost"], ["in_flight", "in flight"]];
-const MOST_EVENTS = 60;
+const MAX_EVENTS = 60;
 const HAIR = 1e-9;
 const NAMES = ["player_steps", "updates", "return_learning", "return_others", "explained_variance", "entropy_nats", "policy_lag_mean", "player_steps_per_s"];
 
@@ -195,7 +195,7 @@ export class Live {
     const who = event.role === event.name ? event.role : `${event.role} ${event.name}`;
     this.log.prepend(h("li", { class: ["error", "restart"].includes(event.event) ? "bad" : null },
       h("time", {}, clock(event.time_s)), h("span", {}, who), h("b", {}, event.event), h("span", { class: "details" }, what)));
-    while (this.log.children.length > MOST_EVENTS) this.log.lastChild.remove();
+    while (this.log.children.length > MAX_EVENTS) this.log.lastChild.remove();
   }
 
   recolour() {
