@@ -54,13 +54,13 @@ class Population:
     Raises: what building the run's game raises, from which the sizes of the networks follow.
     """
 
-    def __init__(self, source: evaluate.Population) -> None:
+    def __init__(self, source: evaluate.EvaluatedPopulation) -> None:
         self._source = source
         self._spec = environments.spec(source.config.environment)
         self._networks = _networks(source, self._spec)
 
     @property
-    def source(self) -> evaluate.Population:
+    def source(self) -> evaluate.EvaluatedPopulation:
         """Where it comes from: the run, with method, seed and configuration, and the checkpoint, with its steps."""
         return self._source
 
@@ -157,7 +157,7 @@ def load(path: str | Path, averaged: bool = False) -> Population:
     return Population(evaluate.populations(folder, [which], averaged)[0])
 
 
-def _networks(source: evaluate.Population, spec: EnvironmentSpec) -> list[Network]:
+def _networks(source: evaluate.EvaluatedPopulation, spec: EnvironmentSpec) -> list[Network]:
     """One network per policy; each is small, and a player uses one."""
     theta = source.theta
     assert theta is not None, "checkpoints hold policies"

@@ -14,7 +14,7 @@ from common.errors import ConfigError
 from common.run_folder import RunFolder, find_run
 
 if TYPE_CHECKING:
-    from evaluator.evaluate import Population
+    from evaluator.evaluate import EvaluatedPopulation
 
 EXAMPLES = """\
 examples:
@@ -150,7 +150,7 @@ def _evaluate_policy(arguments: argparse.Namespace, options: dict[str, Any]) -> 
     return _play({out: [population]}, {**options, "policy": arguments.policy})
 
 
-def _play(groups: Mapping[Path, list["Population"]], options: dict[str, Any]) -> int:
+def _play(groups: Mapping[Path, list["EvaluatedPopulation"]], options: dict[str, Any]) -> int:
     """Evaluates groups of populations, each into a file, and prints their returns."""
     from evaluator import evaluate
     from reports.terminal import show

@@ -17,7 +17,7 @@ import environments
 from common.config import EnvironmentConfig
 from environments import Observation
 from evaluator import play as loop
-from evaluator.drivers import Population, Random, by_race, policy_count
+from evaluator.drivers import PopulationDriver, Random, by_race, policy_count
 from evaluator.play import Driver, Observer, Seating, Table
 from evaluator.workers import Policies
 
@@ -84,7 +84,7 @@ def play(
     policies = [1 if theta is None else policy_count(theta) for _, theta in populations]
     hall = [MatchTable(jobs, populations[0][0].environment, seed, policies) for _ in range(tables)]
     drivers: list[Driver] = [
-        Random(i, by_race) if theta is None else Population(i, config, theta, tables)
+        Random(i, by_race) if theta is None else PopulationDriver(i, config, theta, tables)
         for i, (config, theta) in enumerate(populations)
     ]
     return loop.play(hall, drivers, observers)

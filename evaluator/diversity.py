@@ -23,7 +23,7 @@ from common.run_folder import RunFolder
 from common.spec import EnvironmentSpec
 from environments import Environment, Observation
 from environments.interface import Step
-from evaluator.drivers import Population, policy_count
+from evaluator.drivers import PopulationDriver, policy_count
 from evaluator.play import Observer, Table, play
 from evaluator.self_play import ALL, SelfPlayTable, in_turn
 from methods import make_method, resolve
@@ -124,7 +124,7 @@ def observe(config: Config, theta: Mapping[str, Tensor], seed: int) -> Observed:
     seeds = rng.integers(1, 2**31, COPIES)
     tables = [_ExcerptTable([0], config.environment, int(s), in_turn(i, policies, rng)) for i, s in enumerate(seeds)]
     seen = _Seen()
-    for _ in play(tables, [Population(ALL, config, theta, COPIES, seed)], [seen]):
+    for _ in play(tables, [PopulationDriver(ALL, config, theta, COPIES, seed)], [seen]):
         pass
     shown = [seen.of[table] for table in tables]
     rgb = np.concatenate([np.stack([o.rgb for o in own]) for own in shown], axis=1)

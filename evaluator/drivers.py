@@ -29,7 +29,7 @@ def make_players(
     return players
 
 
-class Population:
+class PopulationDriver:
     """Seats played by the policies of one population, at all tables in one forward pass.
 
     Memories are cleared at the start of each episode.

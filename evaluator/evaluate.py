@@ -47,8 +47,8 @@ VERSIONS = ("bidist", "dm-meltingpot", "dmlab2d", "torch")
 
 
 @dataclass(frozen=True)
-class Population:
-    """A population to be evaluated.
+class EvaluatedPopulation:
+    """A population that is evaluated, and where it comes from.
 
     Attributes:
       run, method, seed: where it comes from.
@@ -70,7 +70,7 @@ class Population:
     theta: dict[str, Tensor] | None
 
 
-def populations(folder: RunFolder, which: Sequence[str], averaged: bool = False) -> list[Population]:
+def populations(folder: RunFolder, which: Sequence[str], averaged: bool = False) -> list[EvaluatedPopulation]:
     """Returns the populations of a run's checkpoints.
 
     Args:
@@ -98,7 +98,7 @@ def populations(folder: RunFolder, which: Sequence[str], averaged: bool = False)
         if part not in saved.tensors:
             raise CheckpointError(f"{saved.path}: holds no average of theta; older versions kept none")
     return [
-        Population(
+        EvaluatedPopulation(
             run=config.run.name,
             method=config.method.name,
             seed=config.run.seed,
@@ -113,20 +113,20 @@ def populations(folder: RunFolder, which: Sequence[str], averaged: bool = False)
     ]
 
 
-def random_population(substrate: str) -> Population:
+def random_population(substrate: str) -> EvaluatedPopulation:
     """Returns the population of players who act uniformly at random."""
     config = Config(environment=EnvironmentConfig(substrate=substrate))
-    return Population(f"random-{substrate}", "random", 0, "", "", 0, 0, config, None)
+    return EvaluatedPopulation(f"random-{substrate}", "random", 0, "", "", 0, 0, config, None)
 
 
-def foreign_population(name: str, substrate: str) -> Population:
+def foreign_population(name: str, substrate: str) -> EvaluatedPopulation:
     """Returns a population that stands for a policy trained elsewhere."""
     config = Config(environment=whole_images(substrate))
-    return Population(f"{name.replace(':', '.')}-{substrate}", name, 0, "", "", 0, 0, config, None)
+    return EvaluatedPopulation(f"{name.replace(':', '.')}-{substrate}", name, 0, "", "", 0, 0, config, None)
 
 
 def evaluate(
-    group: Sequence[Population],
+    group: Sequence[EvaluatedPopulation],
     scenarios: Sequence[str] | None,
     episodes: int,
     out: Path,
@@ -164,7 +164,7 @@ def evaluate(
     try:
         with locked(lock_of(out)):
             done = {episode_key(row) for row in rows_of(out)}
-            tasks: list[tuple[Population, list[tuple[str, int]]]] = []
+            tasks: list[tuple[EvaluatedPopulation, list[tuple[str, int]]]] = []
             for p, chosen in zip(group, wanted, strict=True):
                 jobs = [(s.name, n) for n in range(episodes) for s in chosen]
                 left = [job for job in jobs if (p.run, p.checkpoint, p.weights, *job, seed, reference) not in done]
@@ -191,7 +191,7 @@ def follow(
     folder: RunFolder,
     out: Path,
     stopping: threading.Event,
-    shown: Callable[[list[Population]], None] = lambda group: None,
+    shown: Callable[[list[EvaluatedPopulation]], None] = lambda group: None,
     **options: Any,
 ) -> None:
     """Evaluates each newest checkpoint of a run until the run is finished.
@@ -223,7 +223,7 @@ def follow(
         stopping.wait(FOLLOW_S)
 
 
-def check(population: Population, names: Sequence[str] | None) -> list[Scenario]:
+def check(population: EvaluatedPopulation, names: Sequence[str] | None) -> list[Scenario]:
     """Returns the scenarios of these names, or 0 to 4 of the population's game, if the population can play them.
 
     Raises:
@@ -265,7 +265,7 @@ def _play(
     return rollout.play(named, config, theta, seed, tables, [OnStep(count)], policy=built)
 
 
-def row_of(p: Population, episode: ScenarioResult, seed: int, reference: bool = False) -> dict[str, Any]:
+def row_of(p: EvaluatedPopulation, episode: ScenarioResult, seed: int, reference: bool = False) -> dict[str, Any]:
     """Returns the row of an episode; docs/evaluation.md explains its columns."""
     return {
         "run": p.run,

@@ -18,7 +18,7 @@ from common.errors import CheckpointError, ConfigError
 from common.run_folder import RunFolder
 from environments.interface import Step
 from environments.substrates import substrates
-from evaluator.evaluate import NEWEST, Population, populations
+from evaluator.evaluate import NEWEST, EvaluatedPopulation, populations
 from evaluator.play import Observer, OnStep, Table
 from evaluator.record import FRAMES_PER_S, record
 from evaluator.scenario_table import FocalGame
@@ -72,14 +72,14 @@ def film_training(folder: RunFolder, every_s: float, stopping: threading.Event) 
             stopping.wait(min(LOOK_S, every_s))
 
 
-def _newest(folder: RunFolder) -> Population | None:
+def _newest(folder: RunFolder) -> EvaluatedPopulation | None:
     try:
         return populations(folder, [NEWEST])[0]
     except CheckpointError:
         return None
 
 
-def _film(population: Population, out: Path, writer: SummaryWriter, stopping: threading.Event) -> None:
+def _film(population: EvaluatedPopulation, out: Path, writer: SummaryWriter, stopping: threading.Event) -> None:
     def check() -> None:
         if stopping.is_set():
             raise Stopped

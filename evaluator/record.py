@@ -14,7 +14,7 @@ from environments.interface import Step
 from environments.melting_pot import MeltingPot
 from environments.substrates import default_roles
 from evaluator import rollout
-from evaluator.evaluate import Population
+from evaluator.evaluate import EvaluatedPopulation
 from evaluator.play import Observer, Table
 from evaluator.scenario_table import FocalGame, ScenarioResult
 from evaluator.scenarios import Scenario, require_bots, scenario
@@ -25,7 +25,12 @@ WHITE = 255
 
 
 def record(
-    population: Population, name: str | None, number: int, seed: int, out: Path, observers: Sequence[Observer] = ()
+    population: EvaluatedPopulation,
+    name: str | None,
+    number: int,
+    seed: int,
+    out: Path,
+    observers: Sequence[Observer] = (),
 ) -> ScenarioResult:
     """Plays one episode and writes an mp4 (H.264) with one frame a step, 24 a second.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common.config import Config
 from evaluator import play as loop
-from evaluator.drivers import Population, Random, policy_count
+from evaluator.drivers import PopulationDriver, Random, policy_count
 from evaluator.foreign import Foreign, Policy
 from evaluator.play import Driver, Observer
 from evaluator.scenario_table import FOCAL, Bots, ScenarioResult, ScenarioTable
@@ -54,5 +54,5 @@ def play(
     if policy is not None:
         focal = Foreign(policy)
     else:
-        focal = Random(FOCAL) if theta is None else Population(FOCAL, config, theta, tables)
+        focal = Random(FOCAL) if theta is None else PopulationDriver(FOCAL, config, theta, tables)
     return loop.play(hall, [Bots(), focal], observers)

@@ -14,7 +14,7 @@ from common.errors import CheckpointError
 from common.run_folder import RunFolder
 from environments import Environment, Observation
 from evaluator import play as loop
-from evaluator.drivers import Population, Random, policy_count
+from evaluator.drivers import PopulationDriver, Random, policy_count
 from evaluator.play import Driver, Seating, Table
 
 ENVIRONMENTS = 4
@@ -89,7 +89,7 @@ def play(
         SelfPlayTable(range(i, episodes, copies), config.environment, int(game_seed), in_turn(i, policies, rng))
         for i, game_seed in enumerate(rng.integers(1, 2**32 - 1, copies))
     ]
-    driver: Driver = Random(ALL) if theta is None else Population(ALL, config, theta, copies, seed)
+    driver: Driver = Random(ALL) if theta is None else PopulationDriver(ALL, config, theta, copies, seed)
     return loop.play(tables, [driver])
 
 

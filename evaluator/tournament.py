@@ -13,7 +13,7 @@ from common.errors import ConfigError
 from common.files import append_line, locked, read_lines
 from evaluator import crossplay
 from evaluator.crossplay import ALL, Match, MatchResult, splits
-from evaluator.evaluate import Population, versions
+from evaluator.evaluate import EvaluatedPopulation, versions
 from evaluator.play import OnStep
 from evaluator.progress import EpisodeProgress
 from evaluator.workers import Policies, Task, play
@@ -34,7 +34,7 @@ NEEDED = {*KEYS, "method", "background_method", "substrate", "focal_return", "ba
 
 
 def crossplay_all(
-    populations: Sequence[Population],
+    populations: Sequence[EvaluatedPopulation],
     episodes: int,
     out: Path,
     seed: int = 0,
@@ -75,7 +75,7 @@ def crossplay_all(
     return not stopping.is_set()
 
 
-def matches(populations: Sequence[Population], episodes: int) -> list[Match]:
+def matches(populations: Sequence[EvaluatedPopulation], episodes: int) -> list[Match]:
     """Returns all episodes, pair by pair, so that few networks are in use at a time."""
     players = environments.spec(populations[0].config.environment).players
     found = []
@@ -85,7 +85,7 @@ def matches(populations: Sequence[Population], episodes: int) -> list[Match]:
     return found
 
 
-def check(populations: Sequence[Population]) -> None:
+def check(populations: Sequence[EvaluatedPopulation]) -> None:
     """Checks that populations can meet.
 
     Raises:
@@ -125,7 +125,7 @@ def _play(
     return crossplay.play(populations, jobs, seed, observers=[OnStep(count)])
 
 
-def _row(populations: Sequence[Population], match: Match, seed: int) -> dict[str, Any]:
+def _row(populations: Sequence[EvaluatedPopulation], match: Match, seed: int) -> dict[str, Any]:
     focal, background = populations[match.focal], populations[match.background]
     return {
         "run": focal.run,

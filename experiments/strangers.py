@@ -10,7 +10,7 @@ from torch import Tensor
 
 from common.config import Config
 from environments.interface import Step
-from evaluator.drivers import Population, policy_count
+from evaluator.drivers import PopulationDriver, policy_count
 from evaluator.play import Driver, Observer, Seating, Table, play
 from evaluator.self_play import ALL, SelfPlayTable
 
@@ -36,7 +36,7 @@ def meet(
         return Seating(np.arange(players), rng, rng.integers(0, policies, players))
 
     tables = [SelfPlayTable([i], config.environment, seed + i, seat) for i in range(EPISODES)]
-    drivers: list[Driver] = [Population(ALL, config, theta, EPISODES, seed)]
+    drivers: list[Driver] = [PopulationDriver(ALL, config, theta, EPISODES, seed)]
     if stranger is not None:
         drivers.append(_Stranger(stranger))
     acts = _Acts()

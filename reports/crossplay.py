@@ -14,7 +14,7 @@ from rich.table import Table
 
 from common.files import write
 from evaluator.crossplay import HALF, ONE
-from evaluator.evaluate import Population
+from evaluator.evaluate import EvaluatedPopulation
 from reports.standings import Rows, Standing, by_method, cells, standings
 from reports.statistics import Interval
 from reports.style import STYLE
@@ -22,7 +22,9 @@ from reports.style import STYLE
 WORDS = {ONE: "one focal player among the others", HALF: "half of the players focal"}
 
 
-def rows_among(rows: Rows, populations: Sequence[Population], episodes: int, seed: int) -> list[Mapping[str, Any]]:
+def rows_among(
+    rows: Rows, populations: Sequence[EvaluatedPopulation], episodes: int, seed: int
+) -> list[Mapping[str, Any]]:
     """Returns the rows of each pair of these populations, with these weights, for its first `episodes` episodes."""
     known = {(p.run, p.checkpoint, p.weights) for p in populations}
 

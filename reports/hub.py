@@ -8,7 +8,7 @@ from common import checkpoint
 from common.errors import BidistError, ConfigError
 from common.files import write
 from common.run_folder import RunFolder
-from evaluator.evaluate import Population, populations
+from evaluator.evaluate import EvaluatedPopulation, populations
 from evaluator.results import rows_of
 from reports.curves import draw_run
 from reports.model_card import model_card
@@ -53,7 +53,7 @@ def push(folder: RunFolder, which: str, repository: str, private: bool) -> str:
             raise BidistError(f"{repository}: {error}; `hf auth login` logs in") from None
 
 
-def stage(folder: RunFolder, population: Population, repository: str, out: Path) -> None:
+def stage(folder: RunFolder, population: EvaluatedPopulation, repository: str, out: Path) -> None:
     """Writes what is published: the configuration, theta and its average, the card, the curve, the newest film.
 
     What only training needs, such as the optimiser's state, stays behind, and so does the location of the run's folder.

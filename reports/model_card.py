@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from common.config import Config
-from evaluator.evaluate import Population
+from evaluator.evaluate import EvaluatedPopulation
 from evaluator.results import number_of
 from reports.statistics import interval
 
@@ -43,7 +43,7 @@ Mean return of the focal players in Melting Pot's scenarios, with 95% intervals.
 """
 
 
-def model_card(p: Population, repository: str, rows: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str:
+def model_card(p: EvaluatedPopulation, repository: str, rows: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str:
     """Writes a model card, in Markdown with the metadata that the Hugging Face Hub reads.
 
     Args:
@@ -80,7 +80,7 @@ def _shown(name: str) -> str:
     return f"![{Path(name).stem}]({name})" if name.endswith(".png") else f'<video src="{name}" controls loop></video>'
 
 
-def _own(row: Mapping[str, Any], p: Population) -> bool:
+def _own(row: Mapping[str, Any], p: EvaluatedPopulation) -> bool:
     return (row["run"], row["checkpoint"], row["weights"]) == (p.run, p.checkpoint, p.weights)
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from evaluator.evaluate import Population
+from evaluator.evaluate import EvaluatedPopulation
 from evaluator.results import episode_key, number_of, rows_of
 from reports.statistics import interval
 
 
-def show(populations: Sequence[Population], out: Path, seed: int, reference: bool) -> None:
+def show(populations: Sequence[EvaluatedPopulation], out: Path, seed: int, reference: bool) -> None:
     """Prints the returns of some populations in a results file, for one seed, played by the reference or not."""
     rows = {episode_key(row): row for row in rows_of(out)}.values()
     console = Console()

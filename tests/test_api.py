@@ -25,7 +25,7 @@ from common.run_folder import RunFolder
 from environments.images import block_mean
 from environments.melting_pot import MeltingPot
 from evaluator import play as loop
-from evaluator.drivers import Population as Driver
+from evaluator.drivers import PopulationDriver
 from evaluator.foreign import timestep
 from evaluator.play import Table
 from evaluator.record import among_themselves
@@ -105,7 +105,7 @@ def test_a_population_acts_as_the_evaluator_lets_it(tmp_path: Path, substrate: s
     assert theta is not None
     shadow = Shadow(population, episode_seeds(9, played, 0)[2])
     table = ScenarioTable(iter([(played, 0)]), config.environment, 9, policies=3)
-    (result,) = loop.play([table], [Bots(), Driver(FOCAL, config, theta, 1), shadow], [Shortened(400)])
+    (result,) = loop.play([table], [Bots(), PopulationDriver(FOCAL, config, theta, 1), shadow], [Shortened(400)])
     assert shadow.state.policy == result.policies[0]
     assert len(shadow.played) == result.env_steps == 400
     assert shadow.shadowed == shadow.played

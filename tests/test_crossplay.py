@@ -17,7 +17,7 @@ from common.config import Config, EnvironmentConfig, NetworkConfig, RunConfig
 from common.errors import ConfigError
 from common.files import append_line, read_lines
 from evaluator.crossplay import ALL, HALF, ONE, Match, play, splits
-from evaluator.evaluate import Population
+from evaluator.evaluate import EvaluatedPopulation
 from evaluator.tournament import ROWS, check, crossplay_all, matches, read_rows
 from networks.network import Network
 from reports.crossplay import draw_matrices, rows_among, write_report
@@ -44,10 +44,10 @@ def always(action: int, config: Config) -> dict[str, torch.Tensor]:
     return theta
 
 
-def entrant(name: str, action: int | None, config: Config | None = None) -> Population:
+def entrant(name: str, action: int | None, config: Config | None = None) -> EvaluatedPopulation:
     config = config or configuration()
     theta = None if action is None else always(action, config)
-    return Population(name, "mappo", 0, "00000001", name, 1, 100, config, theta)
+    return EvaluatedPopulation(name, "mappo", 0, "00000001", name, 1, 100, config, theta)
 
 
 def expected(focal: int, background: int, split: str) -> float:
@@ -116,7 +116,9 @@ def test_a_whole_cross_play_resumes_and_reports(tmp_path: Path) -> None:
     assert (tmp_path / "crossplay.png").exists()
 
     # A population that has trained further is another one, which does not inherit the old one's rows.
-    later = Population("dove", "mappo", 0, "00000002", "later", 2, 200, configuration(), always(1, configuration()))
+    later = EvaluatedPopulation(
+        "dove", "mappo", 0, "00000002", "later", 2, 200, configuration(), always(1, configuration())
+    )
     now = [later, *entrants[1:]]
     assert {row["run"] for row in rows_among(rows, now, 3, 0)} == {"hawk", "random"}
     assert len(rows_among(rows, entrants, 3, 0)) == len(rows)

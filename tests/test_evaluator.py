@@ -22,7 +22,7 @@ from common.settings import load_config
 from environments.melting_pot import MeltingPot
 from evaluator import rollout
 from evaluator.bots import Background
-from evaluator.evaluate import Population, evaluate, follow, populations, random_population
+from evaluator.evaluate import EvaluatedPopulation, evaluate, follow, populations, random_population
 from evaluator.record import among_themselves
 from evaluator.scenario_table import FOCAL, ScenarioResult, ScenarioTable
 from evaluator.scenarios import require_bots, scenario, scenarios_of
@@ -177,7 +177,7 @@ def test_the_average_of_theta_is_a_population_of_its_own(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_an_evaluation_resumes_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "results.jsonl"
-    trained = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
+    trained = EvaluatedPopulation("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
     stopping = threading.Event()
     stopping.set()
     assert not evaluate([trained], ["coins_1"], 2, out, workers=1, stopping=stopping)
@@ -207,7 +207,7 @@ def test_an_evaluation_resumes_where_it_stopped(tmp_path: Path, capsys: pytest.C
 @pytest.mark.slow
 def test_a_stopped_evaluation_finishes_the_episodes_in_progress(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    trained = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
+    trained = EvaluatedPopulation("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(1))
 
     class AtTheFirstRow(threading.Event):
         """Set once there is a row."""
@@ -267,7 +267,7 @@ def test_following_a_run_evaluates_its_newest_checkpoint_and_ends_with_it(tmp_pa
 @pytest.mark.slow
 def test_the_reference_plays_the_same_population_through_melting_pots_api(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    trained = Population("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(2))
+    trained = EvaluatedPopulation("r", "mappo", 3, "00000007", "abc", 7, 1000, CONFIG, population(2))
     assert evaluate([trained], ["coins_0"], 1, out, workers=1, reference=True)
     (row,) = read_lines(out)
     assert row["reference"] and row["bots"][0] in scenario("coins_0").bots["default"]

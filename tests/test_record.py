@@ -8,7 +8,7 @@ import pytest
 from common.errors import ConfigError
 from common.settings import load_config
 from environments.melting_pot import MeltingPot
-from evaluator.evaluate import Population
+from evaluator.evaluate import EvaluatedPopulation
 from evaluator.record import SCALE, SQUARE, picture, record
 
 
@@ -42,7 +42,7 @@ def test_players_are_drawn_where_they_are_reported(name: str) -> None:
 
 def test_a_scenario_of_another_game_is_refused(tmp_path: Path) -> None:
     config = load_config(overrides=["environment.substrate=coins"], environ={})
-    players = Population("r", "random", 0, "", "", 0, 0, config, None)
+    players = EvaluatedPopulation("r", "random", 0, "", "", 0, 0, config, None)
     with pytest.raises(ConfigError, match="coop_mining_0: this scenario belongs to another game than coins"):
         record(players, "coop_mining_0", 0, 0, tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
