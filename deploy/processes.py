@@ -1,9 +1,11 @@
-"""Starts child processes: the command for a role, and a way to end it with its parent."""
+"""Child processes: the command for a role, starting one that ends with its parent, and stopping one."""
 
 import os
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 _WITH_PARENT = """
@@ -38,3 +40,43 @@ def with_parent(command: Sequence[str]) -> list[str]:
     if sys.platform != "linux":
         return list(command)
     return [sys.executable, "-I", "-S", "-c", _WITH_PARENT, str(os.getpid()), *command]
+
+
+def start(
+    command: Sequence[str], out: IO[bytes], environment: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Starts a command that ends with this process, and does not receive the terminal's Ctrl-C.
+
+    Args:
+      command: a program's absolute path and its arguments.
+      out: where its standard output and standard error go.
+      environment: its environment variables; None passes on this process's.
+    """
+    return subprocess.Popen(
+        with_parent(command),
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
+        start_new_session=True,
+        env=environment,
+    )
+
+
+def stop(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
+    """Asks a process to stop, waits, and kills it after a timeout; returns whether it stopped by itself."""
+    process.terminate()
+    return wait(process, timeout_s)
+
+
+def wait(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
+    """Waits for a process that was asked to stop, and kills it after a timeout; returns whether it stopped by itself.
+
+    To stop several, ask all of them before waiting for the first.
+    """
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+    return True

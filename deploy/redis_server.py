@@ -11,7 +11,6 @@ import importlib.util
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -25,7 +24,7 @@ from urllib.parse import quote
 import redis
 
 from common.errors import SetupError, StoreError
-from deploy.processes import with_parent
+from deploy.processes import stop, with_parent
 
 LOG_NAME = "redis.log"
 LOG_TAIL_LINES = 10
@@ -252,14 +251,8 @@ class RedisServer:
         return None if found == self._process.pid else f"process {found} answers at {self.url}"
 
     def _end(self, timeout_s: float) -> None:
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            stop(self._process, timeout_s)
 
     def _log_tail(self, start: int) -> str:
         path = self._folder / LOG_NAME

@@ -23,8 +23,7 @@ from common.foreign import foreign
 from common.run_folder import RunFolder
 from common.settings import ALLOW_VARIABLE, KEYS_VARIABLE, PASSWORD_VARIABLE, REDIS_VARIABLE
 from common.store import Store
-from deploy import views
-from deploy.processes import bidist, with_parent
+from deploy import processes, views
 from deploy.redis_server import RedisServer
 from methods import make_method
 
@@ -92,12 +91,9 @@ class Role:
 
         It ends with this process, and does not receive the terminal's Ctrl-C.
         """
-        command = with_parent(bidist(self.kind, *self.options))
         environment = _environment(self.threads, self.url, self.allowed)
         with (logs / f"{self.name}.log").open("ab") as out:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=environment
-            )
+            self.process = processes.start(processes.bidist(self.kind, *self.options), out, environment)
 
     @property
     def running(self) -> bool:
@@ -119,14 +115,8 @@ class Role:
 
     def wait(self, timeout_s: float) -> None:
         """Waits for the process to stop, and kills it after a timeout."""
-        if self.process is None:
-            return
-        try:
-            self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            log.warning("%s did not stop within %.0f s: killing it", self.name, timeout_s)
-            self.process.kill()
-            self.process.wait()
+        if self.process is not None and not processes.wait(self.process, timeout_s):
+            log.warning("%s did not stop within %.0f s and was killed", self.name, timeout_s)
 
 
 class Supervisor:

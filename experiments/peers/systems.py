@@ -17,7 +17,7 @@ from common.config import Config, learner_threads
 from common.cores import core_count
 from common.errors import BidistError
 from common.files import last_record
-from deploy.processes import bidist
+from deploy.processes import bidist, stop
 from experiments.peers.installation import Installed, Peer
 from experiments.peers.settings import Sizes
 from experiments.peers.task import METRICS, Task
@@ -116,11 +116,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     """Ends a process in its own time, and then whatever it leaves behind."""
     with contextlib.suppress(psutil.NoSuchProcess):
         family = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_S)
+        stop(process, STOP_S)
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
-    process.kill()
-    process.wait()
