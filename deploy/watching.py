@@ -13,7 +13,7 @@ from rich.text import Text
 
 from common.connection import connect, refusal, shown
 from common.errors import ConfigError, StoreError
-from common.files import is_locked, read_lines
+from common.files import is_locked
 from common.run_folder import RunFolder
 from common.store import Store, runs
 from deploy.views import number, render, snapshot
@@ -121,13 +121,11 @@ def _find(url: str | None, run: str | None, folder: Path) -> Store | None:
 def _print_folder(folder: RunFolder) -> None:
     from common.checkpoint import checkpoints
 
-    lines = read_lines(folder.metrics)
-    saved = checkpoints(folder.checkpoints)
+    last, saved = folder.last_update(), checkpoints(folder.checkpoints)
     console = Console()
     finished = folder.summary.exists()
     console.print(f"run [bold]{folder.path.name}[/] is {'finished' if finished else 'not running'}")
-    if lines:
-        last = lines[-1]
+    if last:
         console.print(f"  {last['player_steps']:,} player steps, return {number(last, 'return_learning')} in training")
     if finished:
         summary = json.loads(folder.summary.read_text())

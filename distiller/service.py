@@ -46,8 +46,12 @@ def run(store: Store) -> None:
             return
         with DistillerService(store, config) as service:
             while not (store.stopping.is_set() or store.finished):
-                presence.say(state=service.state, events=service.distiller.events, phi_version=service.version)
-                presence.say(unsaved=service.unsaved)
+                presence.say(
+                    state=service.state,
+                    events=service.distiller.events,
+                    phi_version=service.version,
+                    unsaved=service.unsaved,
+                )
                 if not service.step():
                     store.stopping.wait(POLL_S)
                 presence.advanced()

@@ -17,10 +17,11 @@ from typing import Any
 import redis
 
 from common.errors import BidistError
+from common.ledger import Balance
 from common.weights import PHI, THETA
 from deploy.supervisor import FAST_DEATHS, FAST_DEATHS_S
 from experiments.containers import containers
-from experiments.targets import CHECKPOINT_S, START_S, VICTIMS, Target, processes
+from experiments.targets import CHECKPOINT_S, START_S, VICTIMS, Target, ledger_problems, processes
 from reports.provenance import write_json
 
 PAUSE_S, STOP_S = (0.5, 3.0), (0.5, 6.0)
@@ -71,20 +72,15 @@ class Report:
     @property
     def problems(self) -> list[str]:
         """Every promise that was broken, in words."""
-        sides = self.ledger
-        accounted = sum(sides[name] for name in ("trained", "stale", "rejected", "rewound", "lost", "in_flight"))
+        balance = Balance(**{"reasons": {}, **self.ledger})
         found = {
-            f"{sides['produced'] - accounted} unrolls are unaccounted for": sides["produced"] != accounted,
-            f"{sides['rejected']} unrolls were rejected": sides["rejected"] > 0,
-            f"{sides['trained']} unrolls are trained in the ledger, {self.unrolls_in_checkpoint} in the checkpoint": (
-                sides["trained"] != self.unrolls_in_checkpoint
-            ),
+            f"{balance.produced - balance.accounted} unrolls are unaccounted for": not balance.holds,
+            **ledger_problems(self.ledger, self.unrolls_in_checkpoint),
             f"a version went back {self.versions_went_back} times": self.versions_went_back > 0,
             f"the learner went back {self.longest_rewind_s:.1f} s, with a checkpoint every {CHECKPOINT_S} s": (
                 self.longest_rewind_s > CHECKPOINT_S
             ),
             f"the run ended with status {self.exit_status}": self.exit_status != 0,
-            "nothing was trained": sides["trained"] == 0,
         }
         return [text for text, broken in found.items() if broken]
 

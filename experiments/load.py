@@ -19,7 +19,6 @@ from typing import Any
 
 import psutil
 
-from common import checkpoint
 from common.errors import BidistError
 from common.run_folder import RunFolder
 from common.store import Store
@@ -27,7 +26,7 @@ from common.weights import PHI
 from deploy.redis_server import RedisServer
 from deploy.supervisor import Role
 from experiments.crowd import Crowd
-from experiments.targets import SETTINGS, STOPPED_S
+from experiments.targets import SETTINGS, STOPPED_S, ledger_problems, trained
 from learner.service import unroll_spec
 from reports.provenance import write_json
 
@@ -85,16 +84,11 @@ class Report:
     @property
     def problems(self) -> list[str]:
         """Every promise that was broken, in words."""
-        sides = self.ledger
+        produced = self.ledger["produced"]
         found = {
             f"the ledger did not balance in {self.unbalanced_samples} samples": self.unbalanced_samples > 0,
-            f"{self.all_produced} unrolls were produced, {sides['produced']} are in the ledger": (
-                sides["produced"] != self.all_produced
-            ),
-            f"{sides['trained']} unrolls are trained in the ledger, {self.unrolls_in_checkpoint} in the checkpoint": (
-                sides["trained"] != self.unrolls_in_checkpoint
-            ),
-            f"{sides['rejected']} unrolls were rejected": sides["rejected"] > 0,
+            f"{self.all_produced} unrolls were produced, {produced} are in the ledger": produced != self.all_produced,
+            **ledger_problems(self.ledger, self.unrolls_in_checkpoint),
             f"{self.closed_while_alive} actors were closed while alive": self.closed_while_alive > 0,
             f"the policy lag reached {self.policy_lag_max:.0f}": self.policy_lag_max > self.policy_lag_bound,
             f"actors produced {self.produced_while_stopped} unrolls for a learner that was stopped": any(
@@ -103,7 +97,6 @@ class Report:
             f"it took up to {max(self.back_s, default=0.0):.1f} s until the learner trained again": any(
                 seconds > BACK_S for seconds in self.back_s
             ),
-            "nothing was trained": sides["trained"] == 0,
             "the real actor produced nothing": self.produced_by_the_real_actor == 0,
         }
         for name, (before, after) in self.growth().items():
@@ -150,8 +143,7 @@ def run(actors: int, seconds: float, seed: int, out: Path | None, say: Callable[
         balance = store.ledger.balance()
         report.produced_by_the_real_actor, _ = store.ledger.incarnations().get(real, (0, 0))
         report.ledger = {**asdict(balance), "reasons": dict(balance.reasons)}
-        saved = checkpoint.newest(RunFolder(Path(parent) / RUN).checkpoints)
-        report.unrolls_in_checkpoint = 0 if saved is None else int(saved.state["unrolls"])
+        report.unrolls_in_checkpoint, _ = trained(RunFolder(Path(parent) / RUN))
     if out is not None:
         write_json(out, report.record())
     return report
@@ -186,7 +178,7 @@ class _Load:
             )
 
     def _stop(self, seconds: float) -> None:
-        """Stops the learner for a time while the actors go on, and measures how soon it trains again."""
+        """Stops the learner for a time while the actors continue, and measures how soon it trains again."""
         learner, report = self._processes["learner"], self._report
         os.kill(learner.pid, signal.SIGSTOP)
         self._crowd.play(seconds / 2)

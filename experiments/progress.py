@@ -65,7 +65,8 @@ class Progress:
     Attributes:
       state: `stopped` if it was started and no process runs it now; a run whose sweep was killed counts as `training`
         until it has stopped.
-      player_steps: trained so far.
+      trained: whether its run is finished and has trained for the plan's steps.
+      player_steps: trained on so far.
       player_steps_per_s: the latest rate; 0 until there is one.
       training_return: the latest; nan until there is one.
       episodes: evaluated so far.
@@ -73,6 +74,7 @@ class Progress:
     """
 
     state: State
+    trained: bool
     player_steps: int
     player_steps_per_s: float
     training_return: float
@@ -99,6 +101,7 @@ def progress(sweep: Path, trial: Trial) -> Progress:
         state = "stopped" if folder.path.exists() else "waiting"
     return Progress(
         state,
+        trained,
         steps,
         last.get("player_steps_per_s") or 0.0,
         math.nan if earned is None else earned,

@@ -8,7 +8,6 @@ claim goes stale. Trials run as `bidist train` and `bidist evaluate`; the sweep 
 import contextlib
 import logging
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -17,13 +16,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from rich.console import Console
 from rich.live import Live
 
 from common.files import locked
-from deploy.processes import bidist, with_parent
+from deploy import processes
 from experiments.archive import keep
 from experiments.plan import Plan
 from experiments.progress import ACTIVE, Notes, Progress, progress
@@ -143,8 +141,7 @@ class Sweep:
                 continue
             seen = progress(self._folder, trial)
             notes.write(command=trial.command, host=socket.gethostname(), error=None, **circumstances())
-            trained = trial.folder(self._folder).summary.exists() and seen.player_steps >= trial.steps
-            return _Running(trial, notes, claim, self._start(trial, notes, trained), trained)
+            return _Running(trial, notes, claim, self._start(trial, notes, seen.trained), seen.trained)
         return None
 
     def _settled(self, trial: Trial) -> bool:
@@ -164,7 +161,7 @@ class Sweep:
             shutil.rmtree(folder.path, ignore_errors=True)  # of a run killed before it wrote anything
             arguments = [*trial.train(), "--folder", str(self._folder), *self._options]
         with notes.log.open("ab") as out:
-            return _bidist(arguments, out)
+            return processes.start(processes.bidist(*arguments), out)
 
     def _reap(self) -> None:
         """Handles the children that have ended: starts the evaluation, or records the outcome."""
@@ -173,8 +170,7 @@ class Sweep:
             if status is None:
                 continue
             trial, seen = running.trial, progress(self._folder, running.trial)
-            trained = trial.folder(self._folder).summary.exists()
-            if status == 0 and trained and trial.scenarios and not running.evaluating:
+            if status == 0 and seen.trained and trial.scenarios and not running.evaluating:
                 running.evaluating = True
                 running.child = self._start(trial, running.notes, evaluating=True)
                 continue
@@ -201,22 +197,12 @@ class Sweep:
     def _leave(self) -> None:
         """Stops the children, which write a checkpoint; kills those that take too long."""
         for running in self._running:
-            running.child.send_signal(signal.SIGTERM)
+            running.child.terminate()
         deadline = time.monotonic() + LEAVE_S
         for running in self._running:
-            try:
-                running.child.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                running.child.kill()
-                running.child.wait()
+            processes.wait(running.child, max(0.1, deadline - time.monotonic()))
             running.claim.close()
         self._running.clear()
-
-
-def _bidist(arguments: Sequence[str], out: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """Starts `bidist` so that it ends with this process, and Ctrl-C in the terminal reaches this process alone."""
-    command = with_parent(bidist(*arguments))
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
 
 
 def _last_line(path: Path) -> str:

@@ -44,7 +44,7 @@ def write_sweep_report(sweep: Path, out: Path) -> Path:
         write_numbers(folders, out / f"{CURVES}.csv")
         caption = "Means over seeds, with bands from the lowest to the highest seed; each seed is a thin line."
         lines += [caption, "", f"![Learning curves]({CURVES}.png)", ""]
-    trained = [trial for trial in begun if states[trial].player_steps >= trial.steps]
+    trained = [trial for trial in begun if states[trial].trained]
     for substrate in dict.fromkeys(trial.substrate for trial in trained):
         lines += _table(substrate, [trial for trial in trained if trial.substrate == substrate], rows)
     lines += ["## Commands", "", f"One row per trial, with its command: [`{TRIALS}`]({TRIALS}).", ""]

@@ -6,9 +6,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import redis
 
@@ -17,7 +17,7 @@ from common.errors import BidistError
 from common.ledger import Balance
 from common.run_folder import RunFolder
 from common.store import Store
-from deploy.processes import bidist, with_parent
+from deploy.processes import bidist, stop, with_parent
 from deploy.redis_server import RedisServer
 
 RUN = "chaos"
@@ -127,6 +127,18 @@ def trained(folder: RunFolder) -> tuple[int, int]:
     return (0, 0) if saved is None else (int(saved.state["unrolls"]), int(saved.state["updates"]))
 
 
+def ledger_problems(ledger: Mapping[str, Any], unrolls_in_checkpoint: int) -> dict[str, bool]:
+    """Returns what may be wrong with the ledger of a run in which no actor misbehaved, in words, and whether it is."""
+    trained, rejected = ledger["trained"], ledger["rejected"]
+    return {
+        f"{rejected} unrolls were rejected": rejected > 0,
+        f"{trained} unrolls are trained in the ledger, {unrolls_in_checkpoint} in the checkpoint": (
+            trained != unrolls_in_checkpoint
+        ),
+        "nothing was trained": trained == 0,
+    }
+
+
 @contextlib.contextmanager
 def processes() -> Iterator[Processes]:
     """Starts a run under `bidist train` in a temporary folder.
@@ -147,12 +159,7 @@ def processes() -> Iterator[Processes]:
         except BidistError as error:
             raise BidistError(f"{error}; the end of its output:\n{output.read_text()[-2000:]}") from None
         finally:
-            if process.poll() is None:
-                process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(STOPPED_S)
-                process.kill()
-                process.wait()
+            stop(process, STOPPED_S)
 
 
 def _url(address: Path, process: "subprocess.Popen[bytes]") -> str:

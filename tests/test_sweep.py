@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ def test_state_of_a_trial(tmp_path: Path) -> None:
     trial = trained(tmp_path, episodes=3)
     seen = progress(tmp_path, trial)
     assert (seen.state, seen.player_steps, seen.training_return, seen.episodes) == ("stopped", 1024, 4.0, 3)
+    assert seen.trained
+    longer = replace(trial, steps=2000)
+    assert not progress(tmp_path, longer).trained, "its summary is of a shorter run"
     with locked(lock_of(trial.folder(tmp_path).evaluation)):
         assert progress(tmp_path, trial).state == "evaluating", "by a process whose sweep was killed"
     notes = Notes.of(tmp_path, trial)
