@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from common.cores import core_count
 
 MAX_NUMBER = 2**63
-MAX_NAME = 200
+MAX_NAME_LENGTH = 200
 """Of a run, in characters: it names files and travels in every message."""
 
 Channels = Annotated[int, Field(ge=1, le=1024)]
@@ -39,7 +39,7 @@ class Section(BaseModel):
 class RunConfig(Section):
     """The run: its name, its length and where it is kept."""
 
-    name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$", max_length=MAX_NAME)
+    name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$", max_length=MAX_NAME_LENGTH)
     """Name of the run, its folder and its keys in Redis; derived from method, substrate and time if empty."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seeds parameters, environments, player draws and shuffling; actors derive theirs from it and their name."""

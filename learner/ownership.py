@@ -64,7 +64,7 @@ class Ownership:
                 return
             incarnation, host, pid, reported, where = ((x or b"").decode() for x in holder)
             if seen is None:
-                log.info("waiting for the heartbeat of another learner, %s, to go on or to end", incarnation)
+                log.info("waiting for the heartbeat of another learner, %s, to change or expire", incarnation)
             elif seen != (incarnation, reported):
                 raise SetupError(
                     f"run {self._store.run} has a learner already: process {pid} on {host}; a run has only one: "

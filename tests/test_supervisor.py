@@ -148,7 +148,7 @@ def more(now: dict[str, tuple[int, int]], before: dict[str, tuple[int, int]]) ->
 
 
 def outlasts(start: Callable[..., Training], server: RedisServer, trouble: Callable[[], None]) -> None:
-    """Checks that no role of a run exits while its Redis is in trouble, and that all of them go on afterwards."""
+    """Checks that no role of a run exits while its Redis is in trouble, and that all of them continue afterwards."""
     game = ["--substrate", "matrix_coordination", "--actors", "2", "--set", "actor.unroll_length=16"]
     training = start(*game, "--redis", server.url, *QUICK)
     store = training.store
