@@ -247,7 +247,6 @@ def test_this_projects_own_failure_is_no_result(tmp_path: Path) -> None:
         (["peers", "--substrate", "coin"], "no substrate is called 'coin'"),
         (["peers", "--return", "3"], "only `bidist bench time-to-return` takes it, not `bench peers`"),
         (["core", "--peer", "rllib"], "only `bidist bench peers` and `bidist bench time-to-return` takes it"),
-        (["time-to-return", "--rounds", "0"], "--seconds 1800 --rounds 0: both must be positive"),
         (["--return", "3"], "--return 3: name the game with --substrate"),
         (["time-to-return", "--substrate", "coins"], "--substrate coins: no return is set for this game"),
         (["time-to-return", "--substrate", "coin", "--return", "3"], "no substrate is called 'coin'"),
