@@ -61,6 +61,16 @@ def learner_of(folder: Path) -> int:
     return int(found.split()[0])
 
 
+def shoot_runs(page: Any, address: str) -> None:
+    """Lays the archived runs over one another."""
+    page.goto(f"{address}#/runs")
+    page.fill("#runs input[type=search]", "table-1/")
+    page.select_option("#runs select[aria-label=Colours]", "method")
+    page.click("text=draw all shown")
+    page.wait_for_function(DRAWN, timeout=60_000)
+    shoot(page, "runs", 720)
+
+
 def main() -> None:
     """Takes all pictures."""
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
@@ -76,11 +86,7 @@ def main() -> None:
         with running([*TRAIN, "--folder", str(folder)]), running(dashboard, subprocess.PIPE) as served:
             assert served.stdout is not None
             address = served.stdout.readline().split()[-1]
-            wide.goto(f"{address}#/runs")
-            wide.fill("#runs input[type=search]", "table-1/")
-            wide.click("text=draw all shown")
-            wide.wait_for_function(DRAWN, timeout=60_000)
-            shoot(wide, "runs", 720)
+            shoot_runs(wide, address)
             time.sleep(TRAINING_S)
             wide.goto(f"{address}#/live/{RUN}")
             phone.goto(f"{address}#/live/{RUN}")

@@ -1,7 +1,7 @@
 // All runs in a table, the curves of those that are picked, and one run in detail.
 
 import { Chart } from "./charts.js";
-import { ask, colour, count, fixed, game, h, short } from "./dom.js";
+import { ask, colour, count, fixed, game, h, s, short } from "./dom.js";
 
 const COLUMNS = [
   // key, heading, kind, how a cell is shown
@@ -173,9 +173,9 @@ export class Runs {
     this.plot.append(panels);
     for (const name of games) this.panel(panels, name, there.filter((id) => gameOf(id) === name), (id) => style(groupOf(id)));
     this.plot.append(h("div", { class: "legend" }, groups.slice(0, 40).map((group) => {
-      const key = h("i", {});
-      key.style.background = style(group).colour;
-      return h("span", {}, key, group);
+      const { colour: stroke, dash } = style(group);
+      const line = s("line", { x2: 24, y1: 4, y2: 4, stroke, "stroke-width": 2, "stroke-dasharray": dash?.join(" ") });
+      return h("span", {}, s("svg", { width: 24, height: 8, "aria-hidden": true }, line), group);
     }), groups.length > 40 ? `and ${groups.length - 40} more` : ""));
   }
 
