@@ -1,4 +1,4 @@
-"""Takes the pictures of the dashboard in docs/images/, in a quarter of an hour.
+"""Takes the pictures of the dashboard in docs/images/, in ten minutes.
 
     .venv/bin/python scripts/dashboard_pictures.py
 
@@ -25,10 +25,10 @@ from experiments.plan import read_plan
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 BIDIST = [sys.executable, "-m", "cli"]
-TRAINING_S = 600
+TRAINING_S = 300
 RUN = "pure-coordination"
 GAME = "pure_coordination_in_the_matrix__arena"
-TRAIN = ["train", "--run", RUN, "--substrate", GAME, "--set", "run.checkpoint_s=20"]
+TRAIN = ["train", "--run", RUN, "--substrate", GAME, "--steps", "4e6", "--set", "run.checkpoint_s=20"]
 CAPTION = "text => document.querySelector('figcaption')?.textContent.includes(text)"
 REWOUND = "() => document.querySelector('.ledger .rewound b')"
 DRAWN = "() => document.querySelectorAll('#runs canvas').length > 0"
