@@ -130,4 +130,6 @@ def bottleneck(actors: int, starvation: float | None) -> str:
         return "the learner waits for a whole batch"
     if starvation > 0.5:
         return f"the learner waits for actors {starvation:.0%} of its time: add actors"
+    if starvation > 0.2:
+        return f"nobody waits long: the learner is busy {1 - starvation:.0%} of its time"
     return f"the actors wait for the learner, which is busy {1 - starvation:.0%} of its time"
