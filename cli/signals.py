@@ -1,9 +1,9 @@
 """How a command is stopped.
 
-The first SIGTERM or Ctrl-C asks it to finish the step, flush, write a checkpoint and exit with 0. The second ends it
-at once, with one exception: a service manager signals a whole process group, and the processes in it then pass the
-signal on to each other. A SIGTERM that follows closely on the first signal is therefore taken as the same request. A
-second Ctrl-C always comes from a user and always ends the command.
+The first SIGTERM or Ctrl-C, or the SIGHUP of a terminal that is closed, asks it to finish the step, flush, write a
+checkpoint and exit with 0. The second ends it at once, with one exception: a service manager signals a whole process
+group, and the processes in it then pass the signal on to each other. A SIGTERM that follows closely on the first signal
+is therefore taken as the same request. A second Ctrl-C always comes from a user and always ends the command.
 """
 
 import contextlib
@@ -45,6 +45,8 @@ def stop_on_signals(same_request_s: float = SAME_REQUEST_S) -> threading.Event:
 
     for number in SIGNALS:
         signal.signal(number, handle)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, handle)
     return stopping
 
 
@@ -56,7 +58,7 @@ def exit_on_sigterm() -> None:
 @contextlib.contextmanager
 def restored_handlers() -> Iterator[None]:
     """Restores on exit the signal handlers that were installed on entry."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGHUP)}
     try:
         yield
     finally:

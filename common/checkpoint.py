@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+"""1 was without a digest of the state; such checkpoints can be loaded."""
 STATE = "state.json"
 MAX_FILE_BYTES = 8 << 30
 
@@ -84,8 +85,8 @@ def _write(
         data = tensor_bytes.pack(group)
         digests[name] = hashlib.sha256(data).hexdigest()
         write(temporary / f"{name}.safetensors", data)
-    text = json.dumps({"format": FORMAT, "digests": digests, "state": state}, indent=1)
-    write(temporary / STATE, text.encode())
+    record = {"format": FORMAT, "digests": digests, "state": state, "state_digest": _digest(state)}
+    write(temporary / STATE, json.dumps(record, indent=1).encode())
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     _sync(folder)
@@ -99,8 +100,10 @@ def load(path: Path) -> Checkpoint:
     """
     try:
         record = json.loads(_read(path / STATE))
-        if record["format"] != FORMAT:
+        if record["format"] not in (1, FORMAT):
             raise CheckpointError(f"{path}: format {record['format']}, but this version reads {FORMAT}")
+        if record["format"] == FORMAT and record["state_digest"] != _digest(record["state"]):
+            raise CheckpointError(f"{path}: {STATE} changed after it was saved; use an older one")
         tensors = {}
         for name, digest in record["digests"].items():
             data = _read(path / f"{name}.safetensors")
@@ -122,11 +125,33 @@ def newest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def set_aside(folder: Path, after: int) -> None:
+    """Renames checkpoints of a higher number to `NUMBER.damaged`.
+
+    A run that resumes from an older one, because they are damaged, will save their numbers again; until then they must
+    not count among the newest, which are kept.
+    """
+    for path in (path for path in checkpoints(folder) if int(path.name) > after):
+        aside = path.with_name(f"{path.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            path.rename(aside)
+        except OSError as error:
+            log.warning("%s cannot be set aside: %s", path, error)
+        else:
+            log.warning("%s could not be loaded and is now called %s", path, aside.name)
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """Returns the checkpoints in a folder, oldest first."""
     if not folder.is_dir():
         return []
     return sorted((p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()), key=lambda p: int(p.name))
+
+
+def _digest(state: Any) -> str:
+    """Returns the SHA-256 of a state, which is the same before it is saved as JSON and after."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(state)), sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> bytes:

@@ -76,9 +76,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def cut_lines(path: Path, key: str, last: int) -> None:
-    """Drops lines whose `key` exceeds `last`: a run that resumes from a checkpoint writes them again."""
+    """Drops lines whose `key` exceeds `last`: a run that resumes from a checkpoint writes them again.
+
+    A line without a number there is damaged, and is dropped too.
+    """
     lines = read_lines(path)
-    kept = [json.dumps(record) + "\n" for record in lines if record[key] <= last]
+    numbers = [record.get(key) for record in lines]
+    if damaged := sum(not isinstance(number, int | float) for number in numbers):
+        log.warning("%s: dropping %d damaged lines, without %s", path, damaged, key)
+    kept = [
+        json.dumps(record) + "\n"
+        for record, number in zip(lines, numbers, strict=True)
+        if isinstance(number, int | float) and number <= last
+    ]
     if len(kept) < len(lines):
         write(path, "".join(kept).encode())
 

@@ -110,7 +110,10 @@ class AllowList:
             status = self._path.stat()
             seen = (status.st_mtime_ns, status.st_size, status.st_ino)
             if seen != self._seen:
-                self._names = {admitted: name for name, admitted in self.read().items()}
+                keys, problems = self._parsed()
+                for problem in problems:
+                    log.error("this line admits nobody: %s", problem)
+                self._names = {admitted: name for name, admitted in keys.items()}
                 self._seen = seen
         except (OSError, SetupError) as error:
             if self._names or self._seen is not None:
@@ -124,14 +127,25 @@ class AllowList:
         Raises:
           SetupError: if it cannot be read, a line is not `NAME KEY`, or a name occurs twice.
         """
-        keys = {}
+        keys, problems = self._parsed()
+        if problems:
+            raise SetupError(problems[0])
+        return keys
+
+    def _parsed(self) -> tuple[dict[str, bytes], list[str]]:
+        """Returns the key of each name, and what is wrong with the lines that are left out."""
+        keys, problems, twice = dict[str, bytes](), list[str](), set[str]()
         for number, line in enumerate(_text(self._path).splitlines(), start=1):
             name, _, key = line.strip().partition(" ")
             if name in keys:
-                raise SetupError(f"{self._path}, line {number}: a second key for {name}; remove one of the two lines")
-            if name and not name.startswith("#"):
-                keys[name] = _checked(key.strip(), f"{self._path}, line {number}, expected NAME KEY")
-        return keys
+                problems.append(f"{self._path}, line {number}: a second key for {name}; remove one of the two lines")
+                twice.add(name)  # which of them is meant is unknown, so neither counts
+            elif name and not name.startswith("#"):
+                try:
+                    keys[name] = _checked(key.strip(), f"{self._path}, line {number}, expected NAME KEY")
+                except SetupError as error:
+                    problems.append(str(error))
+        return {name: key for name, key in keys.items() if name not in twice}, problems
 
 
 def public_key(secret: bytes) -> bytes:

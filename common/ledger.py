@@ -266,7 +266,7 @@ class Ledger:
                 pipe.hgetall(self._key(name))
             totals, sequences, reported = pipe.execute(raise_on_error=False)
         reported = reported if isinstance(reported, dict) else {}  # an actor's user may have made it something else
-        totals, sequences = _integers(totals), _integers(sequences)
+        totals, sequences = (_integers(fields, self._key("ledger")) for fields in (totals, sequences))
         numbers = {name.decode(errors="replace"): n for name, n in reported.items() if re.fullmatch(rb"\d{1,12}", n)}
         reported = {name: int(n) for name, n in numbers.items() if "\N{REPLACEMENT CHARACTER}" not in name}
         living, unseen = {}, 0
@@ -278,10 +278,11 @@ class Ledger:
         return totals, living, unseen
 
 
-def _integers(fields: Any) -> dict[str, int]:
+def _integers(fields: Any, key: str) -> dict[str, int]:
     try:
         if isinstance(fields, redis.ResponseError):
             raise ValueError(fields)
         return {name.decode(): int(value) for name, value in fields.items()}
     except ValueError as error:
-        raise StoreError(f"the ledger in Redis is damaged: {error}") from None
+        words = f"delete {key} and {key.removesuffix('ledger')}sequences, and its counts begin anew"
+        raise StoreError(f"the ledger in Redis is damaged: {error}; to continue, {words}") from None

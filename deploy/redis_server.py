@@ -216,8 +216,13 @@ class RedisServer:
             )
         while (problem := self._problem()) is not None:
             if self._process.poll() is not None:
-                status = self._process.returncode
-                raise StoreError(f"Redis exited with status {status} while starting; {self._log_tail(log_from)}")
+                status, end = self._process.returncode, self._log_tail(log_from)
+                if "aof" in end.lower():
+                    end = (
+                        f"its file in {self._folder} seems damaged: repair it with `redis-check-aof --fix`, or move that "
+                        f"folder away, and the run continues from its checkpoint with a new ledger; {end}"
+                    )
+                raise StoreError(f"Redis exited with status {status} while starting; {end}")
             if time.monotonic() > deadline:
                 self._end(timeout_s=1.0)
                 raise StoreError(f"Redis did not start in time ({problem}); {self._log_tail(log_from)}")

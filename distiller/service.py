@@ -84,6 +84,7 @@ class DistillerService:
         self._method, self._spec = make_method(self.config), environments.spec(self.config.environment)
         self.distiller = Distiller(self._method, self._spec)
         published, saved = self.store.weights(PHI), checkpoint.newest(self._folder.distiller)
+        checkpoint.set_aside(self._folder.distiller, after=-1 if saved is None else int(saved.path.name))
         if saved is not None:
             self._restore(saved.tensors, saved.state)
             log.info("continuing after event %d", self.distiller.events)

@@ -7,9 +7,10 @@ import redis
 
 from common import checkpoint
 from common.checkpoint import Checkpoint
-from common.errors import CheckpointError, StoreError
+from common.config import Config
+from common.errors import CheckpointError, ConfigError, StoreError
 from common.store import Store
-from common.weights import PHI, Weights
+from common.weights import PHI, THETA, Weights
 from learner.learner import Learner
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,49 @@ class Checkpoints:
         """Returns the newest undamaged checkpoint, None if there is none."""
         return checkpoint.newest(self._folder)
 
+    def resume(self, config: Config) -> Checkpoint | None:
+        """Returns the newest undamaged checkpoint, None if there is none, and clears away what is damaged.
+
+        Newer checkpoints are set aside; theta and phi in Redis are removed if they cannot be read.
+
+        Args:
+          config: with which the run is to continue.
+
+        Raises:
+          ConfigError: if the run in Redis is another one: it has other settings, or checkpoints elsewhere.
+        """
+        saved = self.newest()
+        self._check_same(config, saved)
+        checkpoint.set_aside(self._folder, after=-1 if saved is None else int(saved.path.name))
+        for name in (THETA, PHI):
+            try:
+                self._store.weights(name)
+            except (StoreError, redis.ResponseError) as error:
+                log.warning("removing what cannot be read, to be published anew: %s: %s", name, error)
+                self._store.client.delete(self._store.key(name))
+        return saved
+
+    def _check_same(self, config: Config, saved: Checkpoint | None) -> None:
+        run, progress = config.run.name, self._store.hash("progress")
+        updates = int(progress.get("checkpoint_updates", 0))
+        if not updates:
+            return
+        if saved is None and not any(self._folder.glob("[0-9]*")):
+            raise ConfigError(
+                f"run {run} in this Redis has a checkpoint of update {updates}, and {self._folder} has none: name the "
+                "--folder that has it, or start another --run"
+            )
+        known = self._store.config(timeout_s=0.0).model_dump(exclude={"run"})
+        here = config.model_dump(exclude={"run"})
+        changed = [
+            f"{section}.{key} is {value!r} there and {here[section][key]!r} here"
+            for section, values in known.items()
+            for key, value in values.items()
+            if value != here[section][key]
+        ]
+        if changed:
+            raise ConfigError(f"run {run} in this Redis has other settings: {'; '.join(changed)}; start another --run")
+
     def save(self, learner: Learner) -> None:
         """Saves everything from which the run resumes exactly. If that fails, the run continues from the last one."""
         tensors, state = learner.tensors(), learner.counters()
@@ -61,6 +105,7 @@ class Checkpoints:
             self._store.put_event("learner", "learner", "unsaved", message=str(error)[:500])
             return
         self.unsaved = ""
+        self._store.put_progress({"checkpoint_updates": learner.updates})
         if phi is not None:  # the distiller keeps its own checkpoints back to this one
             self._store.put_progress({"checkpoint_phi_version": phi.version})
         self._store.put_event("learner", "learner", "checkpoint", path=str(path), updates=learner.updates)

@@ -214,7 +214,7 @@ class LearnerService:
         self.feed = Feed(inbox, self._ledger, config.learner.batch_unrolls, bound, grace_s)
         self.pool = Pool(store, self._folder.pool)
         self.learner = Learner(config.learner, config.run, method, spec, self._ranks)
-        saved = self._checkpoints.newest()
+        saved = self._checkpoints.resume(config)
         if saved is not None:
             self.learner.restore(saved.tensors, saved.state)
             log.info("continuing from %s, %d player steps", saved.path, self.learner.player_steps)

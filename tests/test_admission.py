@@ -17,7 +17,7 @@ from common.admission import Admission
 from common.config import LearnerConfig
 from common.errors import ConfigError, SetupError, StoreError
 from common.inbox import Inbox
-from common.keys import ALLOWED, LEARNER, SECRET, ActorKeys, AllowList, LearnerKeys
+from common.keys import ALLOWED, LEARNER, SECRET, ActorKeys, AllowList, LearnerKeys, public_key
 from common.outbox import Outbox
 from common.spec import EnvironmentSpec
 from common.unroll import PROTOCOL, UnrollSpec
@@ -125,16 +125,18 @@ def test_a_withdrawn_key_is_refused_when_it_comes_back(inbox: Inbox, keys: Path)
     assert "does not admit this actor's key" in refusal(inbox, withdrawn)
 
 
-def test_a_list_that_cannot_be_read_admits_nobody(keys: Path) -> None:
+def test_a_line_that_cannot_be_read_admits_nobody_and_the_others_stay(keys: Path) -> None:
     path = keys / "learner" / ALLOWED
     allowed = AllowList(path)
     key = ActorKeys.read(keys / "actor").own.public
     assert allowed.name(key) == "actor"
     text = path.read_text()
+    path.write_text(text + "new nonsense\n")
+    assert allowed.name(key) == "actor"
     path.write_text("actor nonsense\n")
     assert allowed.name(key) is None
-    path.write_text(text + text.splitlines()[-1] + "\n")
-    assert allowed.name(key) is None
+    path.write_text(text + f"actor {public_key(b'0' * 40).decode()}\n")
+    assert allowed.name(key) is None, "which of the two is meant?"
     with pytest.raises(SetupError, match=r"authorized_keys, line \d+: a second key for \w+; remove one of the two"):
         allowed.read()
     path.unlink()

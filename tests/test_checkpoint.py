@@ -96,6 +96,12 @@ DAMAGES: dict[str, Any] = {
     "another format": lambda p: (p / STATE).write_text(
         json.dumps(json.loads((p / STATE).read_text()) | {"format": checkpoint.FORMAT + 1})
     ),
+    "a number in the state changed": lambda p: (p / STATE).write_text(
+        (p / STATE).read_text().replace('"number": ', '"number": 9')
+    ),
+    "a name in the state changed": lambda p: (p / STATE).write_text(
+        (p / STATE).read_text().replace('"number"', '"lumber"')
+    ),
     "no tensors, but a matching digest": lambda p: forge(p),
 }
 
@@ -129,6 +135,30 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(
     assert "skipping a damaged checkpoint" in record.message and "00000002" in record.message
     DAMAGES[damage](tmp_path / "00000001")
     assert newest(tmp_path) is None
+
+
+def test_a_checkpoint_of_an_earlier_release_has_no_digest_of_its_state(tmp_path: Path) -> None:
+    save_numbers(tmp_path, 1)
+    path = tmp_path / "00000001" / STATE
+    record = json.loads(path.read_text())
+    del record["state_digest"]
+    path.write_text(json.dumps(record | {"format": 1}))
+    assert load(tmp_path / "00000001").state == {"number": 1}
+
+
+def test_damaged_checkpoints_do_not_push_out_the_next_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_numbers(tmp_path, 480, 490)
+    for path in checkpoints(tmp_path):
+        (path / STATE).write_text("")
+    checkpoint.set_aside(tmp_path, after=-1)
+    assert "00000480 could not be loaded and is now called 00000480.damaged" in caplog.text
+    save_numbers(tmp_path, 10, 20, keep=2)
+    found = newest(tmp_path)
+    assert found is not None and found.state == {"number": 20}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("00000010", "00000020"),
+        *("00000480.damaged", "00000490.damaged"),
+    ]
 
 
 def test_unfinished_folders_are_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -63,11 +63,12 @@ def test_lines_after_a_torn_one_are_read(tmp_path: Path, caplog: pytest.LogCaptu
     assert last_record(path) == {"step": 3}
 
 
-def test_lines_beyond_a_step_are_cut(tmp_path: Path) -> None:
+def test_lines_beyond_a_step_are_cut_and_damaged_ones_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "lines"
     cut_lines(path, "step", 2)
     assert not path.exists()
-    for step in range(1, 5):
-        append_line(path, {"step": step})
+    for record in ({"step": 1}, {"stap": 1}, {"step": "2"}, {"step": 2}, {"step": 3}):
+        append_line(path, record)
     cut_lines(path, "step", 2)
+    assert "dropping 2 damaged lines, without step" in caplog.text
     assert read_lines(path) == [{"step": 1}, {"step": 2}]
