@@ -219,8 +219,8 @@ class RedisServer:
                 status, end = self._process.returncode, self._log_tail(log_from)
                 if "aof" in end.lower():
                     end = (
-                        f"its file in {self._folder} seems damaged: repair it with `redis-check-aof --fix`, or move that "
-                        f"folder away, and the run continues from its checkpoint with a new ledger; {end}"
+                        f"its file in {self._folder} seems damaged: repair it with `redis-check-aof --fix`, or move "
+                        f"the folder away, and the run continues from its checkpoint with a new ledger; {end}"
                     )
                 raise StoreError(f"Redis exited with status {status} while starting; {end}")
             if time.monotonic() > deadline:

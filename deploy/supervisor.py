@@ -25,6 +25,7 @@ from common.settings import ALLOW_VARIABLE, KEYS_VARIABLE, PASSWORD_VARIABLE, RE
 from common.store import Store
 from deploy import processes, views
 from deploy.redis_server import RedisServer
+from learner.ownership import check_alone
 from methods import make_method
 
 log = logging.getLogger(__name__)
@@ -164,6 +165,7 @@ class Supervisor:
                 url = self._server.url
             self._folder.put_url(url)
             store = Store(url, self._config.run.name, self._stopping)
+            check_alone(store)
             roles = topology(self._config, self._actors, url, self._extras)
             self._console.print(
                 f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {shown(url)}", soft_wrap=True

@@ -91,6 +91,23 @@ class Ownership:
             raise SetupError(f"another learner, {owner.decode()}, took run {self._store.run} over; a run has only one")
 
 
+def check_alone(store: Store) -> None:
+    """Checks that no learner of a run is alive, before other roles are started that would join it.
+
+    A dead one's heartbeat expires within seconds; a living one's changes.
+
+    Raises:
+      SetupError: if one is.
+    """
+    first = store.workers().get(("learner", "learner"))
+    while (found := store.workers().get(("learner", "learner"))) is not None and not store.stopping.wait(POLL_S):
+        if found.get("reported") != (first or {}).get("reported"):
+            raise SetupError(
+                f"run {store.run} has a learner already: process {found.get('pid')} on {found.get('host')}; stop it "
+                "first, or start another --run"
+            )
+
+
 def _gone(where: str, pid: str) -> bool:
     """Returns whether a process that would be seen from here has certainly ended."""
     if where != pid_scope() or not pid.isdecimal():
