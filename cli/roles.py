@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -96,6 +97,7 @@ def _learner(arguments: argparse.Namespace) -> int:
     from learner import service
     from learner.ranks import Launch, device_of
 
+    _allow_all_handles()
     folder = RunFolder((arguments.folder or Path("runs")) / arguments.run)
     config = resumed(arguments, folder) if folder.config.exists() else new(arguments)
     device_of(config.learner.device)
@@ -161,6 +163,12 @@ def _probes(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[
         return health.problem(arguments.redis, arguments.run, arguments.command, health.PATIENCE_S, alive)
 
     return health.Probes(check, arguments.health_port)
+
+
+def _allow_all_handles() -> None:
+    """Raises the soft limit on file handles to the hard one: whoever reaches the port takes one for each connection."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _status(arguments: argparse.Namespace, store: "Store") -> int:

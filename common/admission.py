@@ -25,11 +25,11 @@ class Admission:
     Args:
       keys: the learner's.
       context: the socket's; no other socket that authenticates may share it.
+      refused: counts handshakes that are refused, as `key`.
     """
 
-    def __init__(self, keys: LearnerKeys, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
-        self._keys = keys
-        self.refused: Counter[str] = Counter()
+    def __init__(self, keys: LearnerKeys, context: "zmq.Context[zmq.Socket[bytes]]", refused: Counter[str]) -> None:
+        self._keys, self._refused = keys, refused
         self.handler: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self.handler.setsockopt(zmq.LINGER, 0)
         self.handler.bind(_ADDRESS)
@@ -47,7 +47,7 @@ class Admission:
             route, empty, version, request, _, address, _, mechanism, *credentials = self.handler.recv_multipart()
             key = z85.encode(credentials[0]) if mechanism == b"CURVE" and len(credentials) == 1 else b""
             admitted = self._keys.allowed.name(key) is not None
-            if not admitted and worth_logging(self.refused, "key"):
+            if not admitted and worth_logging(self._refused, "key"):
                 log.warning(
                     "refused an actor at %s: its key %s is not in authorized_keys", address.decode(), key.decode()
                 )

@@ -93,7 +93,7 @@ class Inbox:
     def __enter__(self) -> Self:
         # Its own context, because only one socket in a context can decide whom it admits.
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._admission = None if self._keys is None else Admission(self._keys, self._context)
+        self._admission = None if self._keys is None else Admission(self._keys, self._context, self.malformed)
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         # Actors within their limit never reach this; others are throttled.

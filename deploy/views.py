@@ -175,6 +175,8 @@ def render(s: Snapshot) -> RenderableType:
         if role != "learner"
     ]
     warnings += [Text(why, style="bold red") for why in s.unsaved()]
+    if refused := s.queue.get("malformed_reasons"):
+        warnings.append(Text(f"dropped messages and refused keys, by reason: {refused}", style="yellow"))
     if lost := s.ledger.unrecorded:
         warnings.append(
             Text(f"Redis has lost the outcomes of {lost:,} unrolls that theta was trained on", style="yellow")

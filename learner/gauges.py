@@ -64,12 +64,13 @@ class Gauges:
           actors: how many are alive.
         """
         self._measure_rate()
-        starvation = self._starvation()
+        starvation, malformed = self._starvation(), self._feed.inbox.malformed
         self._store.put_queue(
             {
                 "unrolls": self._feed.waiting,
                 "capacity_unrolls": self._capacity,
-                "malformed_messages": sum(self._feed.inbox.malformed.values()),
+                "malformed_messages": sum(malformed.values()),
+                "malformed_reasons": ", ".join(f"{reason} {count}" for reason, count in sorted(malformed.items())),
                 "bottleneck": bottleneck(actors, starvation),
             }
         )

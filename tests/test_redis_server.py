@@ -13,6 +13,7 @@ import redis
 from waiting import within
 
 from common.errors import SetupError, StoreError
+from common.store import Store
 from deploy import redis_server
 from deploy.redis_server import RedisBinary, RedisServer, find_redis_server
 
@@ -211,6 +212,16 @@ def test_no_redis_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SetupError, match="apt install redis-server"):
         find_redis_server()
+
+
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server:
+        Store(server.url, "run").put_progress({"updates": 1})
+    (written,) = [*tmp_path.rglob("*.incr.aof"), *tmp_path.glob("appendonly.aof")]
+    data = written.read_bytes()
+    written.write_bytes(b"x" + data[1:])
+    with pytest.raises(StoreError, match=r"seems damaged: repair it with `redis-check-aof --fix`, or move the folder"):
+        RedisServer(tmp_path).start()
 
 
 def test_a_server_that_never_answers_is_ended(tmp_path: Path) -> None:

@@ -49,6 +49,22 @@ def test_repeated_sigterm_is_the_same_request(child: "subprocess.Popen[str]") ->
     assert child.wait(10) == 128 + signal.SIGINT, "a second Ctrl-C ends it at once"
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_is_closed_stops_a_command_unless_it_is_to_outlive_it(ignored: bool) -> None:
+    before = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" if ignored else ""
+    with subprocess.Popen([sys.executable, "-c", before + PROGRAM, "1"], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+            process.send_signal(signal.SIGHUP)
+            if ignored:
+                process.send_signal(signal.SIGTERM)
+            assert process.stdout.readline() == b"stopping\n"
+            process.send_signal(signal.SIGHUP)
+            assert (process.poll() is None) == ignored or process.wait(10) == 128 + signal.SIGHUP
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("child", [0.0], indirect=True)
 def test_later_sigterm_ends_the_process(child: "subprocess.Popen[str]") -> None:
     child.send_signal(signal.SIGTERM)

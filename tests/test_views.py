@@ -101,6 +101,12 @@ def test_without_a_learner_no_view_tells_of_progress(run: Store) -> None:
     assert "busy 82%" in shown(run)
 
 
+def test_what_the_learner_dropped_is_shown_by_reason(run: Store) -> None:
+    assert "dropped messages" not in shown(run)
+    run.put_queue({"malformed_reasons": "frames 2, key 3"})
+    assert "dropped messages and refused keys, by reason: frames 2, key 3" in shown(run)
+
+
 def test_watch_ends_with_the_run(run: Store, redis_url: str) -> None:
     ended = threading.Event()
 
