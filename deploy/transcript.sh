@@ -34,7 +34,7 @@ beyond() { [[ $(version) -gt $1 ]]; }
 trains() { until_ beyond $(($(version) + 3)); }
 healthy() { [[ $(docker inspect -f '{{.State.Health.Status}}' "trial_$1_1") == "$2" ]]; }
 alert() { docker exec trial_prometheus_1 promtool query instant http://localhost:9090 "ALERTS{alertname='BidistRoleMissing',alertstate='$1'}" | grep -q .; }
-withdrawn() { docker logs trial_actor_1 2>&1 | grep -q "no longer admits\|does not admit"; }
+withdrawn() { docker logs trial_actor_1 2>&1 | grep -q "this actor's key"; }
 silent() { ! alert firing && ! alert pending; }
 killed() { # kills a container's processes, as the kernel would
     say "The $1 crashes: its process is killed with SIGKILL, and the engine restarts it."
@@ -130,7 +130,8 @@ say "The actors' key is withdrawn: within seconds nothing more arrives, and each
 edit=(docker run --rm --user 0 --entrypoint sed -v trial_keys-learner:/keys bidist:cpu -i '/^[^#]/d' /keys/authorized_keys)
 shown "${edit[@]}"
 until_ withdrawn
-shown docker logs --tail 1 trial_actor_1
+printf '\n$ docker logs trial_actor_1 | grep -m 1 key\n'
+docker logs trial_actor_1 2>&1 | grep -m 1 "this actor's key"
 say "New keys and passwords for every role: the run continues"
 run --profile monitoring --profile dashboard down
 printf '\n$ docker volume rm $(docker volume ls -q --filter name=trial_keys-)\n'
