@@ -62,16 +62,18 @@ class Checkpoints:
         return saved
 
     def _check_same(self, config: Config, saved: Checkpoint | None) -> None:
-        run, progress = config.run.name, self._store.hash("progress")
-        updates = int(progress.get("checkpoint_updates", 0))
-        if not updates:
+        run, updates = config.run.name, self._store.hash("progress").get("checkpoint_updates", "0")
+        if not updates.isdecimal() or int(updates) == 0:
             return
         if saved is None and not any(self._folder.glob("[0-9]*")):
             raise ConfigError(
                 f"run {run} in this Redis has a checkpoint of update {updates}, and {self._folder} has none: name the "
                 "--folder that has it, or start another --run"
             )
-        known = self._store.config(timeout_s=0.0).model_dump(exclude={"run"})
+        try:
+            known = self._store.config(timeout_s=0.0).model_dump(exclude={"run"})
+        except StoreError:  # lost or damaged: it is written anew
+            return
         here = config.model_dump(exclude={"run"})
         changed = [
             f"{section}.{key} is {value!r} there and {here[section][key]!r} here"

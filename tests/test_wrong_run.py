@@ -69,6 +69,18 @@ def test_a_run_whose_checkpoints_are_all_damaged_starts_anew_and_says_so(
     assert [path.name for path in checkpoint.parent.glob("[0-9]*[0-9]")] == ["00000000"]
 
 
+@pytest.mark.parametrize("config", [b"junk", None])
+def test_a_configuration_that_redis_has_lost_or_damaged_is_written_anew(
+    store: Store, tmp_path: Path, config: bytes | None
+) -> None:
+    trained(store, tmp_path)
+    store.client.delete(store.key("config"))
+    if config is not None:
+        store.client.set(store.key("config"), config)
+    with learning(store, configuration(store, tmp_path)):
+        assert store.config() == configuration(store, tmp_path)
+
+
 @pytest.mark.parametrize("name", [THETA, PHI])
 @pytest.mark.parametrize(
     "damage",
