@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+import redis
+
 from common.connection import refusal
 from common.errors import ConfigError
 from common.store import Store
@@ -27,8 +29,8 @@ def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host:
       role: `learner`, `actor` or `distiller`; of several on the host, one healthy instance suffices.
       patience_s: how many seconds ago it may last have made progress: the learner an update, an actor an unroll, the
         distiller a check for new observations.
-      alive: whether a heartbeat is enough. The role then also passes if Redis is unreachable, because restarting every
-        role would not help.
+      alive: whether a heartbeat is enough. The role then also passes if Redis is unreachable or takes no writes, and
+        so no heartbeats, because restarting every role would not help.
       host: where the role should run; None means this host.
     """
     if (reason := refusal(url)) is not None:
@@ -36,6 +38,8 @@ def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host:
     store, host = Store(url, run), host or socket.gethostname()
     if store.finished:
         return None
+    if (reason := _unwritable(url, store.key(f"worker:{role}:"))) is not None:
+        return None if alive else reason
     here = [fields for (kind, _), fields in store.workers().items() if kind == role and fields.get("host") == host]
     if not here:
         return f"no {role} of run {run} sends heartbeats from {host}"
@@ -43,6 +47,24 @@ def problem(url: str, run: str, role: str, patience_s: float, alive: bool, host:
         return None
     state = ", ".join(sorted({fields.get("state", "?") for fields in here}))
     return f"the {role} has made no progress for {idle:.0f} s: {state}"
+
+
+def _unwritable(url: str, key: str) -> str | None:
+    """Returns why Redis takes no writes; None if it takes them.
+
+    A role's user may not ask for the server's state, so this makes a write that changes nothing: an entry for a stream
+    that does not exist and that it may not create.
+    """
+    with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=None) as client:
+        try:
+            client.xadd(key, {"": ""}, nomkstream=True)
+        except (redis.OutOfMemoryError, redis.ReadOnlyError) as error:
+            return f"Redis takes no writes: {error}"
+        except redis.ResponseError as error:
+            return f"Redis takes no writes: {error}" if str(error).startswith("MISCONF") else None
+        except redis.RedisError:
+            pass  # it has gone meanwhile, which the next check finds
+    return None
 
 
 class Probes:

@@ -20,6 +20,8 @@ from deploy.views import number, render, snapshot
 
 TICK_S, PATIENCE_S = 1.0, 1.0
 WAITING = "its roles wait for up to 60 s"
+FILES = ("aof_last_write", "aof_last_bgrewrite", "rdb_last_bgsave")
+"""What a server writes to its disk."""
 
 
 def status(url: str | None, run: str | None, folder: Path) -> int:
@@ -69,16 +71,23 @@ def watch(url: str | None, run: str | None, folder: Path, console: Console | Non
 
 def trouble(store: Store) -> str | None:
     """Returns what is wrong with a Redis that answers, and what to do; None if nothing is."""
-    info: dict[str, Any] = store.client.info()
+    if wrong := unwritable(store.client):
+        return wrong
+    if not store.client.exists(store.key("config"), store.key("progress")):
+        return "Redis has no data of this run, or has lost it: a live learner will republish it"
+    return None
+
+
+def unwritable(client: Any) -> str | None:
+    """Returns why a Redis that answers takes no writes, or cannot keep them, and what to do; None if it does both."""
+    info: dict[str, Any] = client.info()
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if info.get("role") == "slave":
         return f"Redis is a replica and takes no writes: {WAITING}; make it a primary again (REPLICAOF NO ONE)"
     if most and used >= most:
         return f"Redis is out of memory, {used:,} of {most:,} bytes: {WAITING}; raise its maxmemory"
-    if info.get("aof_last_write_status", "ok") != "ok" or info.get("aof_last_bgrewrite_status", "ok") != "ok":
+    if any(info.get(f"{name}_status", "ok") != "ok" for name in FILES):
         return "Redis cannot write its file: is its disk full?"
-    if not store.client.exists(store.key("config")):
-        return "Redis has no data of this run, or has lost it: a live learner will republish it"
     return None
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from waiting import within
@@ -18,6 +19,7 @@ from common.lifecycle import Presence
 from common.settings import load_config
 from common.store import Store
 from deploy import health
+from deploy.redis_server import RedisServer
 
 HOST = "here"
 
@@ -177,3 +179,24 @@ def test_a_role_that_leaves_keeps_its_successors_heartbeat(store: Store) -> None
     with Presence(store, "learner", "learner", "new", heartbeat_s=60):
         pass
     assert store.workers() == {}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [(["CONFIG", "SET", "maxmemory", "1"], "maxmemory"), (["REPLICAOF", "127.0.0.1", "1"], "read only replica")],
+    ids=["out of memory", "read-only"],
+)
+def test_a_living_role_is_healthy_while_redis_takes_no_writes(tmp_path: Path, spoil: list[str], words: str) -> None:
+    """Its heartbeats are writes and have expired; to restart it would not help."""
+    with RedisServer(tmp_path / "redis") as server:
+        store = Store(server.url, "r")
+        for role in ("learner", "actor", "distiller"):
+            assert problem(store, role, alive=True) is not None
+        store.client.execute_command(*spoil)
+        for role in ("learner", "actor", "distiller"):
+            assert problem(store, role, alive=True) is None
+            found = problem(store, role)
+            assert found is not None and found.startswith("Redis takes no writes") and words in found
+        store.client.execute_command("CONFIG", "SET", "maxmemory", "0")
+        store.client.execute_command("REPLICAOF", "NO", "ONE")
+        assert problem(store, "actor", alive=True) is not None and not store.client.keys("*")
