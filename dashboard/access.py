@@ -6,6 +6,7 @@ dashboard by DNS rebinding.
 
 import hashlib
 import hmac
+import ipaddress
 from http.cookies import SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
@@ -13,7 +14,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 COOKIE_S = 30 * 24 * 3600
 HEADERS = {
     "Content-Security-Policy": (
@@ -60,7 +60,7 @@ class Access:
         if self._token is None:
             host = headers.get("host", "")
             name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-            if name in LOOPBACK:
+            if is_loopback(name.removeprefix("[").removesuffix("]")):
                 return None
             return PlainTextResponse(
                 f"This dashboard answers to 127.0.0.1 and localhost, not to {name!r}. To reach it from elsewhere, "
@@ -86,6 +86,16 @@ class Access:
             401,
             {"WWW-Authenticate": "Bearer"},
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether an address, or this machine's own name, is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _same(given: str, expected: str) -> bool:

@@ -1,6 +1,5 @@
 """Serves the dashboard: checks its arguments, creates a token if needed, and prints the address."""
 
-import ipaddress
 import secrets
 import signal
 import socket
@@ -14,6 +13,7 @@ import uvicorn
 
 from common.connection import shown
 from common.errors import ConfigError
+from dashboard.access import is_loopback
 from dashboard.app import Dashboard
 from dashboard.source import Address
 
@@ -99,16 +99,6 @@ def token_for(host: str, file: Path | None) -> str | None:
             'digits or symbols on one line; make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
         )
     return token
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether an address is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def listening(host: str, port: int) -> socket.socket:

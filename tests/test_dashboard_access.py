@@ -11,7 +11,7 @@ from common.errors import ConfigError
 from dashboard import server
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8050", "localhost:8050", "[::1]:8050", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1:8050", "127.0.0.2:8050", "localhost:8050", "[::1]:8050", "localhost"])
 def test_on_loopback_this_machine_needs_no_token(tmp_path: Path, host: str) -> None:
     assert client(tmp_path).get("/", headers={"host": host}).status_code == 200
 
