@@ -18,7 +18,7 @@ from dashboard.markdown import blocks, commands
 from dashboard.state import Row
 
 DEEPEST = 5
-DOCUMENTS = ("report.md", "sweep.md", "README.md")
+DOCUMENTS = ("report.md", "sweep.md", "crossplay.md", "tune.md", "README.md")
 NAMED = ("conventions", "crossplay", "diversity")
 MAX_ROWS = 500
 MAX_BYTES = 2_000_000

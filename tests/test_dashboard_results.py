@@ -55,3 +55,9 @@ def test_bidist_report_records_its_command(tmp_path: Path) -> None:
     pictures = [b for document in shown["documents"] for b in document["blocks"] if b["kind"] == "picture"]
     assert pictures and all(p["command"] == f"bidist report {tmp_path / 'runs'} --out {out}" for p in pictures)
     assert {table["name"] for table in shown["tables"]} == {"returns.csv"}
+
+
+def test_reports_of_crossplay_and_searches_are_documents(tmp_path: Path) -> None:
+    for name in ("crossplay.md", "tune.md"):
+        (tmp_path / name).write_text(f"# {name}\n")
+    assert [document["name"] for document in report(tmp_path, ".")["documents"]] == ["crossplay.md", "tune.md"]
