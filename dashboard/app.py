@@ -79,14 +79,12 @@ class Dashboard:
     async def _feed(self, name: str) -> Feed:
         if name not in self.catalogue.addresses:
             await self.catalogue.read()
-        address = self.catalogue.addresses.get(name)
-        if address is None:
+        if name not in self.catalogue.addresses:
             raise HTTPException(404, f"no Redis server is known that has run {name!r}")
-        feed = self.feeds.get(name)
-        if feed is None or feed.address != address:
+        if name not in self.feeds:
             self.feeds = {key: other for key, other in self.feeds.items() if other.watchers}
-            feed = self.feeds[name] = Feed(address)
-        return feed
+            self.feeds[name] = Feed(lambda: self.catalogue.addresses[name], self.catalogue.folders.get(name))
+        return self.feeds[name]
 
     async def _folder(self, request: Request) -> tuple[str, Path]:
         """Looks up the requested run among the known ones; a request never supplies a path."""

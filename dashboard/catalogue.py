@@ -9,7 +9,7 @@ from pathlib import Path
 from common.errors import BidistError
 from dashboard import source
 from dashboard.shared import Shared
-from dashboard.source import Address
+from dashboard.source import AWAY, Address, Facts, RunReader
 from dashboard.state import Row, number
 
 TICK_S = 3.0
@@ -38,6 +38,7 @@ class Catalogue(Shared):
         self.addresses: dict[str, Address] = {}
         self.folders: dict[str, Path] = {}
         self._known: dict[str, tuple[object, Row]] = {}
+        self._readers: dict[Address, RunReader] = {}
 
     async def messages(self) -> AsyncGenerator[tuple[str, Row], None]:
         """Yields all rows first, then changed rows and the ids of removed ones."""
@@ -59,9 +60,12 @@ class Catalogue(Shared):
         """Looks for runs, on disk and in Redis."""
         self.folders = {_name(self.root, folder): folder for folder in run_folders(self.root)}
         rows = {name: self._row(name, folder) for name, folder in self.folders.items()}
-        for name, address in self._alive(rows).items():
+        alive = self._alive()
+        for name, (address, facts) in alive.items():
             self.addresses[name] = address
-            rows[name] = {**rows.get(name, {"id": name, "name": address.run}), "live": True}
+            row = rows.get(name) or {"id": name, "name": address.run, **_summary(facts)}
+            rows[name] = {**row, "live": True, "state": facts.state, "finished": facts.finished}
+        self._readers = {address: self._readers[address] for address, _ in alive.values()}
         self.rows = rows
 
     def _row(self, name: str, folder: Path) -> Row:
@@ -71,24 +75,32 @@ class Catalogue(Shared):
         films = sum(path.suffix in FILMS for path in folder.iterdir())
         return {**self._known[name][1], "films": films}
 
-    def _alive(self, rows: dict[str, Row]) -> dict[str, Address]:
-        """Returns the addresses of the runs currently on a Redis server, by id."""
-        asked: dict[str, list[str]] = {}
-        found: dict[str, Address] = {}
+    def _alive(self) -> dict[str, tuple[Address, Facts]]:
+        """Returns the runs currently on a Redis server, by id: their addresses, and what the server has of them."""
+        answers: dict[str, bool] = {}
+        found: dict[str, tuple[Address, Facts]] = {}
         for name, folder in self.folders.items():
             if (address := source.address_in(folder)) is not None:
-                if address.url not in asked:
-                    asked[address.url] = source.names(address.url)
-                if address.run in asked[address.url]:
-                    found[name] = address
+                if address.url not in answers:
+                    answers[address.url] = address.refusal() is None
+                if answers[address.url] and (facts := self._facts(address)) is not None:
+                    found[name] = address, facts
         if self.url is not None:
-            shown = set(found.values())
+            shown = {address for address, _ in found.values()}
             for run in source.names(self.url):
                 address = Address(self.url, run)
-                if address not in shown:
-                    here = [n for n, f in self.folders.items() if f.name == run and not rows[n].get("finished")]
-                    found[here[0] if len(here) == 1 and here[0] not in found else f"@{run}"] = address
+                if address not in shown and (facts := self._facts(address)) is not None:
+                    here = [n for n, f in self.folders.items() if f.name == run and not source.summarised(f)]
+                    name = here[0] if len(here) == 1 and here[0] not in found else f"@{run}"
+                    found[name] = address, facts
         return found
+
+    def _facts(self, address: Address) -> Facts | None:
+        reader = self._readers.setdefault(address, RunReader(address))
+        try:
+            return reader.facts()
+        except AWAY:
+            return None
 
 
 def run_folders(root: Path) -> Iterator[Path]:
@@ -108,15 +120,20 @@ def described(name: str, folder: Path) -> Row:
     """Returns a run's row in the table; `error` says why its folder cannot be read."""
     row: Row = {"id": name, "name": folder.name, "group": str(Path(name).parent) if "/" in name else ""}
     try:
-        facts = source.facts(folder)
+        return row | _summary(source.facts(folder))
     except (BidistError, OSError) as error:
         return row | {"error": str(error)}
-    return row | {
-        "method": facts.method,
-        "game": facts.game,
-        "seed": facts.seed,
+
+
+def _summary(facts: Facts) -> Row:
+    """Returns what a row says of a run, from its folder or from Redis."""
+    config = facts.config
+    named: Row = {}
+    if config is not None:
+        named = {"method": config.method.name, "game": config.environment.substrate, "seed": config.run.seed}
+        named["budget"] = config.run.player_steps
+    return named | {
         "player_steps": number(facts.last.get("player_steps")) or 0,
-        "budget": facts.budget_player_steps,
         "updates": number(facts.last.get("updates")) or 0,
         "time_s": number(facts.last.get("time_s")),
         "return": number(facts.returns),

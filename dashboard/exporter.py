@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -12,12 +13,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from common.errors import ConfigError
-from dashboard.metrics import METRICS, RUNS, Metric
+from dashboard.metrics import METRICS, RUNS, SERVER, Metric
 from dashboard.source import AWAY, Address, RunReader, names
 from dashboard.state import TERMS, number, state
 
 log = logging.getLogger(__name__)
 
+LIMIT_S = 3.0
+"""How long a scrape may take; Prometheus gives up after ten seconds by default."""
 STATES = ("starting", "running", "finishing", "finished", "stopped")
 ROLES = ("learner", "actor", "distiller")
 
@@ -36,38 +39,60 @@ class RunsCollector(Collector):
     def __init__(self, url: str, run: str | None = None) -> None:
         self._url, self._run = url, run
         self._checkpoints: dict[str, tuple[RunReader, float | None]] = {}
-        self._lock = threading.Lock()  # concurrent scrapes share the cached checkpoint times
+        self._reading: Future[list[GaugeMetricFamily]] | None = None
+        self._lock = threading.Lock()
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Describes nothing: the metrics are known only after asking Redis."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Collects the metrics of one scrape."""
-        with self._lock:
-            yield from self._families()
+        """Collects the metrics of one scrape; simultaneous ones share a reading of Redis.
 
-    def _families(self) -> Iterator[GaugeMetricFamily]:
+        A server that does not answer in time counts as one that is down.
+        """
         started = time.monotonic()
+        with self._lock:
+            if self._reading is None or self._reading.done():
+                self._reading = Future()
+                threading.Thread(target=self._fulfil, args=(self._reading,), daemon=True).start()
+            reading = self._reading
+        try:
+            families = reading.result(LIMIT_S)
+        except TimeoutError:
+            families = [_server("bidist_redis_up", 0)]
+        yield from families
+        yield _server("bidist_scrape_seconds", time.monotonic() - started)
+
+    def _fulfil(self, reading: "Future[list[GaugeMetricFamily]]") -> None:
+        try:
+            reading.set_result(self._read())
+        except BaseException as error:
+            reading.set_exception(error)
+
+    def _read(self) -> list[GaugeMetricFamily]:
         families = {name: _family(name, metric) for name, metric in METRICS.items()}
         server = Address(self._url, "")
+        try:
+            trouble = server.unwritable() if server.refusal() is None else None
+            families["bidist_redis_writable"].add_metric([], int(trouble is None))
+        except AWAY:
+            return [_server("bidist_redis_up", 0)]
         for run in names(self._url):
             if self._run not in (None, run):
                 continue
             try:
-                self._add(run, families)
+                self._add(run, families, trouble)
             except AWAY as error:
-                if server.refusal() is not None:
+                if trouble is not None or server.refusal() is not None:
                     break  # every other run would wait for it, too
                 log.warning("run %s cannot be read: %s", run, error)  # which hides no other run
-        up = server.refusal() is None
-        if not up:
-            families = {name: _family(name, metric) for name, metric in METRICS.items()}
-        families["bidist_redis_up"].add_metric([], int(up))
-        families["bidist_scrape_seconds"].add_metric([], time.monotonic() - started)
-        yield from (family for family in families.values() if family.samples)
+        if server.refusal() is not None:
+            return [_server("bidist_redis_up", 0)]
+        families["bidist_redis_up"].add_metric([], 1)
+        return [family for family in families.values() if family.samples]
 
-    def _add(self, run: str, families: Mapping[str, GaugeMetricFamily]) -> None:
+    def _add(self, run: str, families: Mapping[str, GaugeMetricFamily], trouble: str | None) -> None:
         reader, checkpoint_s = self._checkpoints.get(run) or (RunReader(Address(self._url, run)), None)
         snapshot = reader.snapshot()
         for time_s, fields in reader.new("events"):
@@ -76,7 +101,7 @@ class RunsCollector(Collector):
         self._checkpoints[run] = reader, checkpoint_s
         if not families["bidist_redis_memory_bytes"].samples:
             families["bidist_redis_memory_bytes"].add_metric([], reader.memory_bytes())
-        now = {**state(snapshot), "metrics": snapshot.metrics}
+        now = {**state(snapshot, trouble), "metrics": snapshot.metrics}
         for name, labels, value in samples(now, reader.starvation_percent(), checkpoint_s, time.time()):
             if value is not None:
                 families[name].add_metric([run, *labels], value)
@@ -175,6 +200,10 @@ def serve(url: str, run: str | None, host: str, port: int) -> int:
     server.shutdown()
     thread.join()
     return 0
+
+
+def _server(name: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, SERVER[name].help, value)
 
 
 def _family(name: str, metric: Metric) -> GaugeMetricFamily:

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 
 from dashboard.history import History
 from dashboard.shared import Shared
-from dashboard.source import AWAY, Address, Entry, RunReader
+from dashboard.source import AWAY, Address, Entry, RunReader, ended
 from dashboard.state import Row, event, state, update
 
 TICK_S = 1.0
@@ -31,16 +32,19 @@ class Feed(Shared):
     """A run's state, pushed to whoever iterates over `messages`.
 
     Args:
-      address: the run's.
+      find: returns the run's address, which changes if it is resumed with a Redis of its own.
+      folder: the run's; None if it is elsewhere.
       tick_s: seconds between readings.
     """
 
-    def __init__(self, address: Address, tick_s: float = TICK_S) -> None:
+    def __init__(self, find: Callable[[], Address], folder: Path | None = None, tick_s: float = TICK_S) -> None:
         super().__init__(tick_s)
-        self.address = address
+        self._find, self._folder = find, folder
+        self._address = find()
         self._history = History()
         self._frame: Row | None = None
         self._away: Row | None = None
+        self._trouble: str | None = None
         self._reader: RunReader | None = None
 
     async def messages(self) -> AsyncGenerator[Message, None]:
@@ -53,6 +57,9 @@ class Feed(Shared):
 
     async def read(self) -> None:
         """Reads the run once, or records since when Redis has been away."""
+        address, self._address = self._address, self._find()
+        if address != self._address:
+            self._forget()
         try:
             reader, frame, updates, events = await asyncio.to_thread(self._look, self._reader)
         except asyncio.CancelledError:
@@ -60,8 +67,9 @@ class Feed(Shared):
             raise
         except AWAY as error:
             self._forget()  # Redis may have lost its last second of writes
-            since = self._away["since"] if self._away else time.time()
-            self._away = {"server": self.address.shown, "reason": str(error), "since": since, "now": time.time()}
+            away = {"server": self._address.shown, "reason": str(error), "trouble": self._trouble}
+            over, now = await asyncio.to_thread(self._ended), time.time()
+            self._away = {**away, "ended": over, "since": self._away["since"] if self._away else now, "now": now}
             return
         self._reader = reader
         self._history.add(map(update, updates), map(event, events))
@@ -70,12 +78,19 @@ class Feed(Shared):
     def _forget(self) -> None:
         self._reader, self._history = None, History(self._history.edition + 1)
 
+    def _ended(self) -> str:
+        # Once it has ended, its lock is left alone: `bidist train --resume` will want it.
+        known: str = self._away["ended"] if self._away else ""
+        return known or ("" if self._folder is None else ended(self._folder))
+
     def _look(self, reader: RunReader | None) -> tuple[RunReader, Row, Sequence[Entry], Sequence[Entry]]:
-        if (reason := self.address.refusal()) is not None:
+        self._trouble = None
+        if (reason := self._address.refusal()) is not None:
             raise ConnectionError(reason)
-        reader = reader or RunReader(self.address)
-        frame = state(reader.snapshot())
-        frame |= {"now": time.time(), "server": self.address.shown, "redis_bytes": reader.memory_bytes()}
+        reader = reader or RunReader(self._address)
+        self._trouble = reader.trouble()
+        frame = state(reader.snapshot(), self._trouble)  # a server that is out of memory refuses to read the ledger
+        frame |= {"now": time.time(), "server": self._address.shown, "redis_bytes": reader.memory_bytes()}
         frame["starvation_percent"] = reader.starvation_percent()
         return reader, frame, reader.new("metrics"), reader.new("events")
 

@@ -16,6 +16,7 @@ class Metric(NamedTuple):
 
 SERVER = {
     "bidist_redis_up": Metric((), "Whether the Redis server answers: 1 or 0"),
+    "bidist_redis_writable": Metric((), "Whether the Redis server takes writes and can keep them: 1 or 0"),
     "bidist_redis_memory_bytes": Metric((), "Memory that the Redis server uses, in bytes"),
     "bidist_scrape_seconds": Metric((), "Time that reading all runs took, in seconds"),
 }

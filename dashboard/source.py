@@ -4,25 +4,28 @@ Times are in seconds since 1970.
 """
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import redis
 
+from common.config import Config
 from common.connection import connect, refusal, shown
 from common.errors import BidistError
-from common.files import read_lines
+from common.files import is_locked, read_lines
 from common.run_folder import RunFolder, renamed, training_return
 from common.store import Store, runs
 from deploy.views import Snapshot, snapshot
+from deploy.watching import trouble, unwritable
 from evaluator.results import rows_of
 
 AWAY = (BidistError, redis.RedisError, OSError)
 """What a read may raise while Redis is away."""
+PATIENCE_S = 1.0
+"""How long to retry a broken connection: a viewer should report that Redis is away rather than wait."""
 MAX_ENTRIES, FIRST_ENTRIES, NEXT_ENTRIES = 10_000, 100, 4
 """How many entries of a stream to read: at most, at first, and every second after that, which brings one or two."""
 
@@ -46,16 +49,35 @@ class Address:
         """Returns why the server does not answer; None if it does."""
         return refusal(self.url)
 
+    def unwritable(self) -> str | None:
+        """Returns why the server, which answers, takes no writes; None if it takes them."""
+        return unwritable(connect(self.url, patience_s=PATIENCE_S))
+
 
 class RunReader:
-    """Reads one run's state repeatedly, and each entry of its streams once.
-
-    If Redis goes away it gives up within seconds: a viewer should report that rather than wait.
-    """
+    """Reads one run's state repeatedly, and each entry of its streams once."""
 
     def __init__(self, address: Address) -> None:
-        self._store = Store(address.url, address.run, _impatient())
+        self._store = Store(address.url, address.run, patience_s=PATIENCE_S)
         self._read: dict[str, tuple[float, int]] = {}
+
+    def trouble(self) -> str | None:
+        """Returns what is wrong with a server that answers, and what to do; None if nothing is."""
+        return trouble(self._store)
+
+    def facts(self) -> "Facts | None":
+        """Returns a summary of the run, without what is damaged; None if the server does not have it."""
+        text = self._store.client.get(self._store.key("config"))
+        progress = self._store.hash("progress")
+        if text is None and not progress:
+            return None
+        state = progress.get("state", "starting")
+        try:
+            config = None if text is None else Config.model_validate(json.loads(text))
+            last = [{"time_s": time_s, **renamed(fields)} for time_s, fields in self._store.stream("metrics", 1)]
+        except (ValueError, RecursionError, redis.ResponseError):
+            config, last = None, []
+        return Facts(config, last[0] if last else {}, state == "finished", state)
 
     def snapshot(self) -> Snapshot:
         """Returns the current state."""
@@ -92,9 +114,14 @@ def names(url: str) -> list[str]:
     if refusal(url) is not None:
         return []
     try:
-        return runs(connect(url, _impatient()))
+        return runs(connect(url, patience_s=PATIENCE_S))
     except AWAY:
         return []
+
+
+def summarised(folder: Path) -> bool:
+    """Returns whether a folder has the summary that `bidist train` writes at a run's end."""
+    return RunFolder(folder).summary.exists()
 
 
 def address_in(folder: Path) -> Address | None:
@@ -106,24 +133,37 @@ def address_in(folder: Path) -> Address | None:
     return Address(written.read_text().strip(), folder.resolve().name)
 
 
+def ended(folder: Path) -> str:
+    """Returns how a run that `bidist train` started has ended: finished or stopped; empty if it goes on, or may."""
+    run = RunFolder(folder)
+    try:
+        if facts(folder).finished:
+            return "finished"
+        return "stopped" if run.lock("train").exists() and not is_locked(run.lock("train")) else ""
+    except (BidistError, OSError):
+        return ""  # its folder cannot be read, or its lock, from here
+
+
 @dataclass(frozen=True)
-class FolderFacts:
-    """A summary of a run's folder."""
+class Facts:
+    """A summary of a run, from its folder or from Redis."""
 
-    method: str
-    game: str
-    seed: int
-    budget_player_steps: int
+    config: Config | None
     last: Mapping[str, Any]
-    """The last line of its metrics."""
-    returns: float | None
-    """The last training return."""
-    scenarios: Mapping[str, int]
-    """Episodes played in each official scenario."""
+    """The metrics of its last update."""
     finished: bool
+    state: str = ""
+    """In Redis: starting, running, finishing, finished or stopped."""
+    scenarios: Mapping[str, int] = field(default_factory=dict)
+    """Episodes played in each official scenario."""
+
+    @property
+    def returns(self) -> float | None:
+        """The last training return."""
+        return self.last.get(training_return([self.last]))
 
 
-def facts(folder: Path) -> FolderFacts:
+def facts(folder: Path) -> Facts:
     """Reads the summary of a run's folder.
 
     Raises:
@@ -132,15 +172,14 @@ def facts(folder: Path) -> FolderFacts:
     run = RunFolder(folder)
     config = run.read_config()
     last = run.last_update()
-    return FolderFacts(
-        method=config.method.name,
-        game=config.environment.substrate,
-        seed=config.run.seed,
-        budget_player_steps=config.run.player_steps,
+    steps = last.get("player_steps")
+    # Only `bidist train` writes a summary, and only after the games that it plays at the end.
+    spent = isinstance(steps, int | float) and steps >= config.run.player_steps
+    return Facts(
+        config=config,
         last=last,
-        returns=last.get(training_return([last])),
+        finished=spent or run.summary.exists(),
         scenarios=Counter(str(row["scenario"]) for row in evaluation(folder)),
-        finished=run.summary.exists(),
     )
 
 
@@ -186,10 +225,3 @@ def summary(folder: Path) -> dict[str, Any]:
 def logs(folder: Path) -> dict[str, Path]:
     """Returns a run's log files by name."""
     return {path.name: path for path in sorted(RunFolder(folder).logs.glob("*.log"))}
-
-
-def _impatient() -> threading.Event:
-    """Returns the event of a role that was asked to stop, which makes a connection give up soon."""
-    stopping = threading.Event()
-    stopping.set()
-    return stopping

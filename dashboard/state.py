@@ -36,9 +36,16 @@ def number(value: Any) -> float | int | None:
     return int(found) if found.is_integer() else found
 
 
-def state(s: Snapshot) -> Row:
-    """Returns a snapshot as the page shows it; rates are in player steps per second, times in seconds."""
+def state(s: Snapshot, trouble: str | None = None) -> Row:
+    """Returns a snapshot as the page shows it; rates are in player steps per second, times in seconds.
+
+    Args:
+      s: the snapshot.
+      trouble: what is wrong with Redis. Heartbeats may not reach it then, so no role is said to be missing.
+    """
     config, progress = s.config, s.progress
+    halted = "" if trouble else s.halted
+    moving = progress.get("state") == "running" and not halted and not trouble
     return {
         "run": s.run,
         "method": config.method.name if config else None,
@@ -47,19 +54,20 @@ def state(s: Snapshot) -> Row:
         "state": progress.get("state", "starting"),
         "player_steps": s.player_steps,
         "budget": s.budget,
-        "rate": None if s.halted else number(progress.get("player_steps_per_s")),
-        "seconds_left": number(s.seconds_left),
+        "rate": number(progress.get("player_steps_per_s")) if moving else None,
+        "seconds_left": number(s.seconds_left) if moving else None,
         **{name: number(progress.get(name)) for name in ("updates", "version", "episodes")},
         "queue": {name: number(s.queue.get(name)) for name in ("unrolls", "capacity_unrolls", "malformed_messages")},
-        "bottleneck": "" if s.halted else s.queue.get("bottleneck", ""),
+        "bottleneck": s.queue.get("bottleneck", "") if moving else "",
         "lag": {name: number(s.metrics.get(f"policy_lag_{name}")) for name in ("min", "mean", "max")},
         "lag_bound": config.learner.max_policy_lag if config else None,
         **{name: number(s.metrics.get(name)) for name in ("update_s", "wait_s")},
         "distils": s.distils,
         "distillation": distillation(s.distillation) if s.distillation else None,
         "workers": [_worker(role, name, fields) for (role, name), fields in s.workers.items()],
-        "missing": s.missing(),
-        "halted": s.halted,
+        "trouble": trouble,
+        "missing": [] if trouble else s.missing(),
+        "halted": halted,
         "unsaved": s.unsaved(),
         "ledger": ledger(s.ledger),
     }
@@ -71,6 +79,7 @@ def ledger(balance: Balance) -> Row:
         "produced": balance.produced,
         "accounted": balance.accounted,
         "holds": balance.holds,
+        "unrecorded": balance.unrecorded,
         "terms": {name: getattr(balance, name) for name in TERMS},
         "reasons": dict(balance.reasons),
     }

@@ -84,7 +84,11 @@ def test_a_run_of_a_named_server_is_joined_with_its_folder(redis_url: str, tmp_p
     try:
         catalogue = Catalogue(tmp_path, redis_url)
         catalogue.scan()
-        assert catalogue.rows[f"@{store.run}"] == {"id": f"@{store.run}", "name": store.run, "live": True}
+        row = catalogue.rows[f"@{store.run}"]
+        assert (row["name"], row["live"], row["state"], row["finished"]) == (store.run, True, "running", False)
+        assert (row["method"], row["game"], row["seed"]) == ("bidist", "matrix_coordination", 0)
+        assert (row["player_steps"], row["budget"], row["updates"]) == (4096, 2_000_000, 2)
+        assert row["return"] == pytest.approx(update_of(2)["return_learning"])
         write_run(tmp_path, store.run, finished=False)
         catalogue.scan()
         assert catalogue.rows[store.run]["live"] and f"@{store.run}" not in catalogue.rows

@@ -63,7 +63,7 @@ def test_a_feed_sends_the_past_first_and_then_what_is_new(store: Store, tmp_path
     run.advance(20)
 
     async def watch() -> None:
-        messages = Feed(Address(store.url, store.run), tick_s=0.05).messages()
+        messages = Feed(lambda: Address(store.url, store.run), tick_s=0.05).messages()
         (_, past), (_, frame) = await following(messages, "history", "frame")
         assert past["curves"]["updates"] == list(range(1, 21)) and len(past["distillations"]) == 4
         assert frame["ledger"]["holds"] and frame["ledger"]["produced"] == 240
@@ -85,7 +85,7 @@ def test_many_watchers_share_one_reader_which_rests_when_they_leave(store: Store
     LiveRun(store, tmp_path).advance(5)
 
     async def watch() -> None:
-        feed = Feed(Address(store.url, store.run), tick_s=0.02)
+        feed = Feed(lambda: Address(store.url, store.run), tick_s=0.02)
         readings = 0
         original = feed.read
 
@@ -122,7 +122,7 @@ def test_a_watcher_who_leaves_in_the_middle_of_a_reading_takes_nothing_along(sto
     run.advance(5)
 
     async def watch() -> None:
-        feed = Feed(SlowAddress(store.url, store.run), tick_s=0.01)
+        feed = Feed(lambda: SlowAddress(store.url, store.run), tick_s=0.01)
         for _ in range(3):
             messages = feed.messages()
             waiting = asyncio.ensure_future(anext(messages))

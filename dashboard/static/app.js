@@ -1,5 +1,6 @@
 // Which view is shown, and the one stream of events that all of them share.
 
+import { over } from "./dom.js";
 import { Live } from "./live.js";
 import { Results } from "./results.js";
 import { Runs } from "./runs.js";
@@ -21,15 +22,25 @@ function route() {
   for (const name of ["live", "runs", "results"]) element(name).hidden = name !== known;
   for (const link of document.querySelectorAll("nav a"))
     link.toggleAttribute("aria-current", link.dataset.view === known);
-  if (known === "live") follow(argument ? decodeURIComponent(argument) : null);
-  if (known === "runs") runs.show(argument ? decodeURIComponent(argument) : null);
-  if (known === "results") results.show(argument ? decodeURIComponent(argument) : null);
+  const name = argument ? decoded(argument) : null;
+  if (known === "live") follow(name);
+  if (known === "runs") runs.show(name);
+  if (known === "results") results.show(name);
 }
 
-// The requested run, or else a live one, if there is any.
+// A link that somebody has cut in the middle of a letter names nothing that is known, and the view says so.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+// The requested run, or else the newest that is running, or else one that Redis still has, if there is any.
 function follow(wanted) {
   const candidates = [...rows.values()].filter((row) => row.live);
-  const newest = candidates.sort((a, b) => (b.time_s ?? Infinity) - (a.time_s ?? Infinity))[0];
+  const newest = candidates.sort((a, b) => over(a) - over(b) || (b.time_s ?? Infinity) - (a.time_s ?? Infinity))[0];
   const id = wanted ?? watched ?? newest?.id ?? null;
   live.choose(id, candidates, arrived ? rows : null);
   const next = rows.get(id)?.live || id === watched ? id : null;

@@ -117,7 +117,7 @@ export class Diagram {
     say("observe", frame.distils && this.layout === WIDE ? "θ, observations D" : "");
     say("distil", frame.distils ? (phi >= 0 ? `φ ${count(phi)}` : "φ") : "");
 
-    say("actorsTitle", missing.has("actor") ? "actors are away" : `${actors.length} actor${actors.length === 1 ? "" : "s"}`);
+    say("actorsTitle", missing.has("actor") ? "no actors" : `${actors.length} actor${actors.length === 1 ? "" : "s"}`);
     say("rate", count(actors.reduce((sum, actor) => sum + (actor.player_steps_per_s ?? 0), 0)));
     say("rateNote", "player steps/s played");
     this.drawActors(actors, frame);

@@ -54,6 +54,16 @@ export function duration(seconds) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.round(hours / 24)} days`;
 }
 
+// Whether a run that Redis has, a row or a frame, trains no more.
+export const over = (run) => ["finished", "stopped"].includes(run.state);
+
+// What is said of a role that is missing: a learner that has just come waits for the others to come, too.
+const ARRIVAL_S = 60;
+export function missing(role, { workers, now }) {
+  const [learner] = workers.filter((worker) => worker.role === "learner");
+  return learner && now - learner.started < ARRIVAL_S ? `No ${role} has come yet` : `The ${role} is away`;
+}
+
 export const clock = (time) => new Date(time * 1000).toLocaleTimeString("en-GB");
 
 export async function ask(path, parameters = {}) {

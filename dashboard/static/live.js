@@ -2,7 +2,7 @@
 
 import { Chart } from "./charts.js";
 import { Diagram } from "./diagram.js";
-import { clock, count, duration, fixed, game, h } from "./dom.js";
+import { clock, count, duration, fixed, game, h, missing as absent, over } from "./dom.js";
 
 const TERMS = [["trained", "trained"], ["stale", "stale"], ["rejected", "rejected"], ["rewound", "rewound"], ["lost", "lost"], ["in_flight", "in flight"]];
 const MAX_EVENTS = 60;
@@ -66,7 +66,8 @@ export class Live {
     this.select.value = id ?? "";
     if (id !== this.id) {
       this.id = id;
-      this.seen = false;
+      this.seen = this.wasAway = this.wasInTrouble = false;
+      this.last = null;
       this.forget();
       this.notice.hidden = true;
     }
@@ -97,11 +98,15 @@ export class Live {
 
   frame(frame) {
     this.show();
-    if (this.wasAway) {
+    this.last = frame;
+    if (frame.trouble) {
+      this.tell(sentence(frame.trouble), "bad");
+      this.wasInTrouble = true;
+    } else if (this.wasAway) {
       this.tell(`Redis at ${frame.server} is back, as of ${clock(frame.now)}.`, "good");
       setTimeout(() => (this.notice.hidden = true), 8000);
-      this.wasAway = false;
-    }
+    } else if (this.wasInTrouble) this.notice.hidden = true;
+    if (!frame.trouble) this.wasAway = this.wasInTrouble = false;
     const { updates = [], distillations = [], events = [] } = frame.new;
     for (const update of updates) for (const name of NAMES) this.curves[name].push(update[name]);
     this.distillations.push(...distillations);
@@ -109,14 +114,7 @@ export class Live {
     if (updates.length || distillations.length) this.draw();
     this.content.classList.remove("stale");
     this.meta.textContent = [frame.method, game(frame.game), frame.seed === null ? null : `seed ${frame.seed}`, frame.state].filter(Boolean).join(" · ");
-    const share = frame.budget ? frame.player_steps / frame.budget : 0;
-    this.bar.firstChild.style.width = `${Math.min(100, 100 * share)}%`;
-    const finished = frame.state === "finished";
-    const part = (value, unit) => h("span", {}, h("b", {}, value), unit);
-    this.progress.replaceChildren(
-      part(count(frame.player_steps), ` of ${count(frame.budget)} player steps`),
-      ...(frame.halted ? [] : [part(count(frame.rate), " per s"), finished ? part("done", "") : part(duration(frame.seconds_left), " left")]),
-      part(count(frame.episodes), " episodes"));
+    this.drawProgress(frame, frame.rate !== null);
     this.unsaved.hidden = !frame.unsaved.length;
     this.unsaved.textContent = frame.unsaved.map(sentence).join(" ");
     this.drawWaits(frame);
@@ -124,9 +122,25 @@ export class Live {
     this.drawLedger(frame.ledger, frame.queue.malformed_messages);
   }
 
-  drawWaits({ halted, missing, bottleneck }) {
+  drawProgress(frame, moving) {
+    const share = frame.budget ? frame.player_steps / frame.budget : 0;
+    this.bar.firstChild.style.width = `${Math.min(100, 100 * share)}%`;
+    const part = (value, unit) => h("span", {}, h("b", {}, value), unit);
+    this.progress.replaceChildren(
+      part(count(frame.player_steps), ` of ${count(frame.budget)} player steps`),
+      ...(moving ? [part(count(frame.rate), " per s"), part(duration(frame.seconds_left), " left")] : []),
+      ...(over(frame) ? [part(frame.state === "finished" ? "done" : "stopped", "")] : []),
+      part(count(frame.episodes), " episodes"));
+  }
+
+  drawWaits(frame) {
+    const { halted, missing, bottleneck } = frame;
+    if (frame.trouble || over(frame)) {
+      this.waits.replaceChildren(frame.trouble ? "" : `The run is ${frame.state}.`);
+      return;
+    }
     const [learner, until] = halted === "missing" ? ["away", "back"] : ["starting", "ready"];
-    const away = missing.filter((role) => role !== "learner").map((role) => `The ${role} is away`).join(". ");
+    const away = missing.filter((role) => role !== "learner").map((role) => absent(role, frame)).join(". ");
     this.waits.replaceChildren(
       halted
         ? h("span", { class: "bad" }, `The learner is ${learner}: nothing is trained until it is ${until}.`)
@@ -136,13 +150,19 @@ export class Live {
 
   away(message, row) {
     this.show();
-    if (row?.finished) {
-      this.tell("This run is finished, and its Redis server has stopped. This is its final state; its curves are under Runs.", "good");
+    this.wasAway = true;
+    const state = row?.finished ? "finished" : message.ended;
+    if (this.last) this.drawProgress({ ...this.last, state: state || this.last.state }, false);
+    if (state) {
+      this.waits.replaceChildren(`The run is ${state}.`);
+      this.tell(state === "finished"
+        ? "This run is finished, and its Redis server has stopped. This is its final state; its curves are under Runs."
+        : "This run was stopped, and its Redis server with it. This is its last state; bidist train --resume continues it.", "good");
       return;
     }
-    this.wasAway = true;
     this.content.classList.add("stale");
-    this.tell(`Redis at ${message.server} is away, for ${duration(message.now - message.since)} so far. This is the last known state. (${message.reason})`, "bad");
+    if (message.trouble) this.tell(sentence(message.trouble), "bad");
+    else this.tell(`Redis at ${message.server} is away, for ${duration(message.now - message.since)} so far. This is the last known state. (${message.reason})`, "bad");
   }
 
   disconnected() {
@@ -174,6 +194,7 @@ export class Live {
         return part;
       })),
       ledger.holds ? "" : h("p", { class: "bad" }, `The two sides differ by ${count(ledger.produced - ledger.accounted)} unrolls: please report it with the output of bidist status.`),
+      ledger.unrecorded ? h("p", { class: "bad" }, `Redis has lost the outcomes of ${count(ledger.unrecorded)} unrolls that theta was trained on.`) : "",
       reasons.length ? h("p", { class: "reasons" }, reasons.join(" · ")) : "");
   }
 

@@ -1,7 +1,7 @@
 // All runs in a table, the curves of those that are picked, and one run in detail.
 
 import { Chart } from "./charts.js";
-import { ask, colour, count, fixed, game, h, s, short } from "./dom.js";
+import { ask, colour, count, fixed, game, h, over, s, short } from "./dom.js";
 
 const COLUMNS = [
   // key, heading, kind, how a cell is shown
@@ -57,6 +57,9 @@ export class Runs {
     this.note.textContent = rows.size ? `${rows.size} run${rows.size === 1 ? "" : "s"} in ${folder}` : `No runs in ${folder} yet: bidist train makes one.`;
     this.draw();
     this.offer();
+    const steps = [...this.picked].map((id) => rows.get(id)?.player_steps).join();
+    if (steps !== this.steps && this.picked.size) this.overlay();
+    this.steps = steps;
   }
 
   show(id) {
@@ -94,7 +97,11 @@ export class Runs {
   draw() {
     for (const button of this.head.querySelectorAll("button"))
       button.parentElement.setAttribute("aria-sort", button.dataset.key === this.sorted[0] ? (this.sorted[1] > 0 ? "ascending" : "descending") : "none");
+    // Whoever moves among the rows by keyboard stays where they are.
+    const focused = this.body.contains(document.activeElement) ? document.activeElement : null;
+    const [id, at] = focused ? [focused.closest("tr").dataset.id, [...focused.closest("tr").querySelectorAll("input, a")].indexOf(focused)] : [];
     this.body.replaceChildren(...this.shown().map((row) => this.line(row)));
+    if (focused) this.body.querySelector(`tr[data-id="${CSS.escape(id)}"]`)?.querySelectorAll("input, a")[at]?.focus({ preventScroll: true });
   }
 
   line(row) {
@@ -105,7 +112,7 @@ export class Runs {
       } });
     const link = row.id.startsWith("@") ? `#/live/${encodeURIComponent(row.id)}` : `#/runs/${encodeURIComponent(row.id)}`;
     const cells = COLUMNS.slice(1).map(([key, , kind, text]) =>
-      h("td", { class: kind, "data-column": key }, key === "state" && row.live ? h("a", { href: `#/live/${encodeURIComponent(row.id)}`, class: "good" }, "live") : text(row)));
+      h("td", { class: kind, "data-column": key }, key === "state" && row.live ? h("a", { href: `#/live/${encodeURIComponent(row.id)}`, class: over(row) ? null : "good" }, text(row)) : text(row)));
     return h("tr", { "data-id": row.id, class: row.error ? "broken" : null },
       h("td", {}, box),
       h("td", { class: "name" }, h("a", { href: link }, row.group ? h("span", { class: "soft" }, `${row.group}/`) : "", row.name), row.error ? h("div", { class: "bad" }, row.error) : ""),
@@ -154,13 +161,21 @@ export class Runs {
 
   // A panel for each game, because returns of different games are not comparable.
   render(ids) {
-    this.charts.forEach((chart) => chart.remove());
-    this.charts = [];
-    this.plot.replaceChildren();
     const by = this.by.value;
     const gameOf = (id) => game(this.rows.get(id)?.game);
     const groupOf = (id) => (by === "run" ? id : this.rows.get(id)?.[by] ?? "");
     const there = ids.filter((id) => this.hasCurve(id));
+    const games = ordered(there.map(gameOf));
+    const drawn = JSON.stringify([there.map((id) => [id, gameOf(id), groupOf(id)]), this.metric.value, this.smooth.value]);
+    if (drawn === this.drawn) {
+      // The same curves, which have grown.
+      this.charts.forEach((chart, i) => chart.draw(this.table(there.filter((id) => gameOf(id) === games[i]))));
+      return;
+    }
+    this.drawn = drawn;
+    this.charts.forEach((chart) => chart.remove());
+    this.charts = [];
+    this.plot.replaceChildren();
     const groups = ordered(there.map(groupOf));
     const palette = colour("series").split(/\s+/);
     const style = (group) => {
@@ -168,7 +183,6 @@ export class Runs {
       return { colour: palette[i % palette.length], dash: DASHES[Math.floor(i / palette.length) % DASHES.length] };
     };
     this.plot.hidden = !there.length;
-    const games = ordered(there.map(gameOf));
     const panels = h("div", { class: games.length > 1 ? "panels" : "" });
     this.plot.append(panels);
     for (const name of games) this.panel(panels, name, there.filter((id) => gameOf(id) === name), (id) => style(groupOf(id)));
@@ -179,16 +193,19 @@ export class Runs {
     }), groups.length > 40 ? `and ${groups.length - 40} more` : ""));
   }
 
+  table(ids) {
+    const [metric, smooth] = [this.metric.value, Number(this.smooth.value)];
+    return uPlot.join(ids.map((id) => [this.curves.get(id).player_steps, smoothed(this.curves.get(id)[metric] ?? [], smooth)]));
+  }
+
   panel(parent, name, ids, style) {
     const metric = this.metric.value;
-    const smooth = Number(this.smooth.value);
-    const tables = ids.map((id) => [this.curves.get(id).player_steps, smoothed(this.curves.get(id)[metric] ?? [], smooth)]);
     const dense = ids.length > 12;
     const chart = new Chart(parent, {
       title: METRICS.find(([value]) => value === metric)[1], unit: name, height: parent.className ? 250 : 300, sync: "runs",
       series: ids.map((id) => ({ ...style(id), name: id, width: dense ? 1 : 1.6, alpha: dense ? 0.7 : 1 })),
     });
-    chart.draw(uPlot.join(tables));
+    chart.draw(this.table(ids));
     this.charts.push(chart);
   }
 
@@ -238,6 +255,7 @@ export class Runs {
   }
 
   recolour() {
+    this.drawn = null;
     if (this.picked.size) this.render([...this.picked]);
   }
 }
@@ -256,7 +274,7 @@ const ordered = (names) => [...new Set(names)].sort((a, b) => String(a).localeCo
 
 function state(row) {
   if (row.error) return "unreadable";
-  if (row.live) return "live";
+  if (row.live && !over(row)) return "live";
   if (row.finished) return "finished";
   return row.player_steps ? `stopped at ${short((100 * row.player_steps) / row.budget)}%` : "not begun";
 }
