@@ -1,11 +1,15 @@
 """What the dashboard's page says of runs that are not live and of a live run in trouble, and how it shows the rest."""
 
+import json
+import shutil
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dashboard_page import Open, chromium, opening, serving, wait_for
-from fake_runs import LiveRun, write_run
+from fake_runs import LiveRun, update_of, write_run
 
 from common.store import Store
 from deploy.redis_server import RedisServer
@@ -22,10 +26,10 @@ def browser() -> Iterator[Any]:
 
 
 class Place:
-    """A live run, and a dashboard that shows it beside others."""
+    """A live run, a dashboard that shows it beside others, and their folder."""
 
-    def __init__(self, run: LiveRun, address: str) -> None:
-        self.run, self.address = run, address
+    def __init__(self, run: LiveRun, address: str, folder: Path) -> None:
+        self.run, self.address, self.folder = run, address, folder
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         run = LiveRun(Store(redis.url, "live"), folder, actors=2)
         run.advance(10)
         with serving(folder, results, redis.url) as address:
-            yield Place(run, address)
+            yield Place(run, address, folder)
 
 
 @pytest.fixture
@@ -89,6 +93,101 @@ def test_a_checkpoint_that_could_not_be_saved_is_told(place: Place, opened: Open
     page.wait_for_selector('.unsaved:text("The learner\'s checkpoint is missing: no space left on device.")')
     store.put_worker("learner", "learner", {**learner, "unsaved": ""}, ttl_s=3600)
     page.wait_for_selector(".unsaved", state="hidden")
+
+
+def test_a_redis_that_is_out_of_memory_is_told_and_not_called_away(place: Place, opened: Open) -> None:
+    page = opened("live/live")
+    wait_for(page, CAPTION, "busy")
+    client = place.run.store.client
+    client.execute_command("CONFIG", "SET", "maxmemory", "1")
+    try:
+        page.wait_for_selector(".notice:text('Redis is out of memory')")
+        assert "is away" not in page.text_content(".notice") and "per s" not in page.text_content(".how-far")
+    finally:
+        client.execute_command("CONFIG", "SET", "maxmemory", "0")
+    wait_for(page, "() => document.querySelector('.how-far').textContent.includes('per s')")
+
+
+def test_a_run_that_was_stopped_shows_no_rate(place: Place, opened: Open) -> None:
+    page = opened("live/live")
+    wait_for(page, CAPTION, "busy")
+    place.run.store.put_progress({"state": "stopped"})
+    wait_for(page, CAPTION, "The run is stopped.")
+    assert "per s" not in page.text_content(".how-far") and "left" not in page.text_content(".how-far")
+    page = opened("runs")
+    page.wait_for_selector("[data-id=live] td[data-column=state] :text('stopped at')")
+    place.run.report()
+    page.wait_for_selector("[data-id=live] td[data-column=state] :text('live')")
+
+
+def test_a_redis_that_has_stopped_with_its_run_is_not_away(
+    place: Place, opened: Open, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = write_run(place.folder, "gone", updates=5, finished=False)
+    with RedisServer(tmp_path_factory.mktemp("gone")) as redis, folder.held("train"):
+        folder.put_url(redis.url)
+        LiveRun(Store(redis.url, "gone"), place.folder).advance(5)
+        page = opened("live/gone")
+        wait_for(page, CAPTION, "busy")
+    page.wait_for_selector(".notice.good:text('This run was stopped, and its Redis server with it.')")
+    assert "per s" not in page.text_content(".how-far") and "The run is stopped." in page.text_content("figcaption")
+    shutil.rmtree(folder.path)
+
+
+def test_a_role_that_has_never_come_is_not_away(place: Place, opened: Open) -> None:
+    store = place.run.store
+    learner = store.workers()["learner", "learner"]
+    store.put_worker("learner", "learner", {**learner, "started": time.time()}, ttl_s=3600)
+    store.client.delete(store.key("worker:distiller:distiller"))
+    page = opened("live/live")
+    wait_for(page, CAPTION, "No distiller has come yet")
+    store.put_worker("learner", "learner", learner, ttl_s=3600)
+    wait_for(page, CAPTION, "The distiller is away")
+    place.run.report()
+
+
+def test_outcomes_that_redis_has_lost_are_told(place: Place, opened: Open) -> None:
+    store = place.run.store
+    page = opened("live/live")
+    store.client.hset(store.key("ledger"), "unrecorded", 7)
+    page.wait_for_selector(".ledger p:text('lost the outcomes of 7 unrolls')")
+    store.client.hdel(store.key("ledger"), "unrecorded")
+
+
+def test_the_first_view_is_of_a_run_that_trains(place: Place, opened: Open) -> None:
+    done = LiveRun(Store(place.run.store.url, "a-newer-one"), Path("elsewhere"))
+    done.advance(3)
+    done.store.put_progress({"state": "finished"})
+    try:
+        page = opened("runs")
+        page.wait_for_selector("[data-id='@a-newer-one'] td[data-column=state] :text('finished')")
+        page = opened("live")
+        wait_for(page, CAPTION, "busy")
+        assert page.locator(".which select option").count() == 2 and page.input_value(".which select") == "live"
+    finally:
+        done.store.client.delete(*done.store.client.keys(done.store.key("*")))
+
+
+def test_curves_of_a_live_run_grow_and_the_keyboard_stays_in_its_row(place: Place, opened: Open) -> None:
+    page = opened("runs")
+    page.locator("[data-id=live] input").check()
+    page.wait_for_selector(".tools :text('1 drawn')")
+    page.evaluate("() => { window.shown = document.querySelector('.overlay canvas') }")
+    page.focus("[data-id=live] input")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "api/curves" in request.url else None)
+    row = page.query_selector("[data-id=live]")
+    with (place.folder / "live" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(update_of(6)) + "\n")
+    wait_for(page, "row => !row.isConnected", row)
+    assert page.evaluate("() => document.activeElement.closest('[data-id=live]') !== null")
+    with page.expect_request("**/api/curves*"), (place.folder / "live" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(update_of(7)) + "\n")
+    assert page.evaluate("() => window.shown.isConnected")
+
+
+def test_a_link_that_was_cut_short_is_a_run_that_nobody_knows(opened: Open) -> None:
+    opened("live/%E0%A4%A").wait_for_selector("h2:text('%E0%A4%A is not live')")
 
 
 def test_the_newest_dot_of_the_saw_tooth_is_drawn_on_the_axis_of_the_other_charts(opened: Open) -> None:
