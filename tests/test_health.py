@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import test_rights as rights
 from waiting import within
 
 from common.errors import ConfigError
@@ -200,3 +201,12 @@ def test_a_living_role_is_healthy_while_redis_takes_no_writes(tmp_path: Path, sp
         store.client.execute_command("CONFIG", "SET", "maxmemory", "0")
         store.client.execute_command("REPLICAOF", "NO", "ONE")
         assert problem(store, "actor", alive=True) is not None and not store.client.keys("*")
+
+
+def test_a_roles_own_user_in_redis_may_find_that_it_takes_no_writes(tmp_path: Path) -> None:
+    with rights.running(tmp_path) as server:
+        for role in ("learner", "actor", "distiller"):
+            assert health.problem(server.full(role), rights.RUN, role, 60.0, alive=True) is not None
+        server.admin.config_set("maxmemory", 1)
+        for role in ("learner", "actor", "distiller"):
+            assert health.problem(server.full(role), rights.RUN, role, 60.0, alive=True) is None
