@@ -76,11 +76,13 @@ def expand_settings(arguments: Sequence[str]) -> list[str]:
 
 def redis_url(text: str) -> str:
     """Parses a Redis URL; its password may be in the file that BIDIST_REDIS_PASSWORD_FILE names."""
-    from common.connection import with_password
+    from common.connection import checked, with_password
 
     file = variable(PASSWORD_VARIABLE)
     try:
-        return with_password(text, None if file is None else Path(file))
+        return with_password(checked(text), None if file is None else Path(file))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     except SetupError as error:
         raise argparse.ArgumentTypeError(f"{PASSWORD_VARIABLE}: {error}") from None
 

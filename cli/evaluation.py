@@ -94,31 +94,16 @@ def _add_evaluate(commands: Commands) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from evaluator import evaluate
-    from reports.terminal import show
 
     if not arguments.runs and not arguments.random and not arguments.policy:
         raise ConfigError("nothing to evaluate: name a run, --random GAME or --policy MODULE:BUILD")
-    stopping = stop_on_signals()
-    options = {
-        "scenarios": arguments.scenarios,
-        "episodes": arguments.episodes,
-        "seed": arguments.seed,
-        "workers": arguments.workers,
-        "reference": arguments.reference,
-        "stopping": stopping,
-    }
+    names = ("scenarios", "episodes", "seed", "workers", "reference")
+    options = {**{name: getattr(arguments, name) for name in names}, "stopping": stop_on_signals()}
     if arguments.policy:
         return _evaluate_policy(arguments, options)
-    folders = [find_run(arguments.folder, run) for run in arguments.runs]
     if arguments.follow:
-        if len(folders) != 1 or arguments.random:
-            raise ConfigError("--follow follows one run: name one")
-        if arguments.checkpoints or arguments.average:
-            raise ConfigError("--follow chooses the checkpoints itself: leave --checkpoint and --average out")
-        out = arguments.out or folders[0].evaluation
-        shown = partial(show, out=out, seed=arguments.seed, reference=arguments.reference)
-        evaluate.follow(folders[0], out, shown=shown, **options)
-        return INTERRUPTED if stopping.is_set() else 0
+        return _follow(arguments, options)
+    folders = [find_run(arguments.folder, run) for run in arguments.runs]
     groups = {
         f.evaluation: evaluate.populations(f, arguments.checkpoints or ["newest"], arguments.average) for f in folders
     }
@@ -129,6 +114,23 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for population in populations:
         evaluate.check(population, arguments.scenarios)
     return _play({arguments.out: populations} if arguments.out else groups, options)
+
+
+def _follow(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
+    """Evaluates each newest checkpoint of a run, which may not have begun yet."""
+    from evaluator import evaluate
+    from reports.terminal import show
+
+    if len(arguments.runs) != 1 or arguments.random:
+        raise ConfigError("--follow follows one run: name one")
+    if arguments.checkpoints or arguments.average:
+        raise ConfigError("--follow chooses the checkpoints itself: leave --checkpoint and --average out")
+    (run,), stopping = arguments.runs, options["stopping"]
+    folder = evaluate.begun(arguments.folder, run, stopping)
+    out = arguments.out or folder.evaluation
+    shown = partial(show, out=out, seed=arguments.seed, reference=arguments.reference)
+    evaluate.follow(folder, out, shown=shown, **options)
+    return INTERRUPTED if stopping.is_set() else 0
 
 
 def _evaluate_policy(arguments: argparse.Namespace, options: dict[str, Any]) -> int:

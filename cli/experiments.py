@@ -1,6 +1,7 @@
 """The commands that measure what methods make of strangers, and what a run survives."""
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from cli.arguments import count, minutes, positive
@@ -51,6 +52,8 @@ def _chaos(arguments: argparse.Namespace) -> int:
     if arguments.actors and arguments.compose:
         raise ConfigError("--actors and --compose exclude each other: synthetic actors load a learner on this machine")
     seconds, seed, out = 60 * arguments.minutes, arguments.seed, arguments.out
+    if out is not None:
+        _check_writable(out)
     report: chaos.Report | load.Report
     if arguments.actors:
         report = load.run(arguments.actors, seconds, seed, out, say)
@@ -60,6 +63,20 @@ def _chaos(arguments: argparse.Namespace) -> int:
     print("ledger: " + ", ".join(f"{name} {value}" for name, value in sides.items()))
     print("\n".join(report.problems) or "every promise was kept")
     return 1 if report.problems else 0
+
+
+def _check_writable(out: Path) -> None:
+    """Checks before hours of work that its result can be written.
+
+    Raises:
+      ConfigError: if not.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--out {out}: nothing can be written there: {error.strerror}") from None
 
 
 def _conventions(arguments: argparse.Namespace) -> int:

@@ -15,37 +15,46 @@ FORMS = ("plain", "json")
 TIME = "%Y-%m-%dT%H:%M:%S"
 
 
-class Json(logging.Formatter):
-    """Formats a record as a JSON object: time in UTC, level, role, run, host, logger, message, and any traceback.
+class Form(logging.Formatter):
+    """Formats the records of one command.
 
     Args:
       role: the command that logs.
-      run: the run that it belongs to; None if it belongs to none.
+      run: the run that it belongs to; None if it belongs to none, or to one without a name yet.
     """
 
     def __init__(self, role: str, run: str | None) -> None:
         super().__init__()
-        self._origin = {"role": role, "run": run, "host": socket.gethostname()}
+        self.role, self.run, self.host = role, run, socket.gethostname()
+
+
+class Plain(Form):
+    """Formats a record as a line: time in UTC, role, run and host, level, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        when, where = time.gmtime(record.created), f"{self.run}@{self.host}" if self.run else self.host
+        start = f"{time.strftime(TIME, when)}Z {self.role:<9} {where} {record.levelname:<7}"
+        return f"{start} {super().format(record)}"
+
+
+class Json(Form):
+    """Formats a record as a JSON object: time in UTC, level, role, run, host, logger, message, and any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
         line = {
             "time": f"{time.strftime(TIME, time.gmtime(record.created))}.{record.msecs:03.0f}Z",
             "level": record.levelname,
-            **self._origin,
+            "role": self.role,
+            "run": self.run,
+            "host": self.host,
             "logger": record.name,
             "message": record.getMessage(),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)
-
-
-def plain(role: str) -> logging.Formatter:
-    """Returns a formatter of plain lines: time in UTC, role, level, message."""
-    formatter = logging.Formatter(f"%(asctime)sZ {role:<9} %(levelname)-7s %(message)s", TIME)
-    formatter.converter = time.gmtime
-    return formatter
 
 
 def start(form: str | None, role: str, run: str | None, debug: bool) -> None:
@@ -63,12 +72,21 @@ def start(form: str | None, role: str, run: str | None, debug: bool) -> None:
     if form not in (None, *FORMS):
         raise ConfigError(f"{LOG_VARIABLE}={form}: expected {' or '.join(FORMS)}")
     handler = logging.StreamHandler()
-    handler.setFormatter(Json(role, run) if form == "json" else plain(role))
+    handler.setFormatter(Json(role, run) if form == "json" else Plain(role, run))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
 
 
+def belongs_to(run: str) -> None:
+    """Names the run of all further records, for a command that learns its run's name after it has started."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, Form):
+            handler.formatter.run = run
+
+
 def status(form: str | None, line: str) -> None:
-    """Reports how a run is doing: as a record of a log in JSON, or else on standard output, with the time in UTC.
+    """Reports how a run is doing: as a record of a log in JSON, or else on standard output.
+
+    If that is no terminal, the time in UTC stands before the line.
 
     Args:
       form: that of the log.
@@ -77,7 +95,7 @@ def status(form: str | None, line: str) -> None:
     if form == "json":
         log.info("%s", line)
     else:
-        print(f"{time.strftime(TIME, time.gmtime())}Z {line}", flush=True)
+        print(line if sys.stdout.isatty() else f"{time.strftime(TIME, time.gmtime())}Z {line}", flush=True)
 
 
 def failure(form: str | None, error: Exception) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cli import (
     bench,
@@ -83,9 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       along the way and trying again may help. With 2 and 3 it prints one line that says why.
     """
     arguments = parser().parse_args(expand_settings(sys.argv[1:] if argv is None else argv))
-    form, run = variable(LOG_VARIABLE), getattr(arguments, "run", None)
+    form = variable(LOG_VARIABLE)
     try:
-        logs.start(form, arguments.command, run and str(run), arguments.debug)
+        logs.start(form, arguments.command, _run(arguments), arguments.debug)
         with restored_handlers():
             status: int = arguments.handler(arguments)
     except Exception as error:
@@ -94,6 +95,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         logs.failure(form, error)
         return error.status if isinstance(error, BidistError) else BidistError.status
     return status
+
+
+def _run(arguments: argparse.Namespace) -> str | None:
+    """Returns the name of the run that a command is about; None if that is none, one without a name yet, or several."""
+    given = [getattr(arguments, name, None) for name in ("run", "resume")] + [*getattr(arguments, "runs", [])]
+    runs = {Path(run).absolute().name for run in given if run}
+    return runs.pop() if len(runs) == 1 else None
 
 
 def _expected() -> tuple[type[Exception], ...]:

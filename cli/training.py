@@ -1,8 +1,14 @@
 """`bidist train`: a whole run on this machine."""
 
 import argparse
-from functools import partial
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+
+from rich.console import Console
 
 from cli import logs
 from cli.arguments import count, minutes, redis_url
@@ -17,6 +23,8 @@ from common.errors import ConfigError
 from common.run_folder import RunFolder, find_run
 from common.settings import LOG_VARIABLE, variable
 from reports.trackers import TRACKERS
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """\
 examples:
@@ -64,6 +72,7 @@ def add_parsers(commands: Commands) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     config, folder = _resume(arguments) if arguments.resume else _start(arguments)
+    logs.belongs_to(config.run.name)
     if arguments.redis:
         require_redis(arguments.redis)
     for tracker in arguments.track:
@@ -74,27 +83,53 @@ def _train(arguments: argparse.Namespace) -> int:
         from evaluator.films import require_picture
 
         require_picture(config.environment.substrate)
+    folder.make()
+    form, stopping = variable(LOG_VARIABLE), stop_on_signals()
+    say = _speaker(form, folder, stopping)
     if not arguments.resume:
-        print(budget(config), flush=True)
+        say(budget(config))
     if arguments.serial:
         from deploy.serial import train
 
-        ledger = train(config, arguments.redis, stop_on_signals())
+        ledger = train(config, arguments.redis, stopping, say)
     else:
         from deploy.supervisor import Extras, Supervisor
 
         left = max(1, core_count() - learner_threads(config.learner))
         actors = left if arguments.actors is None else arguments.actors
         extras = Extras(arguments.film_every, arguments.track)
-        say = partial(logs.status, variable(LOG_VARIABLE))
-        ledger = Supervisor(config, actors, arguments.redis, stop_on_signals(), extras, say).run()
+        live = form != "json" and Console().is_terminal
+        ledger = Supervisor(config, actors, arguments.redis, stopping, extras, None if live else say).run()
     if ledger is None:
-        print(f"stopped; resume with: bidist train --resume {folder.named}")
+        say(f"stopped; {_how_to_resume(folder)}")
     else:
         from reports.summary import write_summary
 
         write_summary(folder, arguments.games, ledger)
     return 0
+
+
+def _speaker(form: str | None, folder: RunFolder, stopping: threading.Event) -> Callable[[str], None]:
+    """Returns what reports a line, and stops the run when nobody reads standard output any more, as after `| head`."""
+
+    def say(line: str) -> None:
+        try:
+            logs.status(form, line)
+        except BrokenPipeError:
+            ends = [sys.stdout.fileno()]
+            if os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno()):
+                ends.append(sys.stderr.fileno())
+            with open(os.devnull, "w") as nowhere:
+                for end in ends:
+                    os.dup2(nowhere.fileno(), end)  # nothing written later fails, not even at exit
+            log.warning("nobody reads standard output any more: stopping; %s", _how_to_resume(folder))
+            stopping.set()
+
+    return say
+
+
+def _how_to_resume(folder: RunFolder) -> str:
+    return f"resume with: bidist train --resume {folder.named}"
 
 
 def budget(config: Config) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import redis
 from redis.backoff import AbstractBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 
 from common.errors import SetupError, StoreError
@@ -102,16 +103,14 @@ def connect(url: str, stopping: threading.Event | None = None, patience_s: float
     """
     try:
         return _Client.from_url(
-            _checked(url),
+            checked(url),
             retry=Retry(_Patience(url, stopping or threading.Event(), patience_s), FOREVER),
             retry_on_error=UNABLE,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=5,
         )
     except ValueError as error:
-        raise StoreError(
-            f"{shown(url)!r} is not a Redis URL ({error}); expected something like redis://localhost:6379/0"
-        ) from None
+        raise StoreError(str(error)) from None
 
 
 def shown(url: str) -> str:
@@ -120,9 +119,19 @@ def shown(url: str) -> str:
     return re.sub(r"(://[^/@:]*:).+@", r"\1***@", url)
 
 
-def _checked(url: str) -> str:
-    if "#" in url or "/" in url.partition("://")[2].rpartition("@")[0]:
-        raise ValueError("write # and / in its password as %23 and %2F")
+def checked(url: str) -> str:
+    """Returns a Redis URL if it is one.
+
+    Raises:
+      ValueError: if it is none; the message says why, without its password.
+    """
+    try:
+        if "#" in url or "/" in url.partition("://")[2].rpartition("@")[0]:
+            raise ValueError("write # and / in its password as %23 and %2F")
+        parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        wrong = f"{shown(url)!r} is not a Redis URL ({error})"
+        raise ValueError(f"{wrong}; expected something like redis://localhost:6379/0") from None
     return url
 
 
@@ -149,7 +158,7 @@ def with_password(url: str, path: Path | None) -> str:
 def refusal(url: str) -> str | None:
     """Returns why no Redis answers at a URL, or None if one does."""
     try:
-        with redis.Redis.from_url(_checked(url), socket_timeout=5, socket_connect_timeout=5, retry=None) as client:
+        with redis.Redis.from_url(checked(url), socket_timeout=5, socket_connect_timeout=5, retry=None) as client:
             client.ping()
     except redis.BusyLoadingError:
         return None

@@ -147,6 +147,17 @@ class RunFolder:
         """Returns the lock file of a role."""
         return self.path / f".{role}"
 
+    def make(self) -> None:
+        """Makes the folder itself, unless it exists.
+
+        Raises:
+          ConfigError: if it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--folder {self.path.parent}: {self.path} cannot be made: {error.strerror}") from None
+
     @contextlib.contextmanager
     def held(self, role: str, timeout_s: float = 0.0) -> Iterator[None]:
         """Holds the folder's lock for a role, so that only one process has it.
@@ -156,9 +167,9 @@ class RunFolder:
           timeout_s: how long to wait for another holder to leave.
 
         Raises:
-          ConfigError: if another process still holds it after that.
+          ConfigError: if another process still holds it after that, or if the folder cannot be made.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.lock(role), timeout_s))

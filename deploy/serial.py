@@ -88,8 +88,15 @@ class Serial:
             self.distiller.step()
 
 
-def train(config: Config, url: str | None, stopping: threading.Event) -> str | None:
-    """Trains until the budget is used up and returns the ledger as text; returns None if `stopping` is set first."""
+def train(config: Config, url: str | None, stopping: threading.Event, say: Callable[[str], None]) -> str | None:
+    """Trains until the budget is used up and returns the ledger as text; returns None if `stopping` is set first.
+
+    Args:
+      config: the run's.
+      url: an external Redis server; None starts one in the run's folder.
+      stopping: set to stop.
+      say: takes a line of status now and then.
+    """
     folder = RunFolder.of(config.run)
     with contextlib.ExitStack() as stack:
         for role in ("train", "learner"):
@@ -103,7 +110,7 @@ def train(config: Config, url: str | None, stopping: threading.Event) -> str | N
             while not (serial.learner.learner.finished or stopping.is_set()):
                 serial.update()
                 if serial.learner.learner.updates % SAY_EVERY == 0:
-                    print(views.plain(views.snapshot(serial.store)), flush=True)
+                    say(views.plain(views.snapshot(serial.store)))
         return str(serial.store.ledger.balance()) if serial.store.finished else None
 
 

@@ -21,7 +21,7 @@ from common.connection import shown
 from common.errors import BidistError, SetupError
 from common.foreign import foreign
 from common.run_folder import RunFolder
-from common.settings import ALLOW_VARIABLE, KEYS_VARIABLE, PASSWORD_VARIABLE, REDIS_VARIABLE
+from common.settings import ALLOW_VARIABLE, HEALTH_VARIABLE, KEYS_VARIABLE, PASSWORD_VARIABLE, REDIS_VARIABLE
 from common.store import Store
 from deploy import processes, views
 from deploy.redis_server import RedisServer
@@ -129,7 +129,7 @@ class Supervisor:
       url: an external Redis server; None starts one in the run's folder.
       stopping: set when the run should stop.
       extras: what runs besides the roles.
-      say: takes a line of status every ten seconds if standard output is no terminal.
+      say: takes what there is to tell, such as a line of status every ten seconds; None shows a live view instead.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Supervisor:
         url: str | None,
         stopping: threading.Event,
         extras: Extras = NO_EXTRAS,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self._say = say
         self._config, self._stopping, self._actors, self._extras = config, stopping, actors, extras
@@ -167,9 +167,7 @@ class Supervisor:
             store = Store(url, self._config.run.name, self._stopping)
             check_alone(store)
             roles = topology(self._config, self._actors, url, self._extras)
-            self._console.print(
-                f"run [bold]{self._config.run.name}[/], folder {self._folder.path}, Redis {shown(url)}", soft_wrap=True
-            )
+            self._tell(f"run {self._config.run.name}, folder {self._folder.path}, Redis {shown(url)}")
             store.put_progress({"state": "starting"})
             impatient_store = Store(url, self._config.run.name, self._stopping, SUPERVISOR_PATIENCE_S)
             try:
@@ -177,28 +175,44 @@ class Supervisor:
             finally:
                 self._leave(impatient_store, roles)
             finished = store.finished
-            self._console.print(views.render(views.snapshot(store)))
+            if self._say is None:
+                self._console.print(views.render(views.snapshot(store)))
+            else:
+                self._say(views.plain(views.snapshot(store)))
             return str(store.ledger.balance()) if finished else None
 
     def _supervise(self, store: Store, roles: list[Role]) -> None:
         for role in roles:
             role.start(self._folder.logs)
         shown_at = 0.0
-        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+        live = Live(console=self._console, auto_refresh=False, transient=True)
+        with live if self._say is None else contextlib.nullcontext():
             while not self._stopping.is_set():
                 if self._mend(store, roles):
                     return
-                if time.monotonic() - shown_at > (LIVE_EVERY_S if self._console.is_terminal else PLAIN_EVERY_S):
+                if time.monotonic() - shown_at > (LIVE_EVERY_S if self._say is None else PLAIN_EVERY_S):
                     shown_at = time.monotonic()
                     with contextlib.suppress(BidistError, redis.RedisError):
                         self._show(views.snapshot(store), live)
                 self._stopping.wait(TICK_S)
 
     def _show(self, snapshot: views.Snapshot, live: Live) -> None:
-        if self._console.is_terminal:
+        if self._say is None:
             live.update(views.render(snapshot), refresh=True)
         else:
             self._say(views.plain(snapshot))
+
+    def _tell(self, line: str) -> None:
+        if self._say is None:
+            self._console.print(line, markup=False, soft_wrap=True)
+        else:
+            self._say(line)
+
+    def _warn(self, line: str) -> None:
+        if self._say is None:
+            self._console.print(line, style="yellow", markup=False, soft_wrap=True)
+        else:
+            log.warning("%s", line)
 
     def _mend(self, store: Store, roles: list[Role]) -> bool:
         """Restarts what has died: Redis at once, a role after a delay that grows with each death.
@@ -206,7 +220,7 @@ class Supervisor:
         Returns: whether the learner has ended because the run is finished.
         """
         if self._server is not None and self._server.poll() is not None:
-            self._console.print("[yellow]Redis died: restarting it[/]")
+            self._warn("Redis died: restarting it")
             self._server.restart()
         now = time.monotonic()
         for role in roles:
@@ -220,7 +234,7 @@ class Supervisor:
                     continue
                 if not role.needed:
                     if status:
-                        self._console.print(f"[yellow]{role.name} died, the run continues: {self._tail(role, 1)}[/]")
+                        self._warn(f"{role.name} died, the run continues: {self._tail(role, 1)}")
                     role.process = None
                     continue
                 if status == SetupError.status:
@@ -230,8 +244,7 @@ class Supervisor:
                     times = f"{FAST_DEATHS} times within a minute"
                     raise SetupError(f"{role.name} died {times}{doing}; the end of its log:\n{self._tail(role, 8)}")
                 how = "exited" if status == 0 else f"died (status {status})"
-                rest = f"restarting it in {role.due - now:.0f} s"
-                self._console.print(f"[yellow]{role.name} {how}{doing}: {rest}[/]", soft_wrap=True)
+                self._warn(f"{role.name} {how}{doing}: restarting it in {role.due - now:.0f} s")
             elif now >= role.due:
                 role.due = 0.0
                 role.start(self._folder.logs)
@@ -254,7 +267,7 @@ class Supervisor:
         deadline = time.monotonic() + LAST_FILM_S
         for role in filming:
             if role.running and not self._stopping.is_set():
-                self._console.print("filming the last checkpoint; press Ctrl-C to skip it")
+                self._tell("filming the last checkpoint; press Ctrl-C to skip it")
             while role.running and time.monotonic() < deadline and not self._stopping.wait(TICK_S):
                 pass
 
@@ -274,9 +287,11 @@ def _over(store: Store) -> bool:
 def _environment(threads: int, url: str, allowed: list[str]) -> Mapping[str, Any]:
     """Returns a child's environment: libraries get as many threads as the role has, and idle ones do not spin.
 
-    Redis' URL may hold a password, which anyone could read on a command line. On one machine roles need no keys.
+    Redis' URL may hold a password, which anyone could read on a command line. On one machine roles need no keys, and
+    cannot share a port for probes.
     """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     secrets = {REDIS_VARIABLE: url, PASSWORD_VARIABLE: "", KEYS_VARIABLE: "", ALLOW_VARIABLE: ",".join(allowed)}
+    unset = {HEALTH_VARIABLE: ""}
     idle = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
-    return {**os.environ, **dict.fromkeys(names, str(threads)), **idle, **secrets}
+    return {**os.environ, **dict.fromkeys(names, str(threads)), **idle, **secrets, **unset}

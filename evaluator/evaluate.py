@@ -23,7 +23,7 @@ from common.config import Config, EnvironmentConfig
 from common.cores import core_count
 from common.errors import CheckpointError, ConfigError
 from common.files import append_line, locked
-from common.run_folder import RunFolder
+from common.run_folder import RunFolder, find_run
 from evaluator import reference as melting_pot_loop
 from evaluator import rollout
 from evaluator.foreign import build_policy, whole_images
@@ -185,6 +185,16 @@ def evaluate(
     except TimeoutError:
         raise ConfigError(f"{out}: another evaluation is writing to it; give this one another --out") from None
     return not stopping.is_set()
+
+
+def begun(folder: Path, run: str, stopping: threading.Event) -> RunFolder:
+    """Returns a run by its name in a folder, or by its path, once it has a configuration or `stopping` is set."""
+    found = find_run(folder, run)
+    if not found.config.exists():
+        log.info("waiting for run %s, which is not in %s yet", run, folder)
+    while not found.config.exists() and not stopping.wait(FOLLOW_S):
+        found = find_run(folder, run)
+    return found
 
 
 def follow(

@@ -50,12 +50,14 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--resume", "nowhere"], ["there is no run at", "nowhere"]),
         (["--substrate", "pettingzoo:nothing.here:make"], ["nothing.here"]),
         (["--redis", "redis://127.0.0.1:1/0"], ["no Redis answers at redis://127.0.0.1:1/0"]),
+        (["--folder", "/proc/nope"], ["--folder /proc/nope: /proc/nope/", "cannot be made: No such file or directory"]),
     ],
 )
 def test_impossible_runs_are_refused_and_leave_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], words: list[str]
 ) -> None:
-    line = error(capsys, "train", "--folder", str(tmp_path), *arguments)
+    line = error(capsys, "train", "--folder", str(tmp_path), "--run", "refused", *arguments)
+    assert capsys.readouterr().out == ""
     assert all(word in line for word in words), line
     assert list(tmp_path.iterdir()) == []
 
@@ -93,7 +95,6 @@ def test_life_of_a_run_in_one_process(capsys: pytest.CaptureFixture[str], tmp_pa
     nothing = error(capsys, "status", "--folder", str(tmp_path / "empty"))
     assert "no run in" in nothing and "start one with `bidist train`" in nothing
     assert "no Redis answers at redis://127.0.0.1:1/0" in error(capsys, "status", "--redis", "redis://127.0.0.1:1/0")
-    assert "no Redis answers at nonsense" in error(capsys, "watch", "--redis", "nonsense")
 
     # `status` fails if the ledger does not balance.
     Store(redis_url, "cli-serial").client.hincrby("bidist:cli-serial:ledger", "trained", 5)
@@ -166,6 +167,7 @@ def test_run_resumes_in_its_folder_from_any_directory(
         (["sweep", "--status"], "there is no sweep at sweeps/sweep: no sweep.yaml"),
         (["tune"], "nothing to search"),
         (["crossplay", "nowhere"], "there is no run at"),
+        (["chaos", "--out", "/proc/x/y.json"], "--out /proc/x/y.json: nothing can be written there"),
         (["crossplay", "a", "--checkpoint", "all"], "crossplay plays one checkpoint of each run"),
     ],
 )
@@ -257,6 +259,15 @@ def test_foreign_packages_in_the_working_directory_are_not_imported(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert subprocess.run(bidist("train", "--help"), capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["train", "watch", "actor --run x"])
+@pytest.mark.parametrize("url", ["http://x", "nonsense", "redis://localhost:port/0", "redis://user:secret@x#/0"])
+def test_what_is_no_redis_url_is_refused(url: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="^2$"):
+        main([*command.split(), "--redis", url])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "argument --redis: " in last and "is not a Redis URL (" in last and "secret" not in last
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,12 @@ def record(message: str, *arguments: object) -> logging.LogRecord:
     return made
 
 
-def test_a_plain_line_has_the_time_in_utc_and_the_role() -> None:
-    line = logs.plain("learner").format(record("update %d", 7))
-    assert line == "2026-11-24T12:43:01Z learner   WARNING update 7"
+def test_a_plain_line_says_when_who_for_which_run_and_where() -> None:
+    host = socket.gethostname()
+    line = logs.Plain("learner", "r1").format(record("update %d", 7))
+    assert line == f"2026-11-24T12:43:01Z learner   r1@{host} WARNING update 7"
+    line = logs.Plain("bench", None).format(record("round %d", 7))
+    assert line == f"2026-11-24T12:43:01Z bench     {host} WARNING round 7"
 
 
 def test_a_json_line_says_when_who_for_which_run_and_where() -> None:
@@ -61,9 +64,12 @@ def test_status_is_a_line_in_utc_or_a_record(
     assert len(caplog.records) == 1
 
 
-def fails(form: str) -> str:
-    """What a role that finds no Redis writes to standard error."""
-    command = [sys.executable, "-m", "cli", "actor", "--redis", "redis://127.0.0.1:1/0", "--run", "r1"]
+ROLE = ("actor", "--redis", "redis://127.0.0.1:1/0", "--run", "r1")
+
+
+def fails(form: str, *arguments: str) -> str:
+    """What a command that fails, by default a role that finds no Redis, writes to standard error."""
+    command = [sys.executable, "-m", "cli", *(arguments or ROLE)]
     done = subprocess.run(command, env={"BIDIST_LOG": form}, capture_output=True, text=True)
     assert done.returncode in (2, 3)
     return done.stderr.strip()
@@ -75,6 +81,23 @@ def test_each_line_of_a_failing_role_is_json_and_so_is_the_reason() -> None:
     assert lines[-1]["message"].startswith("no Redis answers at redis://127.0.0.1:1/0")
     assert {(line["role"], line["run"]) for line in lines} == {("actor", "r1")}
     assert before <= lines[-1]["time"][: len(before)] <= time.strftime(logs.TIME, time.gmtime())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "run"),
+    [
+        ("train --resume r1", "r1"),
+        ("train --resume nowhere/r1", "r1"),
+        ("train --run r1 --redis redis://127.0.0.1:1/0 --substrate matrix_coordination", "r1"),
+        ("train --preset small run.name=r1 --redis redis://127.0.0.1:1/0 --substrate matrix_coordination", "r1"),
+        ("evaluate r1", "r1"),
+        ("record nowhere/r1", "r1"),
+        ("crossplay r1 r2", None),
+        ("evaluate", None),
+    ],
+)
+def test_a_record_names_the_run_however_the_command_line_does(arguments: str, run: str | None) -> None:
+    assert {json.loads(line)["run"] for line in fails("json", *arguments.split()).splitlines()} == {run}
 
 
 @pytest.mark.parametrize("form", ["", "plain"])
