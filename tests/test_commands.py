@@ -2,10 +2,12 @@
 
 import csv
 import json
+import subprocess
 from pathlib import Path
 
 import av
 import pytest
+from command import ROOT
 from matplotlib import image
 from serial_runs import SMALL
 
@@ -15,6 +17,8 @@ from common import checkpoint
 from common.config import Config, EnvironmentConfig, MethodConfig, NetworkConfig
 from common.files import append_line, read_lines
 from common.run_folder import RunFolder
+from common.settings import load_config
+from deploy.processes import bidist
 from environments.lengths import expected_length
 from networks.network import Network
 
@@ -116,3 +120,23 @@ def test_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with av.open(str(film)) as video:
         frames = sum(1 for _ in video.decode(video=0))
     assert f"{film}: {frames - 1} steps in " in shown.replace("\n", "") and "bots" not in shown
+
+
+def test_following_a_run_that_has_not_begun_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile a folder of the run's name in the working directory, such as `/run` in a container, is not the run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "late").mkdir()
+    command = bidist("evaluate", "late", "--folder", "runs", "--follow")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as evaluation:
+        try:
+            assert evaluation.stderr is not None
+            assert "waiting for run late, which is not in runs yet" in evaluation.stderr.readline()
+            folder = RunFolder(tmp_path / "runs" / "late")
+            folder.make()
+            folder.summary.write_text("{}")  # so that the evaluation ends
+            folder.create(load_config(overrides=["run.name=late"], environ={}))
+            assert evaluation.wait(60) == 0
+            assert evaluation.stderr.read() == "", "it says so once"
+        finally:
+            evaluation.kill()
