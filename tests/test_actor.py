@@ -226,7 +226,7 @@ def test_all_players_learn_among_themselves_until_the_update_that_is_set_or_half
     redis_url: str, tmp_path: Path, settings: list[str]
 ) -> None:
     """1,536 player steps are six updates of eight unrolls, each of eight steps of four players."""
-    config = configuration(tmp_path, "alone", *settings, "environment.players=4")
+    config = configuration(tmp_path, tmp_path.name, *settings, "environment.players=4")
     RunFolder.of(config.run).create(config)
     unrolls: list[Unroll] = []
     with Serial(config, redis_url, unrolls.extend) as serial:

@@ -206,7 +206,7 @@ def test_a_run_of_other_play_trains_players_who_see_different_games(
     redis_url: str, tmp_path: Path, method: str, agree: bool
 ) -> None:
     """What the others did, by a player's own observation, is what they chose only if all see the same game."""
-    run = configuration(tmp_path, "run", f"method.name={method}", "environment.players=4")
+    run = configuration(tmp_path, method, f"method.name={method}", "environment.players=4")
     RunFolder.of(run.run).create(run)
     unrolls: list[Unroll] = []
     with Serial(run, redis_url, unrolls.extend) as serial:
