@@ -8,8 +8,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-
 from cli import logs
 from cli.arguments import count, minutes, redis_url
 from cli.commands import Commands
@@ -93,6 +91,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
         ledger = train(config, arguments.redis, stopping, say)
     else:
+        from rich.console import Console
+
         from deploy.supervisor import Extras, Supervisor
 
         left = max(1, core_count() - learner_threads(config.learner))

@@ -22,6 +22,11 @@ from experiments.trial import Trial
 Columns = dict[str, list[Any]]
 
 
+def path_of(trial: Trial, archive: Path) -> Path:
+    """Returns a trial's file in an archive, whether it exists or not."""
+    return archive / f"{trial.name}.json.gz"
+
+
 def keep(sweep: Path, trial: Trial, archive: Path) -> Path:
     """Archives a finished trial: configuration, metrics to five digits, summary, evaluation.
 
@@ -36,7 +41,7 @@ def keep(sweep: Path, trial: Trial, archive: Path) -> Path:
         "distillation": _columns(read_lines(folder.distillation)),
         "evaluation": _columns(read_lines(folder.evaluation)),
     }
-    path = archive / f"{trial.name}.json.gz"
+    path = path_of(trial, archive)
     archive.mkdir(parents=True, exist_ok=True)
     # Without a timestamp, equal content gives an equal file.
     write(path, gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), mtime=0))
@@ -53,7 +58,7 @@ def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
     """
     restored = 0
     for trial in trials:
-        path, folder, notes = archive / f"{trial.name}.json.gz", trial.folder(sweep), Notes.of(sweep, trial)
+        path, folder, notes = path_of(trial, archive), trial.folder(sweep), Notes.of(sweep, trial)
         if not path.exists() or progress(sweep, trial).state in ("done", *ACTIVE):
             continue
         try:

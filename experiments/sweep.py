@@ -22,7 +22,7 @@ from rich.live import Live
 
 from common.files import locked
 from deploy import processes
-from experiments.archive import keep
+from experiments.archive import keep, path_of
 from experiments.plan import Plan
 from experiments.progress import ACTIVE, Notes, Progress, progress
 from experiments.sweep_folder import save_rows
@@ -191,7 +191,9 @@ class Sweep:
 
     def _keep(self, trial: Trial) -> None:
         """Archives a trial, if it is done and there is an archive that lacks it."""
-        if self._archive is not None and progress(self._folder, trial).state == "done":
+        if self._archive is None or path_of(trial, self._archive).exists():
+            return
+        if progress(self._folder, trial).state == "done":
             keep(self._folder, trial, self._archive)
 
     def _leave(self) -> None:

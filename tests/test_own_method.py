@@ -51,10 +51,10 @@ def test_the_example_method_is_trained_and_evaluated_by_the_commands(redis_url: 
         pytest.skip(str(error))
     folder = ["--folder", str(tmp_path)]
     small = [f"--set={setting}" for setting in ("actor.environments=1", "network.dense=16", "network.core_size=16")]
-    name = ["--method", "past_selves:PastSelves", "--set=method.most=10", "--run", "mine", "--substrate", "coins"]
+    name = ["--method", "past_selves:PastSelves", "--set=method.most=10", "--run", "by-command", "--substrate", "coins"]
     budget = ["--steps", "2100", "--games", "0"]
     assert main(["train", "--serial", "--redis", redis_url, *folder, *name, *small, *budget]) == 0
     evaluation = ["--scenario", "coins_0", "--episodes", "1", "--workers", "1"]
-    assert main(["evaluate", *folder, "mine", *evaluation]) == 0
-    (row,) = read_lines(RunFolder(tmp_path / "mine").evaluation)
+    assert main(["evaluate", *folder, "by-command", *evaluation]) == 0
+    (row,) = read_lines(RunFolder(tmp_path / "by-command").evaluation)
     assert row["method"] == "past_selves:PastSelves"

@@ -51,7 +51,8 @@ def test_repeated_sigterm_is_the_same_request(child: "subprocess.Popen[str]") ->
 
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_terminal_that_is_closed_stops_a_command_unless_it_is_to_outlive_it(ignored: bool) -> None:
-    before = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" if ignored else ""
+    # Pytest itself may run under nohup.
+    before = f"import signal; signal.signal(signal.SIGHUP, signal.{'SIG_IGN' if ignored else 'SIG_DFL'})\n"
     with subprocess.Popen([sys.executable, "-c", before + PROGRAM, "1"], cwd=ROOT, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == b"ready\n"
