@@ -12,7 +12,7 @@ from cli.fits import check_fits
 from common.config import Config, EnvironmentConfig
 from common.errors import ConfigError
 from common.run_folder import RunFolder
-from common.settings import load_config, preset_names
+from common.settings import differences, load_config, preset_names
 from common.spec import EnvironmentSpec
 from methods import METHODS, make_method, resolve
 
@@ -109,12 +109,10 @@ def resumed(arguments: argparse.Namespace, folder: RunFolder) -> Config:
             "out, or start another run"
         )
     asked = resolve(load_config(arguments.preset, arguments.overrides, _named(arguments), base=config))
-    current, wanted = config.model_dump(), asked.model_dump()
     changed = [
-        f"{section}.{key} is {value!r} and cannot become {wanted[section][key]!r}"
-        for section, settings in current.items()
-        for key, value in settings.items()
-        if value != wanted[section][key] and (section, key) != ("run", "player_steps")
+        f"{name} is {value!r} and cannot become {wanted!r}"
+        for name, (value, wanted) in differences(config, asked).items()
+        if name != "run.player_steps"
     ]
     if changed:
         raise ConfigError(f"run {folder.path} keeps its settings: {'; '.join(changed)}; only --steps can change")

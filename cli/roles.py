@@ -168,7 +168,8 @@ def _probes(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[
 def _allow_all_handles() -> None:
     """Raises the soft limit on file handles to the hard one: whoever reaches the port takes one for each connection."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(OSError, ValueError):  # macOS calls its hard limit unlimited, and refuses it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _status(arguments: argparse.Namespace, store: "Store") -> int:

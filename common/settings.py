@@ -94,6 +94,18 @@ def validate(tree: Mapping[str, Any]) -> Config:
     return build(Config, tree)
 
 
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Returns the settings in which two configurations differ, as `section.key`, with the values of both."""
+    first, second = _flat(one), _flat(other)
+    names = [name for name in first | second if first.get(name) != second.get(name)]
+    return {name: (first.get(name), second.get(name)) for name in names}
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    sections = config.model_dump()
+    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+
+
 def build(model: type[S], tree: Mapping[str, Any], path: str = "") -> S:
     """Turns plain values into a section.
 

@@ -12,10 +12,9 @@ from typing import Any
 
 from yaml import YAMLError
 
-from common.config import Config
 from common.errors import ConfigError
 from common.files import read_lines, write
-from common.settings import load_yaml, validate
+from common.settings import differences, load_yaml, validate
 from experiments.progress import ACTIVE, Notes, progress
 from experiments.trial import Trial
 
@@ -71,10 +70,11 @@ def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
                 f"{path} was made by `{command}`, which is not this plan's `{trial.command}`: name a new variant, or "
                 "take another archive"
             )
-        if changed := _differences(config, trial.config()):
+        found = differences(config, trial.config()).items()
+        if changed := [f"{name}={old}, now {new}" for name, (old, new) in found if not name.startswith("run.")]:
             raise ConfigError(
-                f"{path} was made when the same command meant other settings: {changed}; delete it to run the trial "
-                "again, or name the old values in the plan, as a new variant"
+                f"{path} was made when the same command meant other settings: {', '.join(changed)}; delete it to run "
+                "the trial again, or name the old values in the plan, as a new variant"
             )
         folder.path.mkdir(parents=True, exist_ok=True)
         notes.record.parent.mkdir(parents=True, exist_ok=True)
@@ -89,18 +89,6 @@ def restore(sweep: Path, trials: Iterable[Trial], archive: Path) -> int:
         write(notes.record, json.dumps(kept["record"], indent=1).encode())
         restored += 1
     return restored
-
-
-def _differences(kept: Config, now: Config) -> str:
-    """Describes how settings differ: all but the run's, which are its name, its length, and where it is."""
-    old, new = _settings(kept), _settings(now)
-    changed = [name for name in old | new if old.get(name) != new.get(name)]
-    return ", ".join(f"{name}={old.get(name)}, now {new.get(name)}" for name in changed)
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    sections = config.model_dump(mode="json", exclude={"run"})
-    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
 
 
 def _columns(lines: list[dict[str, Any]]) -> Columns:

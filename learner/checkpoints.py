@@ -9,6 +9,7 @@ from common import checkpoint
 from common.checkpoint import Checkpoint
 from common.config import Config
 from common.errors import CheckpointError, ConfigError, StoreError
+from common.settings import differences
 from common.store import Store
 from common.weights import PHI, THETA, Weights
 from learner.learner import Learner
@@ -71,15 +72,13 @@ class Checkpoints:
                 "--folder that has it, or start another --run"
             )
         try:
-            known = self._store.config(timeout_s=0.0).model_dump(exclude={"run"})
+            known = self._store.config(timeout_s=0.0)
         except StoreError:  # lost or damaged: it is written anew
             return
-        here = config.model_dump(exclude={"run"})
         changed = [
-            f"{section}.{key} is {value!r} there and {here[section][key]!r} here"
-            for section, values in known.items()
-            for key, value in values.items()
-            if value != here[section][key]
+            f"{name} is {there!r} there and {here!r} here"
+            for name, (there, here) in differences(known, config).items()
+            if not name.startswith("run.")
         ]
         if changed:
             raise ConfigError(f"run {run} in this Redis has other settings: {'; '.join(changed)}; start another --run")
