@@ -76,41 +76,41 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _alone(arguments: argparse.Namespace, what: str, how: tuple[float, int, Path | None]) -> int:
     substrate = arguments.substrate or SUBSTRATE
     if what == "methods":
-        from experiments import method_cost
+        from experiments.speed import method_cost
 
         return method_cost.run(arguments.method or ["all"], substrate, *how)
     if what == "scenarios":
         from evaluator.scenarios import scenarios_of
-        from experiments import scenario_speed
+        from experiments.speed import scenario_speed
 
         return scenario_speed.run(arguments.scenario or [s.name for s in scenarios_of(substrate)], *how)
     if what == "core":
-        from experiments import core_speed
+        from experiments.speed import core_speed
 
         return core_speed.run(substrate, *how)
     if what == "flood":
-        from experiments import flood
+        from experiments.stress import flood
 
         return flood.run(*how)
     if what == "watching":
-        from experiments import watching_cost
+        from experiments.speed import watching_cost
 
         return watching_cost.run(substrate, *how)
-    from experiments import throughput
+    from experiments.speed import throughput
 
     return throughput.run(substrate, *how)
 
 
 def _with_peers(arguments: argparse.Namespace, what: str, how: tuple[float, int, Path | None]) -> int:
-    from experiments.peers.installation import DEFAULT_FOLDER
+    from experiments.speed.peers.installation import DEFAULT_FOLDER
 
     folder = (arguments.environments_folder or DEFAULT_FOLDER).absolute()
     peers = arguments.peer or [], 1 if arguments.epochs is None else arguments.epochs, folder
     if what == "peers":
-        from experiments import peer_speed
+        from experiments.speed import peer_speed
 
         return peer_speed.run(arguments.substrate or SUBSTRATE, *how, *peers)
-    from experiments import time_to_return
+    from experiments.speed import time_to_return
 
     goals = time_to_return.goals(arguments.substrate, getattr(arguments, "return"))
     return time_to_return.run(goals, *how, *peers)

@@ -42,7 +42,7 @@ def add_parsers(commands: Commands) -> None:
 
 
 def _chaos(arguments: argparse.Namespace) -> int:
-    from experiments import chaos, load
+    from experiments.stress import chaos, load
 
     exit_on_sigterm()
 
@@ -80,7 +80,7 @@ def _check_writable(out: Path) -> None:
 
 
 def _conventions(arguments: argparse.Namespace) -> int:
-    from experiments import conventions
+    from experiments.conventions import experiment as conventions
 
     names = arguments.methods or list(conventions.TRIED)
     conventions.run(names, arguments.seeds, arguments.updates, arguments.workers, arguments.out)

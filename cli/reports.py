@@ -37,8 +37,8 @@ def add_parsers(commands: Commands) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     from evaluator.results import read_results
-    from experiments.plan import PLAN
-    from experiments.sweep_report import write_sweep_report
+    from experiments.sweeps.plan import PLAN
+    from experiments.sweeps.report import write_sweep_report
     from reports.curves import compare_curves
     from reports.evaluation import write_report
 

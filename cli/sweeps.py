@@ -96,10 +96,10 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from experiments.archive import restore
-    from experiments.plan import make_plan, read_plan
-    from experiments.sweep import Sweep
-    from experiments.sweep_folder import open_sweep, show
+    from experiments.sweeps.archive import restore
+    from experiments.sweeps.folder import open_sweep, show
+    from experiments.sweeps.plan import make_plan, read_plan
+    from experiments.sweeps.sweep import Sweep
 
     changes = _changes(arguments)
     plan = make_plan(changes) if arguments.plan is None else read_plan(arguments.plan, changes)
@@ -111,7 +111,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         restore(folder, plan.trials(), arguments.archive)
     options = _options(arguments)
     if arguments.slurm is not None:
-        from experiments.cluster import submit
+        from experiments.sweeps.cluster import submit
 
         extra = [*options, "--jobs", str(arguments.jobs)]
         extra += ["--archive", str(arguments.archive)] if arguments.archive is not None else []
@@ -128,7 +128,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
-    from experiments.reproduce import reproduce
+    from experiments.sweeps.reproduce import reproduce
 
     name = "table-1-small" if arguments.small else "table-1"
     work, out = arguments.work or Path("sweeps") / name, arguments.out or Path("results") / name
@@ -143,7 +143,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from experiments.tune import Search, read_search
+    from experiments.sweeps.tune import Search, read_search
 
     changes = _changes(arguments)
     if arguments.measure is not None:

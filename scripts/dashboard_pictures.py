@@ -19,8 +19,8 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from experiments.archive import restore
-from experiments.plan import read_plan
+from experiments.sweeps.archive import restore
+from experiments.sweeps.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"

@@ -9,11 +9,11 @@ import pytest
 
 from common.errors import ConfigError
 from common.files import append_line, locked, write
-from experiments.archive import keep, restore
-from experiments.plan import make_plan, read_plan
-from experiments.progress import NOTES, Notes, progress, row
-from experiments.sweep import Sweep
-from experiments.trial import Trial
+from experiments.sweeps.archive import keep, restore
+from experiments.sweeps.plan import make_plan, read_plan
+from experiments.sweeps.progress import NOTES, Notes, progress, row
+from experiments.sweeps.sweep import Sweep
+from experiments.sweeps.trial import Trial
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from command import bidist
 
-from experiments.chaos import Report, faults, run
-from experiments.targets import VICTIMS
+from experiments.stress.chaos import Report, faults, run
+from experiments.stress.targets import VICTIMS
 
 ROOT = Path(__file__).parents[1]
 WHOLE = {"produced": 9, "trained": 4, "stale": 1, "rejected": 0, "rewound": 2, "lost": 1, "in_flight": 1}

@@ -228,7 +228,13 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 def test_what_only_starts_and_watches_processes_does_not_load_torch() -> None:
     """It would take longer than everything else that `bidist train`, `sweep`, `watch` and `track` do at first."""
-    modules = ["deploy.supervisor", "deploy.views", "experiments.sweep", "experiments.sweep_folder", "reports.summary"]
+    modules = [
+        "deploy.supervisor",
+        "deploy.views",
+        "experiments.sweeps.sweep",
+        "experiments.sweeps.folder",
+        "reports.summary",
+    ]
     program = (
         f"import sys; import reports.tracking, {', '.join(modules)}\n"
         "from reports.provenance import hardware; hardware(drivers=()); print('torch' in sys.modules)"

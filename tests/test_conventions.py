@@ -8,7 +8,7 @@ import pytest
 from matplotlib import image
 
 from cli.main import main
-from experiments.conventions_report import Outcome, summarise
+from experiments.conventions.report import Outcome, summarise
 
 
 def outcome(what: str, seed: int, other: float, **changes: Any) -> Outcome:

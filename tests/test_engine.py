@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from experiments import chaos
+from experiments.stress import chaos
 
 ROOT = Path(__file__).parents[1]
 ROLES = ("learner", "distiller", "actor")

@@ -7,7 +7,7 @@ import pytest
 
 from cli.main import main
 from common.errors import ConfigError
-from experiments import flood
+from experiments.stress import flood
 
 
 @pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 1), (1.0, 0)])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.load import Report, run
+from experiments.stress.load import Report, run
 
 WHOLE = {"produced": 9, "trained": 4, "stale": 1, "rejected": 0, "rewound": 2, "lost": 1, "in_flight": 1}
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from experiments.peers.reports import OfRLlib, of_sample_factory
+from experiments.speed.peers.reports import OfRLlib, of_sample_factory
 
 
 def test_reports_of_sample_factory() -> None:

@@ -16,15 +16,15 @@ from common.config import NetworkConfig
 from common.errors import BidistError, SetupError
 from common.spec import EnvironmentSpec
 from environments.matrix_game import MatrixGame
-from experiments import peer_speed, time_to_return
-from experiments.peers import installation
-from experiments.peers.embedding import Embedding
-from experiments.peers.games import observation_space, rows
-from experiments.peers.installation import DEFAULT_FOLDER, PEERS, Installed, Peer, install
-from experiments.peers.line_up import same
-from experiments.peers.settings import Sizes
-from experiments.peers.systems import FOLDER, Line, System, follow, of_peer
-from experiments.peers.task import METRICS, Task
+from experiments.speed import peer_speed, time_to_return
+from experiments.speed.peers import installation
+from experiments.speed.peers.embedding import Embedding
+from experiments.speed.peers.games import observation_space, rows
+from experiments.speed.peers.installation import DEFAULT_FOLDER, PEERS, Installed, Peer, install
+from experiments.speed.peers.line_up import same
+from experiments.speed.peers.settings import Sizes
+from experiments.speed.peers.systems import FOLDER, Line, System, follow, of_peer
+from experiments.speed.peers.task import METRICS, Task
 from networks.network import Network
 
 GAME = "running_with_scissors_in_the_matrix__one_shot"  # small images
@@ -122,7 +122,7 @@ def test_players_observe_what_their_space_says() -> None:
 def script(tmp_path: Path, body: str) -> System:
     """A training system that is a few lines of Python."""
     lines = ["import sys, time", f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})", "from pathlib import Path"]
-    program = "\n".join([*lines, "from experiments.peers.task import report", body])
+    program = "\n".join([*lines, "from experiments.speed.peers.task import report", body])
     return System("Script", {}, [sys.executable, "-c", program, FOLDER], METRICS)
 
 
@@ -195,7 +195,7 @@ def test_speed_of_all_systems(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert document["missing"] == {"RLlib": "no route to host"}
     *_, equal, peer = document["results"]
     assert "--set learner.epochs=1" in equal["command"] and "--set network.core=lstm" in equal["command"]
-    assert peer["command"] == "python -P -m experiments.peers.sample_factory FOLDER"
+    assert peer["command"] == "python -P -m experiments.speed.peers.sample_factory FOLDER"
     assert peer["player_steps_per_s"] == [100.0, 20.0] and peer["packages"] == ["one==1"]
     assert peer["settings"]["rnn_type"] == "lstm" and peer["settings"]["num_epochs"] == 1
     shown = capsys.readouterr().out

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from common.errors import ConfigError
-from experiments.plan import make_plan, parse_seeds, read_plan
-from experiments.progress import Notes
-from experiments.sweep_folder import open_sweep
+from experiments.sweeps.folder import open_sweep
+from experiments.sweeps.plan import make_plan, parse_seeds, read_plan
+from experiments.sweeps.progress import Notes
 
 GAME = "matrix_coordination"
 

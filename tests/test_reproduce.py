@@ -9,8 +9,8 @@ import yaml
 
 from dashboard.results import command as command_of
 from evaluator.scenarios import scenario
-from experiments.plan import read_plan
-from experiments.reproduce import ARCHIVE, GAMES, PAPER, SMALL, reproduce
+from experiments.sweeps.plan import read_plan
+from experiments.sweeps.reproduce import ARCHIVE, GAMES, PAPER, SMALL, reproduce
 
 ABLATIONS = {"bidist-forward-only", "bidist-no-distillation", "bidist-no-fictitious", "bidist-all-fictitious"}
 BEYOND = {"bidist-symmetric", "other-play"}

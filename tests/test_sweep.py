@@ -19,11 +19,11 @@ from common.config import Config, EnvironmentConfig, MethodConfig
 from common.files import append_line, locked, read_lines, write
 from common.run_folder import RunFolder
 from evaluator.results import lock_of
-from experiments.plan import make_plan, read_plan
-from experiments.progress import NOTES, TRIALS, Notes, area_under_curve, progress, row, write_rows
-from experiments.sweep_folder import open_sweep
-from experiments.sweep_report import evenness, scaled, write_sweep_report
-from experiments.sweep_view import Clock, plain
+from experiments.sweeps.folder import open_sweep
+from experiments.sweeps.plan import make_plan, read_plan
+from experiments.sweeps.progress import NOTES, TRIALS, Notes, area_under_curve, progress, row, write_rows
+from experiments.sweeps.report import evenness, scaled, write_sweep_report
+from experiments.sweeps.view import Clock, plain
 
 GAME = "matrix_coordination"
 QUICK = {"actor.unroll_length": 16, "network.dense": 8, "network.core_size": 8}

@@ -10,8 +10,8 @@ import environments
 from cli.main import main
 from common.config import Config
 from common.errors import ConfigError
-from experiments import core_speed, throughput
-from experiments.rates import System
+from experiments.speed import core_speed, throughput
+from experiments.speed.rates import System
 from methods import make_method
 
 WHAT = ["game alone"] + [

@@ -15,13 +15,13 @@ from cli.main import main
 from common.errors import ConfigError, SetupError
 from common.files import write
 from common.settings import parse_overrides
-from experiments.cluster import submit
-from experiments.plan import make_plan, read_plan
-from experiments.progress import progress
-from experiments.ranges import Range
-from experiments.sweep import Sweep
-from experiments.sweep_folder import open_sweep
-from experiments.tune import JOURNAL, SEARCH, Search
+from experiments.sweeps.cluster import submit
+from experiments.sweeps.folder import open_sweep
+from experiments.sweeps.plan import make_plan, read_plan
+from experiments.sweeps.progress import progress
+from experiments.sweeps.ranges import Range
+from experiments.sweeps.sweep import Sweep
+from experiments.sweeps.tune import JOURNAL, SEARCH, Search
 
 GAME = "matrix_coordination"
 QUICK = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from experiments import watching_cost
+from experiments.speed import watching_cost
 
 QUICK = (
     *("environment.episode_length=4", "actor.unroll_length=4", "learner.batch_unrolls=4", "learner.device=cpu"),
