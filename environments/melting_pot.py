@@ -2,7 +2,7 @@
 
 Melting Pot's own wrapper asks dmlab2d for every observation of every player at every step. This adapter builds the same
 game with the same seeds from the installed package's configurations and Lua, and reads only RGB, INVENTORY and
-READY_TO_SHOOT. Its observations equal those of `meltingpot.substrate.build` byte for byte (`tests/test_melting_pot.py`
+READY_TO_SHOOT. Its observations equal those of `meltingpot.substrate.build` byte for byte (`test_melting_pot.py`
 compares the two); RGB is then reduced to block means.
 
 Two things that no policy sees come from the game's events: who is frozen after an interaction, and counts of what

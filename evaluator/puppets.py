@@ -7,7 +7,7 @@ All puppets that DeepMind trained for the official scenarios share one architect
     -> K policies [K, A], mixed by softmax(W goal)
 
 where the goal comes from a puppeteer. `evaluator/saved_model.py` reads the weights from Melting Pot's SavedModels;
-`tests/test_puppets.py` compares the networks over hundreds of steps of play.
+`tests/evaluator/test_puppets.py` compares the networks over hundreds of steps of play.
 """
 
 from functools import cache

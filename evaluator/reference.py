@@ -1,6 +1,6 @@
 """The slow reference: official scenarios through Melting Pot's own API, with its bots in TensorFlow, one at a time.
 
-It steps the game by itself, as an oracle must: `tests/test_rollout.py` plays the same game through this loop and
+It steps the game by itself, as an oracle must: `test_rollout.py` plays the same game through this loop and
 through `evaluator/rollout.py` and expects the same actions and returns. It also plays bots whose networks `rollout`
 cannot read.
 """

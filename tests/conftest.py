@@ -11,13 +11,14 @@ from common.cores import core_count
 from common.store import Store
 from deploy.redis_server import RedisServer
 
-pytest_plugins = ["skips"]
+pytest_plugins = ["skips", "supervised_runs"]
 
 _NUMBERS = itertools.count()
 
 # Each process of pytest takes half a gigabyte: torch, a Redis server, and what its tests start.
 MAX_PROCESSES = 8
-# `pytest tests/test_garbage.py --hypothesis-profile long` tries as many as docs/guarantees.md says, others each time.
+# `pytest tests/project/test_garbage.py --hypothesis-profile long` tries as many as docs/guarantees.md says, others each
+# time.
 _QUICK = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("short", _QUICK, max_examples=1_000, derandomize=True)
 settings.register_profile("long", _QUICK, max_examples=100_000)
@@ -29,8 +30,8 @@ torch.set_num_threads(1)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """The processes of `--numprocesses auto`; pytest-xdist alone would count cores that a container may not use."""
-    return min(core_count(), MAX_PROCESSES)
+    """The processes of `--numprocesses auto`: two per usable core, because many tests wait for processes."""
+    return min(2 * core_count(), MAX_PROCESSES)
 
 
 @pytest.fixture(scope="session")
