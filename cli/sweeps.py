@@ -56,6 +56,7 @@ def add_parsers(commands: Commands) -> None:
     reproduce.add_argument(
         "--out", type=Path, metavar="FOLDER", help="tables, figures and archive (default: results/table-1)"
     )
+    reproduce.add_argument("--report-only", action="store_true", help="run nothing: report what is archived")
     reproduce.add_argument("--work", type=Path, metavar="FOLDER", help="where runs are kept (default: sweeps/table-1)")
     reproduce.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time (default: 1)")
     reproduce.add_argument("--actors", type=count, metavar="N", help="actor processes of each run")
@@ -134,7 +135,8 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     work, out = arguments.work or Path("sweeps") / name, arguments.out or Path("results") / name
     stopping = stop_on_signals()
     command = ["bidist", "reproduce", *["--small"] * arguments.small, "--out", str(out)]
-    done = reproduce(arguments.small, work, out, arguments.jobs, _options(arguments), stopping, command)
+    train = not arguments.report_only
+    done = reproduce(arguments.small, work, out, arguments.jobs, _options(arguments), stopping, command, train=train)
     if stopping.is_set():
         print("stopped; run the same command again to resume")
         return INTERRUPTED

@@ -30,6 +30,7 @@ def reproduce(
     stopping: threading.Event,
     command: Sequence[str],
     plans: Path = PAPER,
+    train: bool = True,
 ) -> bool:
     """Runs the paper's experiments game by game, and reports after each.
 
@@ -42,8 +43,9 @@ def reproduce(
       stopping: when set, the runs stop with a checkpoint.
       command: recorded with the results as the one that made them, word by word.
       plans: the folder of the plans.
+      train: whether to run what is not archived yet; if not, only what is gets reported.
 
-    Returns: whether everything is done.
+    Returns: whether everything that it was to run is done.
 
     Raises:
       ConfigError: if the archive or the work folder holds something else.
@@ -54,8 +56,10 @@ def reproduce(
         plan, folder = read_plan(plans / f"{game}.yaml", {}), work / game
         open_sweep(plan, folder)
         restore(folder, plan.trials(), out / ARCHIVE)
-        done &= Sweep(plan, folder, jobs, options, stopping, out / ARCHIVE).run()
-        record_command(write_sweep_report(folder, out / game).parent, command)
+        if train:
+            done &= Sweep(plan, folder, jobs, options, stopping, out / ARCHIVE).run()
+        if any(folder.rglob("metrics.jsonl")):
+            record_command(write_sweep_report(folder, out / game).parent, command)
         if _write_table(work, out):
             record_command(out, command)
         if stopping.is_set():

@@ -47,3 +47,8 @@ def test_what_is_archived_is_not_run_again(tmp_path: Path) -> None:
     assert reproduce(True, work, out, 2, [], threading.Event(), COMMAND, plans)
     assert before == {path: path.stat().st_mtime_ns for path in (out / ARCHIVE).iterdir()}
     assert not list(work.rglob("checkpoints")), "nothing was trained"
+    (out / ARCHIVE / kept[1]).unlink()
+    shutil.rmtree(work)
+    assert reproduce(True, work, out, 2, [], threading.Event(), COMMAND, plans, train=False)
+    assert "1 of 2 trials are done" in (out / "small" / "sweep.md").read_text()
+    assert not (out / ARCHIVE / kept[1]).exists(), "nothing is run"
