@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from common.run_folder import RunFolder, training_return
 from reports.returns import in_order
 from reports.style import BLUE, COLOURS, GREY, ORANGE, STYLE, VERMILLION
 
-DASHES = ("-", "--", ":")
 GRID = 400
+MAX_TOGETHER = 4
+"""Labels in one panel; of more, none can be told from the others."""
+COLUMNS = 4
 
 Lines = Sequence[dict[str, Any]]
 
@@ -62,7 +64,7 @@ def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[st
 
     Runs of the same label and game are seeds of one experiment: each is drawn thinly, and their mean, with a band from
     the lowest to the highest, as far as all of them have come. If a run's summary has it, the random population's
-    return is drawn too.
+    return is drawn too. More than four labels get a panel each, with the means of the others in grey.
 
     Args:
       folders: the runs'.
@@ -80,24 +82,14 @@ def compare_curves(folders: Sequence[RunFolder], path: Path, labels: Sequence[st
     for run in runs:
         if not run.lines:
             raise ConfigError(f"{run.folder.metrics}: no updates to draw")
-    games = list(dict.fromkeys(run.config.environment.substrate for run in runs))
+    games: dict[str, dict[str, _Seeds]] = {run.config.environment.substrate: {} for run in runs}
+    for game, own in games.items():
+        here = [run for run in runs if run.config.environment.substrate == game]
+        for name in in_order(run.label for run in here):
+            own[name] = _Seeds([run for run in here if run.label == name])
     known = in_order(named)
-    looks = {n: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, n in enumerate(known)}
-    beside = len(known) > 4
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(max(6.0, 4.6 * len(games)) + (2.0 if beside else 0.0), 3.8))
-        for axis, game in zip(figure.subplots(1, len(games), squeeze=False)[0], games, strict=True):
-            here = [run for run in runs if run.config.environment.substrate == game]
-            _random(axis, next(filter(None, (_summarised(run.folder) for run in here)), None))
-            for name in in_order(run.label for run in here):
-                _seeds(axis, [run for run in here if run.label == name], *looks[name])
-            axis.set_title(_game(here[0].config))
-            _finish(axis, "return per learning player", legend=not beside)
-            _steps(axis)
-        if beside:
-            found = [axis.get_legend_handles_labels() for axis in figure.axes]
-            lines_of = {label: line for lines, texts in found for line, label in zip(lines, texts, strict=True)}
-            figure.legend(lines_of.values(), lines_of.keys(), loc="outside right upper")
+        figure = _together(games, known) if len(known) <= MAX_TOGETHER else _apart(games, known)
         figure.savefig(path)
     return figure
 
@@ -110,32 +102,70 @@ class _Curve:
     label: str
 
 
-def _seeds(axis: Any, runs: Sequence[_Curve], colour: str, dashes: str) -> None:
-    """Draws the runs of one label: each thinly, and their mean with a band where all runs have data."""
-    shown = training_return([line for run in runs for line in run.lines])
-    runs = [run for run in runs if any(line.get(shown) is not None for line in run.lines)]
-    if not runs:
-        return
-    points = [
-        np.array([(line["player_steps"], line[shown]) for line in run.lines if line.get(shown) is not None], float).T
-        for run in runs
-    ]
-    count, name = len(runs), runs[0].label
-    text = f"{name}, seed {runs[0].config.run.seed}" if count == 1 else f"{name}, {count} seeds"
-    text += "" if shown == "return_learning" else ", phi's"
-    if count == 1:
-        axis.plot(*points[0], color=colour, lw=1.8, label=text, linestyle=dashes)
-        return
-    for x, y in points:
-        axis.plot(x, y, color=colour, lw=0.6, alpha=0.35)
-    first, last = max(x[0] for x, _ in points), min(x[-1] for x, _ in points)
-    if first >= last:  # one run has only just begun
-        axis.plot([], [], color=colour, lw=1.8, label=text, linestyle=dashes)
-        return
-    grid = np.linspace(first, last, GRID)
-    values = np.array([np.interp(grid, x, y) for x, y in points])
-    axis.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
-    axis.plot(grid, values.mean(0), color=colour, lw=1.8, label=text, linestyle=dashes)
+class _Seeds:
+    """The runs of one label in one game: `points`, one [2, updates] per run, and their mean and extremes over steps."""
+
+    def __init__(self, runs: Sequence[_Curve]) -> None:
+        shown = training_return([line for run in runs for line in run.lines])
+        found = [
+            [(line["player_steps"], line[shown]) for line in run.lines if line.get(shown) is not None] for run in runs
+        ]
+        self.points = [np.array(points, float).T for points in found if points]
+        self.game = _game(runs[0].config)
+        self.random = next(filter(None, (_summarised(run.folder) for run in runs)), None)
+        count, name = len(self.points), runs[0].label
+        self.text = f"{name}, seed {runs[0].config.run.seed}" if count == 1 else f"{name}, {count} seeds"
+        self.text += "" if shown == "return_learning" else ", phi's"
+        self.grid, self.values = np.empty(0), np.empty((max(1, count), 0))
+        first, last = (f((x[i] for x, _ in self.points), default=0.0) for f, i in ((max, 0), (min, -1)))
+        if first < last:  # otherwise one run has only just begun
+            self.grid = np.linspace(first, last, GRID)
+            self.values = np.array([np.interp(self.grid, x, y) for x, y in self.points])
+
+    def draw(self, axis: Any, colour: str) -> None:
+        """Draws each run thinly, and their mean with a band where all runs have data; a single run as it is."""
+        if len(self.points) == 1:
+            axis.plot(*self.points[0], color=colour, lw=1.8, label=self.text)
+        elif self.points:
+            for x, y in self.points:
+                axis.plot(x, y, color=colour, lw=0.6, alpha=0.35)
+            axis.fill_between(self.grid, self.values.min(0), self.values.max(0), color=colour, alpha=0.15, lw=0)
+            axis.plot(self.grid, self.values.mean(0), color=colour, lw=1.8, label=self.text)
+
+
+def _together(games: Mapping[str, Mapping[str, _Seeds]], known: Sequence[str]) -> Figure:
+    """Draws a panel for each game, with a colour for each label."""
+    colours = dict(zip(known, COLOURS, strict=False))
+    figure = Figure(figsize=(max(6.0, 4.6 * len(games)), 3.8))
+    for axis, own in zip(figure.subplots(1, len(games), squeeze=False)[0], games.values(), strict=True):
+        _random(axis, next((seeds.random for seeds in own.values() if seeds.random), None))
+        for name, seeds in own.items():
+            seeds.draw(axis, colours[name])
+            axis.set_title(seeds.game)
+        _finish(axis, "return per learning player")
+        _steps(axis)
+    return figure
+
+
+def _apart(games: Mapping[str, Mapping[str, _Seeds]], known: Sequence[str]) -> Figure:
+    """Draws a panel for each label in each game, with the means of the game's other labels in grey."""
+    rows = -(-len(known) // COLUMNS)
+    figure = Figure(figsize=(9.0, (0.5 + 1.7 * rows) * len(games)))
+    parts = figure.subfigures(len(games), 1, squeeze=False)[:, 0]
+    for part, own in zip(parts, games.values(), strict=True):
+        panels = part.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True).ravel()
+        for axis, seeds in zip(panels, own.values(), strict=False):
+            for other in own.values():
+                axis.plot(other.grid, other.values.mean(0), color="#D0D0D0", lw=0.8)
+            _random(axis, seeds.random)
+            seeds.draw(axis, VERMILLION if seeds.text.startswith("bidist") else BLUE)
+            axis.set_title(seeds.text, fontsize=8)
+            axis.xaxis.set_major_formatter(EngFormatter(sep=" "))
+            axis.set_xlim(left=0)
+            part.suptitle(f"{seeds.game}: return per learning player over player steps", x=0.01, ha="left", fontsize=10)
+        for axis in panels[len(own) :]:
+            axis.set_axis_off()
+    return figure
 
 
 def write_numbers(folders: Sequence[RunFolder], path: Path, points: int = 100) -> None:
@@ -187,13 +217,13 @@ def _distillation(axis: Any, lines: Lines, events: Lines) -> None:
     _finish(axis, "KL, nats", columns=2)
 
 
-def _finish(axis: Any, label: str, columns: int = 1, legend: bool = True) -> None:
+def _finish(axis: Any, label: str, columns: int = 1) -> None:
     axis.set_ylabel(label)
     axis.margins(x=0.01)
     axis.set_xlim(left=0)
     if axis.dataLim.ymin >= 0:
         axis.set_ylim(bottom=0)
-    if legend and axis.get_legend_handles_labels()[0]:
+    if axis.get_legend_handles_labels()[0]:
         low, high = axis.get_ylim()
         axis.set_ylim(top=low + 1.3 * (high - low))  # room for the legend above the curves
         axis.legend(loc="upper left", ncols=columns)

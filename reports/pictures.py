@@ -1,63 +1,75 @@
 """The figures of the report on scenarios."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from evaluator.results import Rows, number_of
 from reports.published import Scale
 from reports.returns import RANDOM, Results
-from reports.style import COLOURS, GREY, STYLE
+from reports.style import BLUE, COLOURS, GREY, STYLE, VERMILLION
+
+Interval = tuple[float, float, float]
+"""A mean and the ends of its interval."""
+
+LEVELS = {"random": (0, (1, 3)), "acb": (0, (4, 2))}
+"""The dashes of DeepMind's published returns."""
+PUBLISHED = {"random": "random players, published", "acb": "ACB, published"}
 
 
 def draw_returns(results: Results, scale: Scale, path: Path) -> Figure:
-    """Draws and saves the returns of all methods in all scenarios, a panel for each game."""
-    games = list(results.games)
+    """Draws and saves the intervals of all methods, a panel for each scenario, beside DeepMind's published returns."""
+    columns = max(len(scenarios) for scenarios in results.games.values())
+    height = 0.7 + 0.2 * len(results.methods)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 0.6 + 0.25 * (len(results.methods) // 4 + 1) + 2.4 * len(games)))
-        panels = figure.subplots(len(games), 1, squeeze=False)[:, 0]
-        width = 0.8 / len(results.methods)
-        colours = {m: GREY if m == RANDOM else COLOURS[k % len(COLOURS)] for k, m in enumerate(results.methods)}
-        for axes, game in zip(panels, games, strict=True):
-            for k, m in enumerate(results.methods):
-                cells = [results.cell(m, s) for s in results.games[game]]
-                positions = [i + (k + 0.5) * width - 0.4 for i, c in enumerate(cells) if c is not None]
-                present = np.array([c for c in cells if c is not None]).reshape(-1, 3)
-                axes.bar(positions, present[:, 0], width * 0.9, color=colours[m])
-                errors = np.abs(present[:, 1:].T - present[:, 0])
-                axes.errorbar(positions, present[:, 0], errors, fmt="none", ecolor="#202020", elinewidth=1)
-            for i, s in enumerate(results.games[game]):
-                if s in scale.returns:
-                    level = np.mean(scale.returns[s]["acb"])
-                    axes.hlines(level, i - 0.42, i + 0.42, color="#202020", linestyle=":", linewidth=1.2)
-            axes.set_xticks(range(len(results.games[game])), [f"scenario {number_of(s)}" for s in results.games[game]])
-            axes.set_title(game)
-            axes.set_ylabel("focal return")
-        bars = [Patch(color=colour, label=m) for m, colour in colours.items()]
-        handles = [*bars, Line2D([], [], color="#202020", linestyle=":", label="ACB, published")]
-        figure.legend(handles=handles, ncols=4, loc="outside upper left")
+        figure = Figure(figsize=(1.4 + 1.7 * columns, 0.3 + height * len(results.games)))
+        rows = figure.subfigures(len(results.games), 1, squeeze=False)[:, 0]
+        for row, (game, scenarios) in zip(rows, results.games.items(), strict=True):
+            row.suptitle(f"{game}: focal returns", x=0.01, ha="left", fontsize=10)
+            panels = row.subplots(1, columns, squeeze=False, sharey=True)[0]
+            for axes, s in zip(panels, scenarios, strict=False):
+                cells = {m: cell for m in results.methods if (cell := results.cell(m, s)) is not None}
+                _draw_intervals(axes, results.methods, cells)
+                for name, dashes in LEVELS.items():
+                    if s in scale.returns:
+                        axes.axvline(np.mean(scale.returns[s][name]), color="#202020", linestyle=dashes, linewidth=1.2)
+                axes.set_title(f"scenario {number_of(s)}", fontsize=9)
+            for axes in panels[len(scenarios) :]:
+                axes.set_axis_off()
+        handles = [Line2D([], [], color="#202020", linestyle=d, label=PUBLISHED[name]) for name, d in LEVELS.items()]
+        figure.legend(handles=handles, ncols=2, loc="outside lower right")
         figure.savefig(path)
     return figure
 
 
-def draw_bars(bars: dict[str, tuple[float, float, float]], label: str, path: Path) -> Figure:
+def draw_bars(bars: dict[str, Interval], label: str, path: Path) -> Figure:
     """Draws and saves intervals, (mean, low, high) by name, one below another."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7, 0.8 + 0.4 * len(bars)))
+        figure = Figure(figsize=(7, 0.8 + 0.25 * len(bars)))
         axes = figure.subplots()
-        axes.use_sticky_edges = False
-        for k, (name, (mean, low, high)) in enumerate(reversed(bars.items())):
-            axes.barh(k, high - low, left=low, height=0.5, color=GREY if name == RANDOM else COLOURS[0], alpha=0.4)
-            axes.vlines(mean, k - 0.25, k + 0.25, color="#202020", linewidth=2)
-        axes.set_yticks(range(len(bars)), list(reversed(bars)))
+        _draw_intervals(axes, list(bars), bars)
         axes.set_xlabel(label)
         figure.savefig(path)
     return figure
+
+
+def _draw_intervals(axes: Any, names: Sequence[str], bars: Mapping[str, Interval]) -> None:
+    """Draws each interval as a bar with a line at its mean, in the order of the names; some may have none."""
+    axes.use_sticky_edges = False
+    for k, name in enumerate(names):
+        if name in bars:
+            mean, low, high = bars[name]
+            colour = GREY if name == RANDOM else VERMILLION if name.startswith("bidist") else BLUE
+            axes.barh(k, high - low, left=low, height=0.5, color=colour, alpha=0.4)
+            axes.vlines(mean, k - 0.25, k + 0.25, color="#202020", linewidth=2)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
 
 
 def draw_over_training(rows: Rows, path: Path) -> Figure | None:

@@ -145,6 +145,17 @@ def test_seeds_of_one_label_are_drawn_with_their_mean(runs: list[RunFolder], tmp
     assert y == pytest.approx(np.mean(curves, 0))
 
 
+def test_many_labels_get_a_panel_each_with_the_others_in_grey(runs: list[RunFolder], tmp_path: Path) -> None:
+    names = ["mappo", "bidist", "c", "d", "e"]
+    figure = compare_curves([*runs, *runs, runs[0]], tmp_path / "apart.png", labels=names)
+    drawn = [axes for axes in figure.axes if axes.axison]
+    own = [next(iter(lines(axes).keys() & set(titles(figure)))) for axes in drawn]
+    assert own == [axes.get_title("left") for axes in drawn] and len(own) == len(names)
+    for axes in drawn:
+        grey = [line for line in axes.lines if line.get_color() == "#D0D0D0"]
+        assert len(grey) == len(names)
+
+
 def test_a_run_without_updates_or_checkpoints_has_no_summary(tmp_path: Path) -> None:
     config = configuration(tmp_path, "empty")
     folder = RunFolder.of(config.run)
