@@ -12,9 +12,9 @@ import torch
 from redis.exceptions import NoPermissionError
 
 import environments
-from actors.cast import Cast
+from actors.drivers import Drivers
+from actors.perspectives import Perspectives
 from actors.seats import draw_policy_indices
-from actors.sight import Sight
 from actors.unrolls import Recorder
 from actors.watchdog import Watchdog
 from common.config import Config
@@ -63,7 +63,7 @@ def run(store: Store, name: str, keys: ActorKeys | None = None) -> None:
                     player_steps=actor.player_steps,
                     player_steps_per_s=round((actor.player_steps - steps) / elapsed),
                     theta_version=actor.players.version(THETA),
-                    phi_version=actor.cast.phi_version,
+                    phi_version=actor.drivers.phi_version,
                     unaccounted=actor.outbox.unaccounted,
                 )
                 since, steps = time.monotonic(), actor.player_steps
@@ -89,7 +89,7 @@ class Actor:
     """
 
     players: Players
-    cast: Cast
+    drivers: Drivers
     outbox: Outbox
 
     def __init__(self, config: Config, store: Store, name: str, keys: ActorKeys | None = None) -> None:
@@ -116,7 +116,7 @@ class Actor:
         t, rows = recorder.clock, recorder.rows
         players = self._policy_index.size
         rgb, features = (rows[name][t].reshape(players, *rows[name].shape[3:]) for name in ("rgb", "features"))
-        action, log_prob = self._sight.act(self.players, rgb, features)
+        action, log_prob = self._perspectives.act(self.players, rgb, features)
         rows["action"][t], rows["log_prob"][t] = action.reshape(self._shape), log_prob.reshape(self._shape)
         recorder.clock += 1
         self.player_steps += action.size
@@ -170,7 +170,7 @@ class Actor:
         policies = self._method.policies(game.players)
         network = self._method.network(game, policies)
         self._shape = (e, game.players)
-        self._drivers = [[THETA] * game.players for _ in range(e)]
+        self._seats = [[THETA] * game.players for _ in range(e)]
         self._policy_index = np.zeros(self._shape, np.int64)
         self._returns = np.zeros(self._shape)
         self._episode_steps = [0] * e
@@ -182,9 +182,9 @@ class Actor:
         self._recorder = Recorder(spec, e)
         updates = config.run.player_steps // (config.learner.batch_unrolls * spec.unroll_length * game.players)
         alone_until = min(self._method.alone_until, updates // 2)
-        self.cast = Cast(self.store, self._method, self.players, self._rng, alone_until)
+        self.drivers = Drivers(self.store, self._method, self.players, self._rng, alone_until)
         known = symmetries(config.environment, game) if self._method.symmetric else []
-        self._sight = Sight(known, self._shape, self._rng)
+        self._perspectives = Perspectives(known, self._shape, self._rng)
         endpoint = self.store.wait_for_endpoint()
         outbox = Outbox(config.run.name, self.name, self.incarnation, endpoint, keys=self._keys)
         self.outbox = self._resources.enter_context(outbox)
@@ -216,19 +216,19 @@ class Actor:
         self._recorder.observe(i, row, self._environments[i].reset())
         self._returns[i] = 0
         self._episode_steps[i] = 0
-        self._drivers[i] = self.cast.draw(self._shape[1])
+        self._seats[i] = self.drivers.draw(self._shape[1])
         self._policy_index[i] = draw_policy_indices(self._method, self._rng, self._shape[1])
         players = self._shape[1]
-        by_phi = np.array([is_phi_version(name) for name in self._drivers[i]])
-        self._sight.begin(i, by_phi)
+        by_phi = np.array([is_phi_version(name) for name in self._seats[i]])
+        self._perspectives.begin(i, by_phi)
         self.players.begin(slice(i * players, (i + 1) * players), by_phi & self._method.phi_keeps_luck)
         self._recorder.begin(i, row, self.players.state.view(*self._shape, -1)[i].numpy())
 
     def _refresh(self) -> None:
-        self.cast.refresh(name for drivers in self._drivers for name in drivers)
+        self.drivers.refresh(name for drivers in self._seats for name in drivers)
 
     def _assign(self) -> None:
-        names = [name for drivers in self._drivers for name in drivers]
+        names = [name for drivers in self._seats for name in drivers]
         by_phi = np.array([is_phi_version(name) for name in names]).reshape(self._shape)
         index = np.where(by_phi, self._method.phi_policy_indices(self._policy_index), self._policy_index)
         self.players.assign(index.ravel(), names)
@@ -255,7 +255,7 @@ class Actor:
             sequence=self.outbox.produced + 1,
             environment=i,
             theta_version=self.players.version(THETA),
-            drivers=[self.players.label(name) for name in self._drivers[i]],
+            drivers=[self.players.label(name) for name in self._seats[i]],
             policy=self._policy_index[i].tolist(),
             episode=episode,
             arrays=[(name, array.dtype.str, array.shape) for name, array in arrays.items()],

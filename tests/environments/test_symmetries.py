@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from serial_runs import configuration
 
 import environments
-from actors.sight import Sight
+from actors.perspectives import Perspectives
 from common.config import EnvironmentConfig, NetworkConfig
 from common.errors import ConfigError
 from common.run_folder import RunFolder
@@ -40,11 +40,11 @@ def rewards_and_actions(game: EnvironmentConfig, drawn: int) -> tuple[NDArray[np
     players = Players(network, spec.players, seed=4)
     players.load(THETA, Weights(0, {name: p.detach().clone() for name, p in network.named_parameters()}))
     players.assign(np.zeros(spec.players, np.int64))
-    sight = Sight([symmetries(game, spec)[drawn]], (1, spec.players), np.random.default_rng(0))
-    sight.begin(0, np.ones(spec.players, bool))
+    perspectives = Perspectives([symmetries(game, spec)[drawn]], (1, spec.players), np.random.default_rng(0))
+    perspectives.begin(0, np.ones(spec.players, bool))
     observation, rewards, actions = environment.reset(), [], []
     for _ in range(STEPS):
-        action, _ = sight.act(players, observation.rgb, observation.features)
+        action, _ = perspectives.act(players, observation.rgb, observation.features)
         step = environment.step(action)
         observation = step.observation
         rewards.append(step.reward)
@@ -68,12 +68,12 @@ def test_everybody_who_sees_through_the_same_symmetry_earns_the_same_by_another_
 def test_only_those_who_are_named_see_through_a_symmetry_drawn_for_the_episode() -> None:
     game = config("matrix_coordination")
     known = symmetries(game, environments.spec(game))
-    sight = Sight(known, (2, 4), np.random.default_rng(0))
+    perspectives = Perspectives(known, (2, 4), np.random.default_rng(0))
     through = np.array([True, False, True, False])
     seen = []
     for _ in range(200):
-        sight.begin(1, through)
-        drawn = sight._drawn
+        perspectives.begin(1, through)
+        drawn = perspectives._drawn
         assert not drawn[0].any() and not drawn[1, ~through].any()
         assert drawn[1, 0] == drawn[1, 2], "strangers of an episode share a convention"
         seen.append(drawn[1, 0])

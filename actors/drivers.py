@@ -11,7 +11,7 @@ from methods import Method
 from networks.players import Players
 
 
-class Cast:
+class Drivers:
     """Loads the policies that may drive players and draws the drivers of each episode.
 
     Args:

@@ -9,7 +9,7 @@ from environments.symmetries import Symmetry, turn_colours
 from networks.players import Players
 
 
-class Sight:
+class Perspectives:
     """What each of E * N players sees, and what becomes of its actions.
 
     Unrolls hold the game as it is, for theta to learn from and phi to be distilled on.
