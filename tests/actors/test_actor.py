@@ -171,6 +171,7 @@ def test_sequence_numbers_have_no_gaps(played: Played) -> None:
     assert [unroll.header.sequence for unroll in played[1]] == list(range(1, len(played[1]) + 1))
 
 
+@pytest.mark.slow
 def test_first_episodes_are_cut_so_that_the_copies_end_theirs_one_after_another(redis_url: str, tmp_path: Path) -> None:
     """Of two copies, the first is cut in the middle of an expected episode."""
     game = "prisoners_dilemma_in_the_matrix__arena"

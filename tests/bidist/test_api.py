@@ -257,6 +257,7 @@ def test_the_snippets_of_the_documentation_run(tmp_path: Path) -> None:
     assert "Population(mappo on coins, run NAME" in printed and "player_1" in printed
 
 
+@pytest.mark.slow
 def test_foreign_folders_beside_a_script_are_not_imported(tmp_path: Path) -> None:
     for name in ("common", "evaluator", "networks"):
         (tmp_path / name).mkdir()

@@ -122,6 +122,7 @@ def test_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{film}: {frames - 1} steps in " in shown.replace("\n", "") and "bots" not in shown
 
 
+@pytest.mark.slow
 def test_following_a_run_that_has_not_begun_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Meanwhile a folder of the run's name in the working directory, such as `/run` in a container, is not the run."""
     monkeypatch.chdir(tmp_path)

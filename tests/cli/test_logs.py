@@ -75,6 +75,7 @@ def fails(form: str, *arguments: str) -> str:
     return done.stderr.strip()
 
 
+@pytest.mark.slow
 def test_each_line_of_a_failing_role_is_json_and_so_is_the_reason() -> None:
     before = time.strftime(logs.TIME, time.gmtime())
     lines = [json.loads(line) for line in fails("json").splitlines()]
@@ -83,6 +84,7 @@ def test_each_line_of_a_failing_role_is_json_and_so_is_the_reason() -> None:
     assert before <= lines[-1]["time"][: len(before)] <= time.strftime(logs.TIME, time.gmtime())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "run"),
     [
@@ -100,6 +102,7 @@ def test_a_record_names_the_run_however_the_command_line_does(arguments: str, ru
     assert {json.loads(line)["run"] for line in fails("json", *arguments.split()).splitlines()} == {run}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["", "plain"])
 def test_without_a_choice_the_reason_is_a_line_of_text(form: str) -> None:
     assert re.search(r"^bidist: error: no Redis answers", fails(form), re.MULTILINE)

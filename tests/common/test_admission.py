@@ -86,6 +86,7 @@ def test_an_unknown_key_is_refused_by_name(inbox: Inbox, tmp_path: Path, keys: P
     assert inbox.malformed["key"] > 0, "an operator can see it"
 
 
+@pytest.mark.slow
 def test_an_actor_of_another_run_does_not_take_this_learner_for_its_own(inbox: Inbox, tmp_path: Path) -> None:
     make(tmp_path / "elsewhere", "elsewhere", ["actor"])
     started = time.monotonic()
@@ -194,6 +195,7 @@ def _copy(source: socket.socket, sink: socket.socket, kept: bytearray) -> None:
         sink.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.slow
 def test_without_anybody_to_ask_nobody_is_admitted(keys: Path) -> None:
     """Should the handler ever be missing, libzmq must not let everybody in; here it answers in another context."""
     learner, actor = LearnerKeys.read(keys / "learner"), ActorKeys.read(keys / "actor")

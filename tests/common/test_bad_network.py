@@ -75,6 +75,7 @@ def test_nothing_passes_a_black_hole_until_it_is_over() -> None:
         assert read(end, 4) == b"late"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["resets", "black holes"])
 def test_every_unroll_arrives_once_over_a_bad_network(fault: str) -> None:
     """Two actors, each behind a network of its own, send as far as the learner lets them."""

@@ -41,6 +41,7 @@ def test_an_invalid_url_is_refused(url: str) -> None:
         connect(url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away_s", [0.0, 1.5])
 def test_every_role_survives_the_death_of_redis(server: RedisServer, away_s: float) -> None:
     # All roles write and read throughout; the server is killed with SIGKILL twice and comes back with its file.
@@ -97,6 +98,7 @@ def _all_advance(counts: dict[str, int], errors: list[BaseException], by: int) -
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_role_that_is_stopping_does_not_wait_long_for_redis(server: RedisServer) -> None:
     stopping = threading.Event()
     store = Store(server.url, "r", stopping)

@@ -27,6 +27,7 @@ from deploy.redis_server import RedisServer
 NO_MEMORY, REPLICA = ("CONFIG", "SET", "maxmemory", "1"), ("REPLICAOF", "127.0.0.1", "1")
 
 
+@pytest.mark.slow
 def test_a_frozen_redis_is_down_before_prometheus_gives_up(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "redis") as server, ThreadPoolExecutor(2) as threads:
         LiveRun(Store(server.url, "run"), tmp_path).advance(2)

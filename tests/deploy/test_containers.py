@@ -113,6 +113,7 @@ from deploy import health, views
 """
 
 
+@pytest.mark.slow
 def test_actors_do_without_what_their_image_lacks() -> None:
     text = (ROOT / "deploy" / "Dockerfile").read_text().replace("\\\n", " ")
     removed = [name for names in re.findall(r"pip uninstall --quiet --yes ([^&\n]*)", text) for name in names.split()]

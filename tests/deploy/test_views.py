@@ -156,6 +156,7 @@ def test_trouble_with_redis_is_reported(
     assert "not running" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_watch_keeps_running_while_redis_is_away(tmp_path: Path) -> None:
     config, seen = configuration(tmp_path, "away"), io.StringIO()
     with RedisServer(tmp_path / "redis") as server:

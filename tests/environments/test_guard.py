@@ -198,6 +198,7 @@ with Watchdog(0.5) as watchdog:
     assert "Timeout" in ended.stderr and "step_of_the_game" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_process_that_reports_being_alive_is_left_alone() -> None:
     program = """
 import time

@@ -55,6 +55,7 @@ def test_a_run_is_filmed_until_it_ends(tmp_path: Path) -> None:
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_a_film_is_abandoned_when_the_run_stops(tmp_path: Path) -> None:
     run = trained(tmp_path / "run", "coins", 1)
 

@@ -49,6 +49,7 @@ class Recorder:
         return prev_state % 7, prev_state + 1
 
 
+@pytest.mark.slow
 @needs_bots
 def test_a_policy_trained_elsewhere_sees_what_melting_pot_shows() -> None:
     recorder = Recorder()
@@ -87,6 +88,7 @@ class Batched(Recorder):
         return [self.step(timestep, state) for timestep, state in both][self.forgotten :]
 
 
+@pytest.mark.slow
 @needs_bots
 def test_a_batched_policy_is_asked_once_for_all_players() -> None:
     batched = Batched()

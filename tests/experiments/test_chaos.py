@@ -54,6 +54,7 @@ def test_faults_derive_from_the_seed_and_hit_every_part() -> None:
     assert 30 < sum(fault.stopped_s is not None for fault in first) < 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "error"),
     [

@@ -87,6 +87,7 @@ def assert_same(found: State, expected: State) -> None:
         assert torch.equal(found.tensors[name], x), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies", ["learner", "both"])
 @pytest.mark.parametrize("phase", [1, 3])
 def test_theta_and_phi_are_what_they_would_have_been(redis_url: str, tmp_path: Path, phase: int, dies: str) -> None:

@@ -118,6 +118,7 @@ class Port:
         return "".join(reasons)
 
 
+@pytest.mark.slow
 def test_the_learners_port_survives_whatever_it_gets(corpus: Corpus) -> None:
     """Real, mutated and made-up messages; then the same ones again, which must not take more memory."""
     kept: list[list[bytes]] = []
@@ -176,6 +177,7 @@ def readers(store: Store) -> Iterator[Callable[[], object]]:
     yield lambda: views.render(views.snapshot(store))
 
 
+@pytest.mark.slow
 def test_whatever_redis_holds_is_read_or_refused_by_name(corpus: Corpus, redis_url: str) -> None:
     store = Store(redis_url, "garbage")
     names = sorted(corpus.redis)
@@ -224,6 +226,7 @@ def damage(store: Store, name: str, part: float, change: Callable[[bytes], bytes
         client.zadd(key, {change(client.zrange(key, 0, 0)[0]): 1.0})
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_never_loaded_as_something_else(corpus: Corpus, tmp_path: Path) -> None:
     whole = checkpoint.newest(corpus.folder.checkpoints)
     assert whole is not None

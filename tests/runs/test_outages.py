@@ -17,11 +17,12 @@ SLOW = Weather(delay_s=0.1, loss=0.01)
 """200 ms there and back, and 1 % of losses."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weather", "silent_s"),
     [
         pytest.param(Weather(delay_s=0.005, loss=0.02), 2.0, id="short"),
-        pytest.param(SLOW, 8.0, id="long", marks=pytest.mark.slow),
+        pytest.param(SLOW, 8.0, id="long"),
     ],
 )
 def test_a_run_goes_on_whatever_network_connects_its_roles(

@@ -101,6 +101,7 @@ def test_a_new_learner_repairs_what_it_publishes(
         assert weights is not None and weights.version >= 2
 
 
+@pytest.mark.slow
 def test_a_second_train_starts_no_role_while_a_learner_lives(store: Store, redis_url: str, tmp_path: Path) -> None:
     config = configuration(store, tmp_path / "second")
     shutil.rmtree(RunFolder.of(config.run).path)
