@@ -1,6 +1,6 @@
 # The README, CI and pre-commit use these targets. ARGS go to the command: make train ARGS="--method mappo"
 BIN := .venv/bin
-# A process for each core; one that has finished its share takes over half of another's.
+# Two processes per core, at most eight; one that has finished its share takes over half of another's.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
