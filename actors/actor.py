@@ -12,9 +12,9 @@ import torch
 from redis.exceptions import NoPermissionError
 
 import environments
-from actors.drivers import Drivers
+from actors.draws import draw_policy_indices
 from actors.perspectives import Perspectives
-from actors.seats import draw_policy_indices
+from actors.policy_source import PolicySource
 from actors.unrolls import Recorder
 from actors.watchdog import Watchdog
 from common.config import Config
@@ -63,12 +63,12 @@ def run(store: Store, name: str, keys: ActorKeys | None = None) -> None:
                     player_steps=actor.player_steps,
                     player_steps_per_s=round((actor.player_steps - steps) / elapsed),
                     theta_version=actor.players.version(THETA),
-                    phi_version=actor.drivers.phi_version,
+                    phi_version=actor.policies.phi_version,
                     unaccounted=actor.outbox.unaccounted,
                 )
                 since, steps = time.monotonic(), actor.player_steps
                 if not room and actor.outbox.silence_s > SILENCE_S and store.finished:
-                    log.info("run %s finished without the learner telling this actor", store.run)
+                    log.info("run %s finished, but the learner never notified this actor", store.run)
                     break
         presence.say(state="leaving")
         actor.flush()
@@ -89,7 +89,7 @@ class Actor:
     """
 
     players: Players
-    drivers: Drivers
+    policies: PolicySource
     outbox: Outbox
 
     def __init__(self, config: Config, store: Store, name: str, keys: ActorKeys | None = None) -> None:
@@ -170,7 +170,7 @@ class Actor:
         policies = self._method.policies(game.players)
         network = self._method.network(game, policies)
         self._shape = (e, game.players)
-        self._seats = [[THETA] * game.players for _ in range(e)]
+        self._drivers = [[THETA] * game.players for _ in range(e)]
         self._policy_index = np.zeros(self._shape, np.int64)
         self._returns = np.zeros(self._shape)
         self._episode_steps = [0] * e
@@ -182,7 +182,7 @@ class Actor:
         self._recorder = Recorder(spec, e)
         updates = config.run.player_steps // (config.learner.batch_unrolls * spec.unroll_length * game.players)
         alone_until = min(self._method.alone_until, updates // 2)
-        self.drivers = Drivers(self.store, self._method, self.players, self._rng, alone_until)
+        self.policies = PolicySource(self.store, self._method, self.players, self._rng, alone_until)
         known = symmetries(config.environment, game) if self._method.symmetric else []
         self._perspectives = Perspectives(known, self._shape, self._rng)
         endpoint = self.store.wait_for_endpoint()
@@ -216,19 +216,19 @@ class Actor:
         self._recorder.observe(i, row, self._environments[i].reset())
         self._returns[i] = 0
         self._episode_steps[i] = 0
-        self._seats[i] = self.drivers.draw(self._shape[1])
+        self._drivers[i] = self.policies.draw(self._shape[1])
         self._policy_index[i] = draw_policy_indices(self._method, self._rng, self._shape[1])
         players = self._shape[1]
-        by_phi = np.array([is_phi_version(name) for name in self._seats[i]])
+        by_phi = np.array([is_phi_version(name) for name in self._drivers[i]])
         self._perspectives.begin(i, by_phi)
         self.players.begin(slice(i * players, (i + 1) * players), by_phi & self._method.phi_keeps_luck)
         self._recorder.begin(i, row, self.players.state.view(*self._shape, -1)[i].numpy())
 
     def _refresh(self) -> None:
-        self.drivers.refresh(name for drivers in self._seats for name in drivers)
+        self.policies.refresh(name for drivers in self._drivers for name in drivers)
 
     def _assign(self) -> None:
-        names = [name for drivers in self._seats for name in drivers]
+        names = [name for drivers in self._drivers for name in drivers]
         by_phi = np.array([is_phi_version(name) for name in names]).reshape(self._shape)
         index = np.where(by_phi, self._method.phi_policy_indices(self._policy_index), self._policy_index)
         self.players.assign(index.ravel(), names)
@@ -255,7 +255,7 @@ class Actor:
             sequence=self.outbox.produced + 1,
             environment=i,
             theta_version=self.players.version(THETA),
-            drivers=[self.players.label(name) for name in self._seats[i]],
+            drivers=[self.players.label(name) for name in self._drivers[i]],
             policy=self._policy_index[i].tolist(),
             episode=episode,
             arrays=[(name, array.dtype.str, array.shape) for name, array in arrays.items()],

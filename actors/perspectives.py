@@ -10,7 +10,7 @@ from networks.players import Players
 
 
 class Perspectives:
-    """What each of E * N players sees, and what becomes of its actions.
+    """Applies each of E * N players' symmetry to its observations and actions.
 
     Unrolls hold the game as it is, for theta to learn from and phi to be distilled on.
 

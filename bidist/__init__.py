@@ -13,7 +13,7 @@ with own_packages():
     from bidist.game import env
     from bidist.population import Population, State, load
     from common.errors import BidistError
-    from evaluator.foreign import Policy
+    from evaluator.external import Policy
 
 __version__ = version("bidist")
 __all__ = ["BidistError", "Policy", "Population", "State", "__version__", "env", "evaluate", "load"]

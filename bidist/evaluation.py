@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bidist.population import Population
-from evaluator import rollout
+from evaluator import scenario_play
 from evaluator.evaluate import check, foreign_population, row_of
-from evaluator.foreign import Policy, as_policy
+from evaluator.external import Policy, as_policy
 from evaluator.scenarios import scenario as find
 
 
@@ -40,6 +40,6 @@ def evaluate(
         source = foreign_population(name, played.substrate)
     check(source, [scenario])
     jobs = [(played, number) for number in range(episodes)]
-    tables = max(1, min(rollout.TABLES, episodes))
-    found = rollout.play(jobs, source.config, source.theta, seed, tables, policy=foreign)
+    tables = max(1, min(scenario_play.TABLES, episodes))
+    found = scenario_play.play(jobs, source.config, source.theta, seed, tables, policy=foreign)
     return sorted((row_of(source, result, seed) for result in found), key=lambda row: row["episode"])

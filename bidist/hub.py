@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from common.errors import BidistError, ConfigError, SetupError
-from common.foreign import foreign
 from common.run_folder import RunFolder
+from common.third_party import foreign
 
 SCHEME = "hf://"
 WANTED = ("config.yaml", "checkpoints/*")

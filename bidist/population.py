@@ -16,7 +16,7 @@ from common.errors import CheckpointError, ConfigError
 from common.run_folder import RunFolder, find_run
 from common.spec import EnvironmentSpec
 from environments import Observation
-from environments.last import observe_last
+from environments.last_action_reward import observe_last
 from environments.named import RGB, from_names
 from evaluator import evaluate
 from evaluator.drivers import policy_count

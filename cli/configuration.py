@@ -68,7 +68,7 @@ def new(arguments: argparse.Namespace) -> Config:
 
         symmetries(config.environment, spec)  # raises if none are known
     if config.network.name:
-        from networks.own import network_class
+        from networks.registry import network_class
 
         network_class(config.network)  # raises if there is none
     config = resolve(config)

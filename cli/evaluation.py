@@ -135,7 +135,7 @@ def _follow(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
 
 def _evaluate_policy(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
     from evaluator import evaluate
-    from evaluator.foreign import build_policy
+    from evaluator.external import build_policy
     from evaluator.results import rows_of
     from evaluator.scenarios import scenario
 

@@ -32,7 +32,7 @@ from cli.signals import restored_handlers
 from common.errors import BidistError
 from common.settings import LOG_VARIABLE, variable
 
-DESCRIPTION = "Train populations of agents that get along with strangers, on DeepMind's Melting Pot."
+DESCRIPTION = "Train populations of agents that play with strangers, on DeepMind's Melting Pot."
 NOTES = """\
 Start with `bidist doctor`, which checks this machine, then `bidist train`. `bidist COMMAND --help` explains a command
 and `bidist settings` every setting. The documentation is in docs/.

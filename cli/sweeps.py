@@ -19,8 +19,8 @@ Several processes and machines can work on one sweep: start the same command on 
 """
 REPRODUCE_NOTES = """\
 Trains twelve methods with eight seeds in pure coordination and the paper's six with five seeds in the other four
-games: 216 runs of 1 million player steps, each followed by its evaluation. On two cores that takes about a day. Every
-finished run is kept in FOLDER/trials, and the same command resumes from there, on another machine too.
+games: 216 runs of 1 million player steps, each followed by its evaluation. On two cores that takes one to three days.
+Every finished run is kept in FOLDER/trials, and the same command resumes from there, on another machine too.
 """
 TUNE_EXAMPLES = """\
 example:
@@ -56,7 +56,9 @@ def add_parsers(commands: Commands) -> None:
     reproduce.add_argument(
         "--out", type=Path, metavar="FOLDER", help="tables, figures and archive (default: results/table-1)"
     )
-    reproduce.add_argument("--report-only", action="store_true", help="run nothing: report what is archived")
+    reproduce.add_argument(
+        "--report-only", action="store_true", help="rebuild the report from the archive without running anything"
+    )
     reproduce.add_argument("--work", type=Path, metavar="FOLDER", help="where runs are kept (default: sweeps/table-1)")
     reproduce.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time (default: 1)")
     reproduce.add_argument("--actors", type=count, metavar="N", help="actor processes of each run")
@@ -134,7 +136,8 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     name = "table-1-small" if arguments.small else "table-1"
     work, out = arguments.work or Path("sweeps") / name, arguments.out or Path("results") / name
     stopping = stop_on_signals()
-    command = ["bidist", "reproduce", *["--small"] * arguments.small, "--out", str(out)]
+    flags = ["--small"] * arguments.small + ["--report-only"] * arguments.report_only
+    command = ["bidist", "reproduce", *flags, "--out", str(out)]
     train = not arguments.report_only
     done = reproduce(arguments.small, work, out, arguments.jobs, _options(arguments), stopping, command, train=train)
     if stopping.is_set():

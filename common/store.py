@@ -18,9 +18,9 @@ from common import heartbeats, versions
 from common.config import Config
 from common.connection import PATIENCE_S, connect, shown
 from common.errors import Stopped, StoreError
-from common.foreign import check_allowed
 from common.ledger import Ledger
 from common.settings import validate
+from common.third_party import check_allowed
 from common.weights import PHI, PHI_VERSION, Observations, Weights
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Store:
       stopping: set when the role should stop, so that waits end early.
       patience_s: how long to retry a broken connection.
       stream_length: how many metrics and events Redis keeps, approximately.
-      allowed: the code from outside BiDist that the configuration may name; see `common.foreign`.
+      allowed: the code from outside BiDist that the configuration may name; see `common.third_party`.
     """
 
     def __init__(

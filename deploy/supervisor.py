@@ -19,10 +19,10 @@ from rich.live import Live
 from common.config import Config, learner_threads
 from common.connection import shown
 from common.errors import BidistError, SetupError
-from common.foreign import foreign
 from common.run_folder import RunFolder
 from common.settings import ALLOW_VARIABLE, HEALTH_VARIABLE, KEYS_VARIABLE, PASSWORD_VARIABLE, REDIS_VARIABLE
 from common.store import Store
+from common.third_party import foreign
 from deploy import processes, views
 from deploy.redis_server import RedisServer
 from learner.ownership import check_alone
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 LIVE_EVERY_S, PLAIN_EVERY_S = 1.0, 10.0
 FAST_DEATHS, FAST_DEATHS_S = 5, 60.0
-MAX_REST_S, CALM_S = 10.0, 600.0
+MAX_BACKOFF_S, CALM_S = 10.0, 600.0
 """The longest wait before a restart, and how long a role must have lived for its earlier deaths to be forgotten."""
 # In the order in which roles leave: actors before the learner, so that they can hand over their unrolls.
 LEAVE_S = {"actor": 20.0, "learner": 30.0, "distiller": 15.0, "record": 10.0, "track": 30.0}
@@ -106,7 +106,7 @@ class Role:
         if self.deaths and now - self.deaths[-1] > CALM_S:
             self.deaths.clear()
         self.deaths.append(now)
-        self.due = now + min(MAX_REST_S, 0.5 * 2 ** len(self.deaths))
+        self.due = now + min(MAX_BACKOFF_S, 0.5 * 2 ** len(self.deaths))
         return len(self.deaths) == FAST_DEATHS and now - self.deaths[0] < FAST_DEATHS_S
 
     def stop(self) -> None:

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from common.config import Config
 from common.errors import StoreError
-from common.foreign import foreign
 from common.ledger import Balance
 from common.run_folder import renamed
 from common.store import Store
+from common.third_party import foreign
 from methods import Method, make_method
 
 POINTS = 60

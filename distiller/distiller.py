@@ -12,7 +12,7 @@ from torch import Tensor
 from common.spec import EnvironmentSpec
 from common.weights import Observations
 from distiller.divergence import kl_divergence, mean_entropy
-from distiller.first import each
+from distiller.initial_phi import each
 from methods import Method
 from methods.base import Direction
 from networks.arrangement import arrange

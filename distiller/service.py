@@ -21,7 +21,7 @@ from common.run_folder import RunFolder
 from common.store import Store
 from common.weights import PHI, THETA, Weights
 from distiller.distiller import Distiller
-from distiller.first import first_phi
+from distiller.initial_phi import first_phi
 from methods import make_method
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ class DistillerService:
         try:
             checkpoint.save(self._folder.distiller, self.distiller.events, self.distiller.tensors(), state, keep)
         except CheckpointError as error:
-            log.error("phi would go back if the distiller died: %s", error)
+            log.error("no checkpoint was saved: phi reverts to an earlier version if the distiller dies: %s", error)
             self.unsaved = str(error)[:500]
             self.store.put_event("distiller", "distiller", "unsaved", message=self.unsaved)
         else:

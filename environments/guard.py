@@ -13,7 +13,7 @@ from environments.interface import Environment, Observation, Step
 log = logging.getLogger(__name__)
 
 MAX_FAILURES = 5
-FIRST_REST_S = 0.5
+FIRST_BACKOFF_S = 0.5
 
 
 class Guarded:
@@ -25,16 +25,16 @@ class Guarded:
     Args:
       build: builds the game from a seed.
       seed: of the first game; later ones derive theirs from it.
-      rest: waits for some seconds.
+      sleep: waits for some seconds.
 
     Raises:
       SubstrateError: from `reset` and `step`, if it failed `MAX_FAILURES` times without completing an episode.
     """
 
     def __init__(
-        self, build: Callable[[int], Environment], seed: int, rest: Callable[[float], object] = time.sleep
+        self, build: Callable[[int], Environment], seed: int, sleep: Callable[[float], object] = time.sleep
     ) -> None:
-        self._build, self._seed, self._rest = build, seed, rest
+        self._build, self._seed, self._sleep = build, seed, sleep
         self._game = build(seed)
         self._game_seed, self._episode = seed, 0
         self._built, self._failed, self._broken = 1, 0, False
@@ -76,7 +76,7 @@ class Guarded:
         except Exception as error:
             log.warning("%s cannot be closed: %r", self.spec.name, error)
         if self._failed > 1:
-            self._rest(FIRST_REST_S * 2.0 ** (self._failed - 2))
+            self._sleep(FIRST_BACKOFF_S * 2.0 ** (self._failed - 2))
         seed = (self._seed + 7919 * self._built) % 2**32
         self._built += 1
         self._game = self._build(seed)

@@ -1,4 +1,4 @@
-"""A game whose players disagree about what is what, after other-play (Hu et al. 2020).
+"""A game that two groups of players see through different symmetries, after other-play (Hu et al. 2020).
 
 In each episode the players fall into two groups, and each group sees the game through its own symmetry. A convention
 that rests on the name of a colour breaks down: a player has to watch what the others do, and follow. All of them learn.

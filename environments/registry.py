@@ -7,7 +7,7 @@ from common.errors import ConfigError
 from common.spec import EnvironmentSpec
 from environments.guard import Guarded
 from environments.interface import Environment
-from environments.last import WithLast
+from environments.last_action_reward import WithLast
 from environments.matrix_game import PAYOFFS, MatrixGame
 from environments.melting_pot import MeltingPot
 from environments.other_play import OtherPlay

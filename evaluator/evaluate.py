@@ -25,8 +25,8 @@ from common.errors import CheckpointError, ConfigError
 from common.files import append_line, locked
 from common.run_folder import RunFolder, find_run
 from evaluator import reference as melting_pot_loop
-from evaluator import rollout
-from evaluator.foreign import build_policy, whole_images
+from evaluator import scenario_play
+from evaluator.external import build_policy, whole_images
 from evaluator.play import OnStep
 from evaluator.progress import EpisodeProgress
 from evaluator.puppets import puppet
@@ -132,7 +132,7 @@ def evaluate(
     out: Path,
     seed: int = 0,
     workers: int = 0,
-    tables: int = rollout.TABLES,
+    tables: int = scenario_play.TABLES,
     reference: bool = False,
     stopping: threading.Event | None = None,
     policy: str = "",
@@ -272,7 +272,7 @@ def _play(
     if reference:
         return melting_pot_loop.play(named, config, theta, seed, count)
     built = build_policy(policy) if policy else None
-    return rollout.play(named, config, theta, seed, tables, [OnStep(count)], policy=built)
+    return scenario_play.play(named, config, theta, seed, tables, [OnStep(count)], policy=built)
 
 
 def row_of(p: EvaluatedPopulation, episode: ScenarioResult, seed: int, reference: bool = False) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from common.errors import ConfigError
 from environments.interface import Step
 from environments.melting_pot import MeltingPot
 from environments.substrates import default_roles
-from evaluator import rollout
+from evaluator import scenario_play
 from evaluator.evaluate import EvaluatedPopulation
 from evaluator.play import Observer, Table
 from evaluator.scenario_table import FocalGame, ScenarioResult
@@ -56,7 +56,7 @@ def record(
     marked = played.focal if name is not None else []
     with Film(out, marked) as film:
         jobs, all_observers = [(played, number)], [film, *observers]
-        return next(rollout.play(jobs, population.config, population.theta, seed, 1, all_observers, located=True))
+        return next(scenario_play.play(jobs, population.config, population.theta, seed, 1, all_observers, located=True))
 
 
 def among_themselves(substrate: str) -> Scenario:

@@ -1,8 +1,8 @@
 """The slow reference: official scenarios through Melting Pot's own API, with its bots in TensorFlow, one at a time.
 
-It steps the game by itself, as an oracle must: `test_rollout.py` plays the same game through this loop and
-through `evaluator/rollout.py` and expects the same actions and returns. It also plays bots whose networks `rollout`
-cannot read.
+It steps the game by itself, as an oracle must: `test_scenario_play.py` plays the same game through this loop and
+through `evaluator/scenario_play.py` and expects the same actions and returns. It also plays bots whose networks
+`scenario_play` cannot read.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from torch import Tensor
 from common.config import Config
 from common.errors import SetupError
 from common.spec import EnvironmentSpec
-from environments.last import observe_last
+from environments.last_action_reward import observe_last
 from environments.named import from_names
 from environments.substrates import light_meltingpot
 from evaluator.drivers import make_players, policy_count
@@ -34,7 +34,7 @@ def play(
     seed: int,
     count: Callable[[], None] = lambda: None,
 ) -> Iterator[ScenarioResult]:
-    """Plays whole episodes one after another; arguments and results are those of `evaluator.rollout.play`.
+    """Plays whole episodes one after another; arguments and results are those of `evaluator.scenario_play.play`.
 
     `count` is called after each step. For the same number and seed, focal players draw the same policies in both loops
     and, as long as they see the same, the same actions; the bots do not, so the two loops agree in distribution.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from common.config import EnvironmentConfig
 from environments import Observation
 from environments.interface import Step
-from environments.last import observe_last, spec_with_last
+from environments.last_action_reward import observe_last, spec_with_last
 from environments.melting_pot import MeltingPot
 from evaluator.bots import Background, act
 from evaluator.play import Seating, Table

@@ -46,7 +46,7 @@ class Pool:
         try:
             checkpoint.save(self._folder, updates, {"theta": theta.parameters}, state, keep=None)
         except CheckpointError as error:
-            log.error("the pool would lose a policy if Redis did: %s", error)
+            log.error("a past policy could not be saved to disk and is lost if Redis loses its data: %s", error)
         self._publish(updates, theta, score)
         for name in method.evict(self.scores):
             self._remove(name)

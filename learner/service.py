@@ -241,7 +241,7 @@ class LearnerService:
             log.warning("going back to update %d: %d unrolls trained on since then count as rewound", updates, unrolls)
             self.store.put_event("learner", "learner", "rewound", unrolls=unrolls, updates=updates)
         elif missing := self._ledger.balance().unrecorded:
-            log.warning("theta was trained on %d unrolls that the ledger in Redis does not have as trained", missing)
+            log.warning("theta was trained on %d unrolls that the ledger in Redis does not record as trained", missing)
 
     def _announce(self, saved: Checkpoint | None) -> None:
         """Writes what the other roles wait for to Redis; the endpoint comes last: it signals that the rest is there."""

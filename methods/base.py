@@ -131,7 +131,7 @@ class Method:
 
     def network(self, spec: "EnvironmentSpec", policies: int) -> "Network":
         """Returns a network of P policies, for training and for acting during training."""
-        from networks.own import network_class
+        from networks.registry import network_class
 
         return network_class(self.config.network)(spec, self.config.network, policies)
 

@@ -40,7 +40,7 @@ class BiDist(Method):
 
     @property
     def alone_until(self) -> int:
-        """As set."""
+        """The configured value."""
         return self.settings.alone_until
 
     @property
@@ -50,7 +50,7 @@ class BiDist(Method):
 
     @property
     def phi_keeps_luck(self) -> bool:
-        """As set."""
+        """The configured value."""
         return self.settings.luck == "episode"
 
     def drivers(self, rng: np.random.Generator, players: int, pool: Mapping[str, float]) -> list[str]:

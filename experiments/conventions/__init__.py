@@ -1,4 +1,4 @@
-"""A small game with five conventions, in which it can be counted whether strangers met in training help.
+"""A small game with five conventions, for measuring whether meeting strangers in training helps.
 
 A module belongs here if it is part of `bidist conventions`.
 """

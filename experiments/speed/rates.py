@@ -20,10 +20,10 @@ from actors.actor import Actor
 from common.config import Config
 from common.errors import BidistError
 from common.files import read_lines
-from common.foreign import foreign
 from common.inbox import Inbox
 from common.run_folder import RunFolder
 from common.store import Store
+from common.third_party import foreign
 from common.unroll import Unroll
 from common.weights import THETA, Weights
 from deploy.processes import bidist

@@ -20,7 +20,7 @@ from rich.table import Table
 from common.config import Config, EnvironmentConfig
 from common.errors import ConfigError, SetupError
 from common.files import write
-from evaluator import reference, rollout
+from evaluator import reference, scenario_play
 from evaluator.play import OnStep
 from evaluator.scenarios import Scenario, require_bots, scenario
 from reports.provenance import circumstances
@@ -142,7 +142,7 @@ def env_steps_per_s(path: str, name: str, seconds: float, core: int) -> float:
     if path == "reference":
         episodes = reference.play(jobs, config, None, 0, clock.tick)
     else:
-        episodes = rollout.play(jobs, config, None, 0, observers=[OnStep(clock.tick)])
+        episodes = scenario_play.play(jobs, config, None, 0, observers=[OnStep(clock.tick)])
     with contextlib.suppress(_Over):
         for _ in episodes:
             pass

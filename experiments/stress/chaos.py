@@ -167,7 +167,7 @@ class Chaos:
                 if condition():
                     return
             if self._target.ended() is not None or time.monotonic() > deadline:
-                raise BidistError(f"waited up to {timeout_s:.0f} s for {what}, which did not happen")
+                raise BidistError(f"gave up waiting (limit {timeout_s:.0f} s) for: {what}")
             time.sleep(0.2)
 
     def updates(self) -> int:

@@ -104,7 +104,7 @@ def scaled(found: Row, scenarios: Sequence[str]) -> float | None:
 
 
 def evenness(found: Row, scenarios: Sequence[str]) -> float | None:
-    """Returns the adaptation index, the worst scenario's return over the best's; None if one is missing."""
+    """Returns how even the returns are: the worst scenario's return over the best's; None if one is missing."""
     values = [found.get(f"focal_{name.rpartition('_')[2]}") for name in scenarios]
     return None if None in values else float(adaptation_index(np.array(values, float)))
 

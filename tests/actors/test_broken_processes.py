@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from supervised_runs import QUICK, Training
 
-from deploy.supervisor import CALM_S, FAST_DEATHS, MAX_REST_S, Role
+from deploy.supervisor import CALM_S, FAST_DEATHS, MAX_BACKOFF_S, Role
 
 GAME = "pettingzoo:tests.helpers.breaking_game:Breaking"
 HANG_S = 5
@@ -73,7 +73,7 @@ def test_a_role_that_dies_again_and_again_waits_longer_up_to_a_limit() -> None:
     for death in range(8):
         assert not role.died(100.0 * death), "these are too far apart to give it up"
         rests.append(role.due - 100 * death)
-    assert rests == [1, 2, 4, 8, *[MAX_REST_S] * 4]
+    assert rests == [1, 2, 4, 8, *[MAX_BACKOFF_S] * 4]
     assert not role.died(701 + CALM_S) and role.due == 702 + CALM_S, "it has lived long: that is forgotten"
 
 

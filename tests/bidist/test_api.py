@@ -26,7 +26,7 @@ from environments.images import block_mean
 from environments.melting_pot import MeltingPot
 from evaluator import play as loop
 from evaluator.drivers import PopulationDriver
-from evaluator.foreign import timestep
+from evaluator.external import timestep
 from evaluator.play import Table
 from evaluator.record import among_themselves
 from evaluator.scenario_table import FOCAL, Bots, ScenarioTable, episode_seeds

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import zmq
-from proxy import RETRANSMIT_S, Proxy, Weather
+from proxy import RETRANSMIT_S, NetworkConditions, Proxy
 from tcp import produce, pump_until, sequences, settled
 from unrolls import RUN, SPEC
 
@@ -17,7 +17,7 @@ from common.errors import StoreError
 from common.inbox import Inbox
 from common.outbox import Outbox
 
-BAD = Weather(delay_s=0.1, loss=0.05)
+BAD = NetworkConditions(delay_s=0.1, loss=0.05)
 """200 ms there and back, and more than the usual 1 % of losses, so that some occur within seconds."""
 
 
@@ -51,7 +51,7 @@ def read(end: socket.socket, size: int) -> bytes:
 
 
 def test_the_proxy_delays_and_holds_up_but_keeps_every_byte_in_order() -> None:
-    weather, sent = Weather(delay_s=0.05, loss=0.2), [random.Random(i).randbytes(1000) for i in range(40)]
+    weather, sent = NetworkConditions(delay_s=0.05, loss=0.2), [random.Random(i).randbytes(1000) for i in range(40)]
     with echo() as port, contextlib.closing(Proxy(port, weather)) as proxy:
         with socket.create_connection(("127.0.0.1", proxy.port)) as end:
             started = time.monotonic()

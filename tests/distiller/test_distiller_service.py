@@ -14,7 +14,7 @@ from common.run_folder import RunFolder
 from common.store import Store
 from common.weights import PHI, THETA, Weights
 from deploy.serial import Serial
-from distiller.first import first_phi
+from distiller.initial_phi import first_phi
 from methods import make_method
 
 

@@ -100,7 +100,7 @@ def test_a_broken_game_ends_its_episode_and_is_built_again(how: str, caplog: pyt
 
 def test_a_game_that_always_breaks_is_given_up_by_name() -> None:
     rests: list[float] = []
-    game = Guarded(lambda seed: Broken(raises, always=True), seed=1, rest=rests.append)
+    game = Guarded(lambda seed: Broken(raises, always=True), seed=1, sleep=rests.append)
     with pytest.raises(SubstrateError, match=rf"matrix_coordination failed {MAX_FAILURES} times in a row: .*is over"):
         while True:
             game.reset()
@@ -113,7 +113,7 @@ def test_a_game_that_always_breaks_is_given_up_by_name() -> None:
 def test_a_failure_names_the_game_its_seed_and_the_episode(caplog: pytest.LogCaptureFixture) -> None:
     rests: list[float] = []
     Broken.lives = 1  # so that the next is whole
-    game = Guarded(lambda seed: Broken(raises, always=seed != 7), seed=7, rest=rests.append)
+    game = Guarded(lambda seed: Broken(raises, always=seed != 7), seed=7, sleep=rests.append)
     for _ in range(2):
         game.reset()
         while not (step := game.step(ACTIONS)).terminated and not step.truncated:
@@ -142,7 +142,7 @@ def test_a_reset_that_breaks_is_tried_again() -> None:
         seeds.append(seed)
         return Shy("matrix_coordination", 2, 4)
 
-    game = Guarded(make, seed=1, rest=lambda seconds: None)
+    game = Guarded(make, seed=1, sleep=lambda seconds: None)
     game.reset()
     assert len(set(seeds)) == 3, "each attempt has its own seed"
 

@@ -43,7 +43,7 @@ def public_games() -> dict[str, Any]:
     if missing:
         pytest.skip(f"Melting Pot's public API needs {', '.join(missing)}")
     arguments = [str(SEED), str(EPISODES), str(STEPS), *ARENAS, *TWO_PLAYERS]
-    done = python("tests/melting_pot_reference.py", *arguments)
+    done = python("tests/helpers/melting_pot_reference.py", *arguments)
     games = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return {game["name"]: game for game in games}
 

@@ -20,7 +20,7 @@ from common.files import read_lines
 from common.run_folder import RunFolder
 from common.settings import load_config
 from environments.melting_pot import MeltingPot
-from evaluator import rollout
+from evaluator import scenario_play
 from evaluator.bots import Background
 from evaluator.evaluate import EvaluatedPopulation, evaluate, follow, populations, random_population
 from evaluator.record import among_themselves
@@ -100,8 +100,8 @@ def test_bots_are_drawn_uniformly_with_replacement() -> None:
 def test_the_draws_of_an_episode_depend_on_its_seed_alone() -> None:
     jobs = [(scenario(name), 4) for name in ("coins_0", "coins_3")]
     theta, short = population(), [Shortened(50)]
-    alone = [next(rollout.play([job], CONFIG, theta, 5, tables=1, observers=short)) for job in jobs]
-    beside = list(rollout.play(reversed(jobs), CONFIG, theta, 5, tables=3, observers=short))
+    alone = [next(scenario_play.play([job], CONFIG, theta, 5, tables=1, observers=short)) for job in jobs]
+    beside = list(scenario_play.play(reversed(jobs), CONFIG, theta, 5, tables=3, observers=short))
 
     def drawn(e: ScenarioResult) -> tuple[str, int, list[str], list[int]]:
         return e.scenario, e.episode, e.bots, e.policies
@@ -276,4 +276,4 @@ def test_the_reference_plays_the_same_population_through_melting_pots_api(tmp_pa
 
 
 def test_without_jobs_nothing_is_played() -> None:
-    assert list(rollout.play([], CONFIG, None, 0)) == []
+    assert list(scenario_play.play([], CONFIG, None, 0)) == []

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 import torch
-from proxy import Proxy, Weather, redis_behind, through
+from proxy import NetworkConditions, Proxy, redis_behind, through
 
 from actors import actor
 from common.config import Config
@@ -27,7 +27,7 @@ class Detour(Store):
     """A run's data as an actor reads it whose way to the learner leads through a proxy."""
 
     way: Proxy | None = None
-    weather = Weather()
+    weather = NetworkConditions()
 
     def endpoint(self) -> str | None:
         found = super().endpoint()
@@ -47,7 +47,7 @@ class Roles:
       weather: of the network on every connection.
     """
 
-    def __init__(self, config: Config, url: str, weather: Weather) -> None:
+    def __init__(self, config: Config, url: str, weather: NetworkConditions) -> None:
         self._config, self._weather = config, weather
         self.store = Store(url, config.run.name)
         self._to_redis = {role: redis_behind(url, weather) for role in LEAVING}

@@ -16,7 +16,7 @@ WAITING_CHUNKS = 1000
 
 
 @dataclass(frozen=True)
-class Weather:
+class NetworkConditions:
     """How bad a network is.
 
     Args:
@@ -29,7 +29,7 @@ class Weather:
     loss: float = 0.0
 
 
-FAIR = Weather()
+FAIR = NetworkConditions()
 
 
 class Proxy:
@@ -40,7 +40,7 @@ class Proxy:
       weather: how bad the network is.
     """
 
-    def __init__(self, target: int | str, weather: Weather = FAIR) -> None:
+    def __init__(self, target: int | str, weather: NetworkConditions = FAIR) -> None:
         self._target, self._weather, self._rng = target, weather, random.Random(1)
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -137,7 +137,7 @@ class Proxy:
             _shut(sink)
 
 
-def redis_behind(url: str, weather: Weather = FAIR) -> Proxy:
+def redis_behind(url: str, weather: NetworkConditions = FAIR) -> Proxy:
     """Returns a proxy before the Redis server of a URL; see `through`."""
     parts = urlsplit(url)
     return Proxy(unquote(parts.path) if parts.port is None else parts.port, weather)

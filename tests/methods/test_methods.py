@@ -10,7 +10,7 @@ import pytest
 import torch
 from method_cases import DRAWS, GAME, P, S, T, configuration, drawn, error, made, sequences
 
-from actors.seats import draw_drivers, draw_policy_indices
+from actors.draws import draw_drivers, draw_policy_indices
 from common.errors import ConfigError
 from common.weights import PHI, THETA
 from learner.objective import Objective, Prepared

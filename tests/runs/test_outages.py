@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from linked_roles import Roles
-from proxy import Weather, redis_behind, through
+from proxy import NetworkConditions, redis_behind, through
 from serial_runs import configuration
 
 from common import checkpoint
 from common.run_folder import RunFolder
 from common.store import Store
 
-SLOW = Weather(delay_s=0.1, loss=0.01)
+SLOW = NetworkConditions(delay_s=0.1, loss=0.01)
 """200 ms there and back, and 1 % of losses."""
 
 
@@ -21,12 +21,12 @@ SLOW = Weather(delay_s=0.1, loss=0.01)
 @pytest.mark.parametrize(
     ("weather", "silent_s"),
     [
-        pytest.param(Weather(delay_s=0.005, loss=0.02), 2.0, id="short"),
+        pytest.param(NetworkConditions(delay_s=0.005, loss=0.02), 2.0, id="short"),
         pytest.param(SLOW, 8.0, id="long"),
     ],
 )
 def test_a_run_goes_on_whatever_network_connects_its_roles(
-    redis_url: str, tmp_path: Path, weather: Weather, silent_s: float
+    redis_url: str, tmp_path: Path, weather: NetworkConditions, silent_s: float
 ) -> None:
     """Every connection is slow and loses packets; each in turn is reset, then silent for a while."""
     name = f"{tmp_path.name}-outages"

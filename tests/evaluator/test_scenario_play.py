@@ -22,20 +22,20 @@ PUBLIC_API = ("meltingpot", "tensorflow", "chex", "reactivex")
         ("coop_mining_0", "policies"),
     ],
 )
-def test_rollout_plays_a_game_as_melting_pots_own_loop_does(name: str, focal: str) -> None:
+def test_it_plays_a_game_as_melting_pots_own_loop_does(name: str, focal: str) -> None:
     missing = [package for package in PUBLIC_API if importlib.util.find_spec(package) is None]
     if missing:
         pytest.skip(f"Melting Pot's own scenarios need {', '.join(missing)}")
-    # `rollout_reference.py` compares settings, seeds and actions step by step while it plays.
-    command = [sys.executable, str(Path(__file__).parents[1] / "helpers" / "rollout_reference.py"), name, focal]
+    # `scenario_play_reference.py` compares settings, seeds and actions step by step while it plays.
+    command = [sys.executable, str(Path(__file__).parents[1] / "helpers" / "scenario_play_reference.py"), name, focal]
     environ = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads(done.stdout.splitlines()[-1])
-    reference, rollout = record["reference"], record["rollout"]
+    reference, ours = record["reference"], record["ours"]
     for key in ("focal_return", "background_return"):
-        assert rollout.pop(key) == pytest.approx(reference.pop(key), rel=1e-6, nan_ok=True)
-    assert rollout == reference
-    assert record["replayed"] == record["recorded"] == rollout["env_steps"] > 100
+        assert ours.pop(key) == pytest.approx(reference.pop(key), rel=1e-6, nan_ok=True)
+    assert ours == reference
+    assert record["replayed"] == record["recorded"] == ours["env_steps"] > 100
     assert record["actions"] > 3 and record["rewards"] > 0, "a game in which nothing happens proves nothing"
     assert "expected" in record["objection"], "other focal players must be noticed"

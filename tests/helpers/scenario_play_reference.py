@@ -1,11 +1,11 @@
-"""Plays a scenario through `evaluator.reference` and the same game through `evaluator.rollout`, for `test_rollout.py`.
+"""Plays a scenario through `evaluator.reference`, and the same game through `evaluator.scenario_play`.
 
-    python rollout_reference.py SCENARIO FOCAL
+    python scenario_play_reference.py SCENARIO FOCAL
 
 It runs in a process of its own, because Melting Pot imports TensorFlow. FOCAL is `policies` or `random`. The bots do
 nothing, since those of the two paths draw different actions. While the reference plays, a `Tape` records dmlab2d's
-game; then `rollout` plays the tape: a `Replay` insists on the same settings, seeds and actions at every step, and shows
-what was recorded. One line of JSON on standard output holds both results.
+game; then `scenario_play` plays the tape: a `Replay` insists on the same settings, seeds and actions at every step, and
+shows what was recorded. One line of JSON on standard output holds both results.
 """
 
 import json
@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from common.config import Config
 from common.settings import load_config
-from environments.last import spec_with_last
+from environments.last_action_reward import spec_with_last
 from environments.melting_pot import MeltingPot
-from evaluator import reference, rollout
+from evaluator import reference, scenario_play
 from evaluator.scenario_table import episode_seeds
 from evaluator.scenarios import NOOP, Scenario, scenario
 from networks.network import Network
@@ -148,18 +148,18 @@ def main() -> None:
     with env_seed(int(episode_seeds(SEED, played, EPISODE)[0].generate_state(1)[0])):
         (expected,) = reference.play(jobs, config, theta, SEED)
     dmlab2d.Lab2d = tapes.twin
-    (found,) = rollout.play(jobs, config, theta, SEED, tables=1)
+    (found,) = scenario_play.play(jobs, config, theta, SEED, tables=1)
     tape, steps = tapes.tape, tapes.replay.step
 
     objection = ""
     try:
-        list(rollout.play(jobs, config, other, SEED, tables=1))
+        list(scenario_play.play(jobs, config, other, SEED, tables=1))
     except AssertionError as error:
         objection = str(error)
     rewards = [shown[n] for shown in tape.shown for n in tape.names if n.endswith(".REWARD")]
     record = {
         "reference": asdict(expected),
-        "rollout": asdict(found),
+        "ours": asdict(found),
         "replayed": steps,
         "recorded": len(tape.actions),
         "actions": len(np.unique(tape.actions, axis=0)),

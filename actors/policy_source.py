@@ -4,14 +4,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from actors.seats import draw_drivers
+from actors.draws import draw_drivers
 from common.store import Store
 from common.weights import PHI, THETA, is_phi_version
 from methods import Method
 from networks.players import Players
 
 
-class Drivers:
+class PolicySource:
     """Loads the policies that may drive players and draws the drivers of each episode.
 
     Args:

@@ -24,7 +24,7 @@ METHODS = {
 IMPORT = "importlib.import_module"
 IMPORTERS = {
     "cli/checks.py": "the doctor, names of its own",
-    "common/imports.py": "methods, networks, games that `common.foreign` lets through; policies of the command line",
+    "common/imports.py": "methods, networks, games that `common.third_party` allows; policies of the command line",
     "bidist/_packages.py": "the project's own packages",
 }
 

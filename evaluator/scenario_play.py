@@ -12,7 +12,7 @@ from torch import Tensor
 from common.config import Config
 from evaluator import play as loop
 from evaluator.drivers import PopulationDriver, Random, policy_count
-from evaluator.foreign import Foreign, Policy
+from evaluator.external import Foreign, Policy
 from evaluator.play import Driver, Observer
 from evaluator.scenario_table import FOCAL, Bots, ScenarioResult, ScenarioTable
 from evaluator.scenarios import Scenario

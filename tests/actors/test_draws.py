@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from method_cases import made
 
-from actors.seats import draw_drivers, draw_policy_indices
+from actors.draws import draw_drivers, draw_policy_indices
 from common.errors import ConfigError
 from common.weights import PHI, THETA
 
