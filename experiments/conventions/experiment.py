@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,7 @@ from rich.console import Console
 
 from common.config import Config
 from common.errors import ConfigError
-from common.files import write
+from common.files import append_line, read_lines, write
 from common.run_folder import RunFolder
 from common.settings import load_config
 from common.unroll import Unroll
@@ -32,9 +32,10 @@ from deploy.serial import Serial
 from experiments.conventions.report import CONVENTIONS, GAME, Outcome, draw, summarise, table
 from experiments.conventions.strangers import meet
 from methods import METHODS, make_method, resolve
-from reports.provenance import circumstances
+from reports.provenance import circumstances, commit
 
 LENGTH = 16
+OUTCOMES = "outcomes.jsonl"
 # By label: the method, and settings that differ from the defaults. The game has no images, so RandNet would be MAPPO.
 # Fictitious players are there from the start: theta needs fewer updates to settle on a convention than it has alone.
 EARLY, LUCK = "method.alone_until=0", "method.luck=episode"
@@ -120,8 +121,17 @@ def experiment(what: str, seed: int, updates: int) -> Outcome:
     )
 
 
+def _finished(path: Path, kind: Mapping[str, Any]) -> dict[tuple[str, int], Outcome]:
+    """Reads the outcomes of as many updates by the same commit; outcomes by other code are run again."""
+    own = [line for line in read_lines(path) if kind.items() <= line.items()]
+    found = [Outcome(**{name: value for name, value in line.items() if name not in kind}) for line in own]
+    return {(outcome.what, outcome.seed): outcome for outcome in found}
+
+
 def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path) -> None:
     """Runs every method with every seed, and writes `outcomes.jsonl`, `conventions.json` and `conventions.png`.
+
+    Outcomes are appended as runs end; the same command, at the same commit, resumes.
 
     Args:
       names: labels in `TRIED`.
@@ -138,14 +148,19 @@ def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path)
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
     jobs = [(name, seed, updates) for seed in range(seeds) for name in names]
-    outcomes: list[Outcome] = []
+    kind = {"updates": updates, "commit": commit()}
+    known = _finished(out / OUTCOMES, kind)
+    outcomes = [known[job[:2]] for job in jobs if job[:2] in known]
+    left = [job for job in jobs if job[:2] not in known]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        for done, future in enumerate(as_completed([pool.submit(experiment, *job) for job in jobs]), start=1):
+        for future in as_completed([pool.submit(experiment, *job) for job in left]):
             o = future.result()
+            append_line(out / OUTCOMES, asdict(o) | kind)
             outcomes.append(o)
-            console.print(f"{done} of {len(jobs)}: {o.what}, seed {o.seed}: {o.other:.2f} per step with strangers")
+            done = f"{len(outcomes)} of {len(jobs)}"
+            console.print(f"{done}: {o.what}, seed {o.seed}: {o.other:.2f} per step with strangers")
     outcomes.sort(key=lambda o: (names.index(o.what), o.seed))
-    write(out / "outcomes.jsonl", "".join(json.dumps(asdict(o)) + "\n" for o in outcomes).encode())
+    write(out / OUTCOMES, "".join(json.dumps(asdict(o) | kind) + "\n" for o in outcomes).encode())
     summary = summarise(names, outcomes)
     options = ["--seeds", str(seeds), "--updates", str(updates), "--methods", *names]
     document = {"command": shlex.join(["bidist", "conventions", *options]), "methods": summary, **circumstances()}

@@ -8,6 +8,7 @@ import pytest
 from matplotlib import image
 
 from cli.main import main
+from experiments.conventions.experiment import OUTCOMES
 from experiments.conventions.report import Outcome, summarise
 
 
@@ -61,3 +62,9 @@ def test_experiment_through_the_command_line(tmp_path: Path, capsys: pytest.Capt
     assert rows[0]["away"] is None and 0 <= rows[1]["away"] <= 1
     assert image.imread(tmp_path / "conventions.png").std() > 0.05
     assert "2 of 2: bidist, seed 0" in capsys.readouterr().out.replace("\n", " ")
+    with (tmp_path / OUTCOMES).open("w") as file:
+        file.write(json.dumps(rows[0] | {"other": 0.625}) + "\n" + json.dumps(rows[1] | {"updates": 3}) + "\n")
+    assert main(["conventions", *options, "--out", str(tmp_path)]) == 0
+    again = [json.loads(line) for line in (tmp_path / OUTCOMES).read_text().splitlines()]
+    assert again[0]["other"] == 0.625, "what is finished is not run again"
+    assert again[1] == rows[1], "what other settings made is"
