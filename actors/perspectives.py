@@ -15,7 +15,7 @@ class Perspectives:
     Unrolls hold the game as it is, for theta to learn from and phi to be distilled on.
 
     Args:
-      known: the symmetries to draw from; none if all players see the game as it is.
+      known: the symmetries to draw from, the identity first; none if all players see the game as it is.
       shape: (E, N).
       rng: draws the symmetries.
     """
@@ -45,9 +45,13 @@ class Perspectives:
 
         Returns: their actions in the game [R], and their log-probabilities [R].
         """
-        if not self._known:
+        turned = np.flatnonzero(self._drawn)  # symmetry 0 is the identity
+        if not turned.size:
             return players.act(rgb, features)
-        drawn = self._drawn.ravel()
-        rgb = turn_colours(rgb, self._colours[drawn])
-        action, log_prob = players.act(rgb, np.take_along_axis(features, self._features[drawn], -1))
-        return self._actions[drawn, action].astype(np.int32), log_prob
+        drawn = self._drawn.ravel()[turned]
+        rgb, features = rgb.copy(), features.copy()
+        rgb[turned] = turn_colours(rgb[turned], self._colours[drawn])
+        features[turned] = np.take_along_axis(features[turned], self._features[drawn], -1)
+        action, log_prob = players.act(rgb, features)
+        action[turned] = self._actions[drawn, action[turned]]
+        return action, log_prob

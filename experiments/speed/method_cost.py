@@ -2,18 +2,20 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from common.config import Config
 from common.errors import ConfigError
 from common.files import write
 from common.settings import load_config
 from experiments.speed.rates import RUN, one_actor, whole_system
-from methods import METHODS, resolve
+from methods import METHODS, make_method, resolve
 from reports.provenance import circumstances
 
 BASE = "mappo"
@@ -62,7 +64,7 @@ def run(names: Sequence[str], substrate: str, seconds: float, rounds: int, out: 
     wanted = list(METHODS) if "all" in names else names
     wanted = [BASE, *(name for name in wanted if name != BASE)]
     values = {"environment.substrate": substrate, "run.name": RUN}
-    configs = {n: resolve(load_config(None, values={**values, "method.name": n}, environ={})) for n in wanted}
+    configs = {name: _config({**values, "method.name": name}) for name in wanted}
     costs = {name: Cost(name) for name in wanted}
     console = Console()
     for number in range(1, rounds + 1):
@@ -82,6 +84,14 @@ def run(names: Sequence[str], substrate: str, seconds: float, rounds: int, out: 
         document = {"command": command, "results": [asdict(cost) for cost in costs.values()], **circumstances()}
         write(out, json.dumps(document, indent=1).encode())
     return 0
+
+
+def _config(values: Mapping[str, Any]) -> Config:
+    """Returns a method's configuration, in which fictitious players join at once if they would join later."""
+    config = resolve(load_config(None, values=values, environ={}))
+    if make_method(config).alone_until == 0:
+        return config
+    return resolve(load_config(None, values={**values, "method.alone_until": 0}, environ={}))
 
 
 def _print(console: Console, costs: list[Cost]) -> None:

@@ -40,8 +40,10 @@ def rewards_and_actions(game: EnvironmentConfig, drawn: int) -> tuple[NDArray[np
     players = Players(network, spec.players, seed=4)
     players.load(THETA, Weights(0, {name: p.detach().clone() for name, p in network.named_parameters()}))
     players.assign(np.zeros(spec.players, np.int64))
-    perspectives = Perspectives([symmetries(game, spec)[drawn]], (1, spec.players), np.random.default_rng(0))
-    perspectives.begin(0, np.ones(spec.players, bool))
+    known = symmetries(game, spec)
+    perspectives = Perspectives([known[0], known[drawn]], (1, spec.players), np.random.default_rng(0))
+    while not perspectives._drawn.any():
+        perspectives.begin(0, np.ones(spec.players, bool))
     observation, rewards, actions = environment.reset(), [], []
     for _ in range(STEPS):
         action, _ = perspectives.act(players, observation.rgb, observation.features)
