@@ -16,7 +16,8 @@ from common.spec import EnvironmentSpec
 COLOURS = 3
 COLOURED = "pure_coordination_in_the_matrix__"
 """Substrates whose resources 1, 2, 3 are red, green, blue and differ in nothing else."""
-MATRIX = "matrix_coordination"
+MATRICES = ("matrix_coordination", "matrix_conventions")
+"""Matrix games in which any action is as good as any other."""
 
 Index = NDArray[np.int64]
 
@@ -44,10 +45,11 @@ def symmetries(config: EnvironmentConfig, spec: EnvironmentSpec) -> list[Symmetr
     """
     if spec.name.startswith(COLOURED):
         return [_turn_colours(by, spec) for by in range(COLOURS)]
-    if spec.name == MATRIX:
+    if spec.name in MATRICES:
         return [_turn_actions(by, config.last_action_and_reward, spec) for by in range(spec.actions)]
+    known = ", ".join(MATRICES)
     raise ConfigError(
-        f"no symmetries of {spec.name} are known: environments/symmetries.py has those of {MATRIX} and {COLOURED}*"
+        f"no symmetries of {spec.name} are known: environments/symmetries.py has those of {known} and {COLOURED}*"
     )
 
 

@@ -56,8 +56,11 @@ def rewards_and_actions(game: EnvironmentConfig, drawn: int) -> tuple[NDArray[np
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_everybody_who_sees_through_the_same_symmetry_earns_the_same_by_another_convention(last: bool) -> None:
-    game = config("matrix_coordination", last)
+@pytest.mark.parametrize("name", ["matrix_coordination", "matrix_conventions"])
+def test_everybody_who_sees_through_the_same_symmetry_earns_the_same_by_another_convention(
+    name: str, last: bool
+) -> None:
+    game = config(name, last)
     count = environments.spec(game).actions
     rewards, actions = rewards_and_actions(game, 0)
     assert 0 < rewards.mean() < 1 and len(np.unique(actions)) > 2

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import image
 
 from cli.main import main
-from experiments.conventions.experiment import OUTCOMES
+from experiments.conventions.experiment import OUTCOMES, TRIED, train
 from experiments.conventions.report import Outcome, summarise
 
 
@@ -47,6 +47,13 @@ def test_summary_compares_each_method_with_mappo() -> None:
     assert found["rpm"]["with_never_kept"] == pytest.approx((0.2 + 0.4 + 0.6) / 3)
     assert found["bidist"]["runs"] == 6
     assert {row["p"] for row in summarise(["bidist"], far)} == {None}, "nothing to compare with"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", TRIED)
+def test_everything_that_is_tried_trains(what: str) -> None:
+    _, theta, learning, partners = train(what, seed=0, updates=1)
+    assert theta and len(learning) == len(partners) > 0
 
 
 @pytest.mark.slow
