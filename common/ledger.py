@@ -284,5 +284,5 @@ def _integers(fields: Any, key: str) -> dict[str, int]:
             raise ValueError(fields)
         return {name.decode(): int(value) for name, value in fields.items()}
     except ValueError as error:
-        words = f"delete {key} and {key.removesuffix('ledger')}sequences, and its counts begin anew"
+        words = f"delete {key} and {key.removesuffix('ledger')}sequences, and its counts restart from zero"
         raise StoreError(f"the ledger in Redis is damaged: {error}; to continue, {words}") from None

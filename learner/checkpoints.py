@@ -58,7 +58,7 @@ class Checkpoints:
             try:
                 self._store.weights(name)
             except (StoreError, redis.ResponseError) as error:
-                log.warning("removing what cannot be read, to be published anew: %s: %s", name, error)
+                log.warning("removing what cannot be read; it will be published again: %s: %s", name, error)
                 self._store.client.delete(self._store.key(name))
         return saved
 
@@ -73,7 +73,7 @@ class Checkpoints:
             )
         try:
             known = self._store.config(timeout_s=0.0)
-        except StoreError:  # lost or damaged: it is written anew
+        except StoreError:  # lost or damaged: it is written again
             return
         changed = [
             f"{name} is {there!r} there and {here!r} here"

@@ -57,7 +57,7 @@ class Target(Protocol):
         """Returns the run's exit status, or None while it runs."""
 
     def end(self) -> int:
-        """Ends the run in order and returns its exit status."""
+        """Shuts the run down cleanly and returns its exit status."""
 
     def stock(self) -> Stock:
         """Takes stock after the end."""

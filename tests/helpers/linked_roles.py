@@ -39,7 +39,7 @@ class Detour(Store):
 
 
 class Roles:
-    """The roles of a run; a context manager that starts them, and lets them leave in order.
+    """The roles of a run; a context manager that starts them, and shuts them down cleanly.
 
     Args:
       config: the run's.
