@@ -123,7 +123,7 @@ def _work(
     torch.set_num_threads(1)
     # A terminal sends Ctrl-C to all processes; the parent decides when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
     played = itertools.count(1)
 
     def count() -> None:
@@ -141,8 +141,12 @@ def _work(
         results.put(str(error))
 
 
-def _leave_with_parent() -> None:
-    """Exits when the parent process is gone, however it ended."""
+def leave_with_parent() -> None:
+    """Makes a child process of `multiprocessing` exit when its parent is gone, however it ended."""
+    threading.Thread(target=_join_parent, daemon=True).start()
+
+
+def _join_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

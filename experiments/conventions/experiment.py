@@ -29,6 +29,7 @@ from common.settings import load_config
 from common.unroll import Unroll
 from deploy.redis_server import RedisServer
 from deploy.serial import Serial
+from evaluator.workers import leave_with_parent
 from experiments.conventions.report import CONVENTIONS, GAME, Outcome, draw, summarise, table
 from experiments.conventions.strangers import meet
 from methods import METHODS, make_method, resolve
@@ -152,7 +153,7 @@ def run(names: Sequence[str], seeds: int, updates: int, workers: int, out: Path)
     known = _finished(out / OUTCOMES, kind)
     outcomes = [known[job[:2]] for job in jobs if job[:2] in known]
     left = [job for job in jobs if job[:2] not in known]
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), leave_with_parent) as pool:
         for future in as_completed([pool.submit(experiment, *job) for job in left]):
             o = future.result()
             append_line(out / OUTCOMES, asdict(o) | kind)

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import command
+import psutil
 import pytest
 from matplotlib import image
+from waiting import until
 
 from cli.main import main
 from experiments.conventions.experiment import OUTCOMES, TRIED, train
@@ -54,6 +57,19 @@ def test_summary_compares_each_method_with_mappo() -> None:
 def test_everything_that_is_tried_trains(what: str) -> None:
     _, theta, learning, partners = train(what, seed=0, updates=1)
     assert theta and len(learning) == len(partners) > 0
+
+
+@pytest.mark.slow
+def test_no_process_outlives_the_command(tmp_path: Path) -> None:
+    """Not even if it is killed: its workers, and their Redis servers, would otherwise train on unseen."""
+    options = ("--seeds", "2", "--updates", "100000", "--methods", "mappo", "--out", str(tmp_path))
+    process = command.start("conventions", *options)
+    parent = psutil.Process(process.pid)
+    until(lambda: sum(child.name().startswith("redis") for child in parent.children(recursive=True)) == 2)
+    children = parent.children(recursive=True)
+    process.kill()
+    process.communicate()
+    assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 @pytest.mark.slow
