@@ -1,5 +1,6 @@
 """The experiment on conventions: its statistics, and a tiny run of it through the command line."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,13 @@ def test_no_process_outlives_the_command(tmp_path: Path) -> None:
     options = ("--seeds", "2", "--updates", "100000", "--methods", "mappo", "--out", str(tmp_path))
     process = command.start("conventions", *options)
     parent = psutil.Process(process.pid)
-    until(lambda: sum(child.name().startswith("redis") for child in parent.children(recursive=True)) == 2)
+
+    def servers() -> int:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a child that ended meanwhile
+            return sum(child.name().startswith("redis") for child in parent.children(recursive=True))
+        return 0
+
+    until(lambda: servers() == 2, patience_s=240)
     children = parent.children(recursive=True)
     process.kill()
     process.communicate()
