@@ -17,7 +17,7 @@ from common.errors import ConfigError
 from common.files import read_lines
 from common.run_folder import RunFolder, training_return
 from reports.returns import in_order
-from reports.style import BLUE, COLOURS, GREY, ORANGE, STYLE, VERMILLION
+from reports.style import BLUE, COLOURS, GREY, LIGHT_GREY, ORANGE, STYLE, VERMILLION, emphasis
 
 GRID = 400
 MAX_TOGETHER = 4
@@ -153,16 +153,17 @@ def _apart(games: Mapping[str, Mapping[str, _Seeds]], known: Sequence[str]) -> F
     figure = Figure(figsize=(9.0, (0.5 + 1.7 * rows) * len(games)))
     parts = figure.subfigures(len(games), 1, squeeze=False)[:, 0]
     for part, own in zip(parts, games.values(), strict=True):
+        game = next(iter(own.values())).game
+        part.suptitle(f"{game}: return per learning player over player steps", x=0.01, ha="left", fontsize=10)
         panels = part.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True).ravel()
         for axis, seeds in zip(panels, own.values(), strict=False):
             for other in own.values():
-                axis.plot(other.grid, other.values.mean(0), color="#D0D0D0", lw=0.8)
+                axis.plot(other.grid, other.values.mean(0), color=LIGHT_GREY, lw=0.8)
             _random(axis, seeds.random)
-            seeds.draw(axis, VERMILLION if seeds.text.startswith("bidist") else BLUE)
+            seeds.draw(axis, emphasis(seeds.text))
             axis.set_title(seeds.text, fontsize=8)
             axis.xaxis.set_major_formatter(EngFormatter(sep=" "))
             axis.set_xlim(left=0)
-            part.suptitle(f"{seeds.game}: return per learning player over player steps", x=0.01, ha="left", fontsize=10)
         for axis in panels[len(own) :]:
             axis.set_axis_off()
     return figure

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from evaluator.results import Rows, number_of
 from reports.published import Scale
 from reports.returns import RANDOM, Results
-from reports.style import BLUE, COLOURS, GREY, STYLE, VERMILLION
+from reports.style import COLOURS, GREY, STYLE, emphasis
 
 Interval = tuple[float, float, float]
 """A mean and the ends of its interval."""
@@ -65,7 +65,7 @@ def _draw_intervals(axes: Any, names: Sequence[str], bars: Mapping[str, Interval
     for k, name in enumerate(names):
         if name in bars:
             mean, low, high = bars[name]
-            colour = GREY if name == RANDOM else VERMILLION if name.startswith("bidist") else BLUE
+            colour = GREY if name == RANDOM else emphasis(name)
             axes.barh(k, high - low, left=low, height=0.5, color=colour, alpha=0.4)
             axes.vlines(mean, k - 0.25, k + 0.25, color="#202020", linewidth=2)
     axes.set_yticks(range(len(names)), names)

@@ -21,6 +21,7 @@ from deploy.serial import Serial
 from reports.curves import compare_curves, draw_run
 from reports.provenance import circumstances, commit
 from reports.statistics import interval
+from reports.style import LIGHT_GREY
 from reports.summary import wall_time_s, write_summary
 
 SUMMARY = {
@@ -152,7 +153,7 @@ def test_many_labels_get_a_panel_each_with_the_others_in_grey(runs: list[RunFold
     own = [next(iter(lines(axes).keys() & set(titles(figure)))) for axes in drawn]
     assert own == [axes.get_title("left") for axes in drawn] and len(own) == len(names)
     for axes in drawn:
-        grey = [line for line in axes.lines if line.get_color() == "#D0D0D0"]
+        grey = [line for line in axes.lines if line.get_color() == LIGHT_GREY]
         assert len(grey) == len(names)
 
 
