@@ -44,7 +44,8 @@ def test_a_picture_has_the_command_that_made_it_and_no_other(tmp_path: Path) -> 
 def test_the_commands_of_all_tables_and_figures_of_table_1_are_known() -> None:
     root = Path(__file__).parents[2] / "results"
     made = [path for path in (root / "table-1").rglob("*") if path.suffix in (".png", ".csv")]
-    assert len(made) >= 5 and {command(root, path) for path in made} == {"bidist reproduce --out results/table-1"}
+    known = {command(root, path) for path in made}
+    assert len(made) >= 5 and known == {"bidist reproduce --report-only --out results/table-1"}
 
 
 def test_bidist_report_records_its_command(tmp_path: Path) -> None:
